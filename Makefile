@@ -1,0 +1,33 @@
+# ovnkit: the commands of the house. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+
+.PHONY: help setup demo test lint clean
+
+help:  ## what there is
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(STAMP)  ## install what is missing: system packages, OVN, .venv with the ovnkit command
+	@scripts/setup-system
+
+$(STAMP): pyproject.toml scripts/setup-venv
+	@scripts/setup-venv $(VENV)
+	@touch $@
+
+demo: setup  ## a two-node lab cluster, the manifests of examples/, a table of who reaches whom
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ovnkit lab demo $(DEMO_ARGS)
+
+test: setup  ## the whole suite, each plugin's own included
+	@scripts/run-tests $(BIN) $(TEST_ARGS)
+
+lint: $(STAMP)  ## ruff, mypy strict, import-linter
+	@echo "ruff check" && $(BIN)/ruff check .
+	@echo "ruff format --check" && $(BIN)/ruff format --check .
+	@echo "mypy --strict" && $(BIN)/mypy
+	@echo "lint-imports" && $(BIN)/lint-imports
+
+clean:  ## remove .venv and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

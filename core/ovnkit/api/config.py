@@ -1,0 +1,222 @@
+"""The configuration every plugin may read, as attrs classes. Sections and keys carry upstream's names.
+
+A field's key in the file is its name with `-` for `_`. The loader in the kernel structures TOML, environment
+and command line into these classes and adds a section per plugin (the class its `ovnkit_options` hook names).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
+from typing import Any, TypeVar
+
+from attrs import evolve, field, frozen
+
+from ovnkit.api.errors import ConfigError
+
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+
+@frozen
+class ClusterSubnet:
+    """One entry of `cluster-subnets`: a network and the prefix length of each node's slice of it.
+
+    Written `10.128.0.0/14/23`; without the second length it is 24 for IPv4 and 64 for IPv6.
+    """
+
+    network: Network
+    host_prefix: int
+
+    def __str__(self) -> str:
+        return f"{self.network}/{self.host_prefix}"
+
+
+def _networks(*texts: str) -> tuple[Network, ...]:
+    from ipaddress import ip_network
+
+    return tuple(ip_network(text) for text in texts)
+
+
+@frozen
+class DefaultOptions:
+    """Section `[default]`: what every part of the network agrees on.
+
+    `mtu` of pod interfaces in bytes; `encap_port` UDP port of Geneve; `conntrack_zone` first zone of ovnkit's;
+    `inactivity_probe` and `openflow_probe` in milliseconds (OVN's keys `ovn-remote-probe-interval`,
+    `ovn-bridge-remote-probe-interval`); `db_txn_timeout` in seconds. Defaults are upstream's.
+    """
+
+    mtu: int = 1400
+    routable_mtu: int = 0
+    conntrack_zone: int = 64000
+    encap_type: str = "geneve"
+    encap_ip: str = ""
+    encap_port: int = 6081
+    inactivity_probe: int = 100_000
+    openflow_probe: int = 0
+    db_txn_timeout: int = 100
+    monitor_all: bool = True
+    ofctrl_wait_before_clear: int = 0
+    enable_lflow_cache: bool = True
+    cluster_subnets: tuple[ClusterSubnet, ...] = (ClusterSubnet(IPv4Network("10.128.0.0/14"), 23),)
+    zone: str = ""
+    zone_mode: str = field(default="per-node")
+    disable_requestedchassis: bool = False
+
+
+@frozen
+class KubernetesOptions:
+    """Section `[kubernetes]`: how the API server is reached, and cluster-wide names."""
+
+    kubeconfig: str = ""
+    apiserver: str = ""
+    token: str = ""
+    token_file: str = ""
+    cacert: str = ""
+    service_cidrs: tuple[Network, ...] = _networks("172.16.1.0/24")
+    ovn_config_namespace: str = "ovn-kubernetes"
+    host_network_namespace: str = ""
+    no_hostsubnet_nodes: str = ""
+
+
+@frozen
+class GatewayOptions:
+    """Section `[gateway]`: addresses every part agrees on, and how nodes reach the outside."""
+
+    mode: str = ""
+    interface: str = ""
+    next_hop: str = ""
+    vlan_id: int = 0
+    nodeport: bool = False
+    disable_snat_multiple_gws: bool = False
+    disable_forwarding: bool = False
+    disable_pkt_mtu_check: bool = False
+    allow_no_uplink: bool = False
+    single_node: bool = False
+    ephemeral_port_range: str = ""
+    router_subnet: str = ""
+    v4_join_subnet: IPv4Network = IPv4Network("100.64.0.0/16")
+    v6_join_subnet: IPv6Network = IPv6Network("fd98::/64")
+    v4_masquerade_subnet: IPv4Network = IPv4Network("169.254.169.0/29")
+    v6_masquerade_subnet: IPv6Network = IPv6Network("fd69::/125")
+
+
+@frozen
+class ClusterManagerOptions:
+    """Section `[clustermanager]`."""
+
+    v4_transit_subnet: IPv4Network = IPv4Network("100.88.0.0/16")
+    v6_transit_subnet: IPv6Network = IPv6Network("fd97::/64")
+
+
+@frozen
+class DatabaseOptions:
+    """Sections `[ovnnorth]` and `[ovnsouth]`: endpoints (`unix:`, `tcp:`, `ssl:`, comma list) and TLS files."""
+
+    address: str = ""
+    client_privkey: str = ""
+    client_cert: str = ""
+    client_cacert: str = ""
+    cert_common_name: str = ""
+
+
+@frozen
+class OvsPathsOptions:
+    """Section `[ovspaths]`: run directories of Open vSwitch and OVN on this node."""
+
+    ovs_run_dir: str = "/var/run/openvswitch"
+    ovn_run_dir: str = "/var/run/ovn"
+
+
+@frozen
+class CniOptions:
+    """Section `[cni]`."""
+
+    conf_dir: str = "/etc/cni/net.d"
+    plugin: str = "ovn-k8s-cni-overlay"
+    bin_dir: str = "/opt/cni/bin"
+    run_dir: str = "/var/run/ovn-kubernetes/cni"
+    logfile: str = "/var/log/ovn-kubernetes/ovn-k8s-cni-overlay.log"
+
+
+@frozen
+class ClusterHaOptions:
+    """Section `[clustermgrha]`: leader election, in seconds; lease > renew > retry."""
+
+    election_lease_duration: int = 137
+    election_renew_deadline: int = 107
+    election_retry_period: int = 26
+
+
+@frozen
+class PluginsOptions:
+    """Section `[plugins]`: which plugins run. `enabled` adds to the defaults, `disabled` wins."""
+
+    enabled: tuple[str, ...] = ()
+    disabled: tuple[str, ...] = ()
+
+
+@frozen
+class LoggingOptions:
+    """Section `[logging]`: `level` is debug, info, warning or error; `format` is `json` or `console`."""
+
+    level: str = "info"
+    format: str = "json"
+
+
+@frozen
+class MetricsOptions:
+    """Section `[metrics]`: `host:port` for /metrics, /healthz and /readyz; empty means none."""
+
+    bind_address: str = ""
+
+
+@frozen
+class Config:
+    """The effective configuration. `plugins_options` maps a plugin's name to its options object."""
+
+    default: DefaultOptions = DefaultOptions()
+    kubernetes: KubernetesOptions = KubernetesOptions()
+    gateway: GatewayOptions = GatewayOptions()
+    clustermanager: ClusterManagerOptions = ClusterManagerOptions()
+    ovnnorth: DatabaseOptions = DatabaseOptions()
+    ovnsouth: DatabaseOptions = DatabaseOptions()
+    ovspaths: OvsPathsOptions = OvsPathsOptions()
+    cni: CniOptions = CniOptions()
+    clustermgrha: ClusterHaOptions = ClusterHaOptions()
+    plugins: PluginsOptions = PluginsOptions()
+    logging: LoggingOptions = LoggingOptions()
+    metrics: MetricsOptions = MetricsOptions()
+    plugin_options: Mapping[str, Any] = field(factory=dict)
+
+    def options(self, plugin: str, cls: type[T]) -> T:
+        """The options of a plugin; raises ConfigError when they are not of the class asked for."""
+        found = self.plugin_options.get(plugin)
+        if found is None:
+            return cls()
+        if not isinstance(found, cls):
+            raise ConfigError(f"[{plugin}]: options are {type(found).__name__}, not {cls.__name__}")
+        return found
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """IP versions of the cluster network: (4,), (6,) or (4, 6)."""
+        return tuple(sorted({subnet.network.version for subnet in self.default.cluster_subnets}))
+
+    def join_subnet(self, family: int) -> Network:
+        """Subnet of the join switch for an IP version."""
+        return self.gateway.v4_join_subnet if family == 4 else self.gateway.v6_join_subnet
+
+    def masquerade_subnet(self, family: int) -> Network:
+        """Masquerade subnet for an IP version."""
+        return self.gateway.v4_masquerade_subnet if family == 4 else self.gateway.v6_masquerade_subnet
+
+    def transit_subnet(self, family: int) -> Network:
+        """Subnet of the transit switch for an IP version."""
+        manager = self.clustermanager
+        return manager.v4_transit_subnet if family == 4 else manager.v6_transit_subnet
+
+    def with_options(self, plugin: str, options: Any) -> Config:
+        """A copy with the options of one plugin replaced (tests)."""
+        return evolve(self, plugin_options={**self.plugin_options, plugin: options})

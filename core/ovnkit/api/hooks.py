@@ -1,0 +1,189 @@
+"""The hooks: the whole contract between the core and its plugins. `docs/hooks.md` is made from this file.
+
+A plugin is a class with `hookimpl` methods; the entry point names the class, the core makes one instance
+without arguments. Each hook is called plugin by plugin: one that raises is named, counted, and stops nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from ipaddress import IPv4Interface, IPv6Interface
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+import pluggy
+from attrs import field, frozen
+
+from ovnkit.api.config import Config
+from ovnkit.api.kinds import Kind
+from ovnkit.api.models import Pod
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.world import World
+
+if TYPE_CHECKING:
+    from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+
+PROJECT = "ovnkit"
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+V = TypeVar("V")
+
+
+@frozen
+class Columns:
+    """Columns of a table that a plugin writes. `optional` ones may be missing (older OVN): see Declaration."""
+
+    db: str
+    table: str
+    columns: tuple[str, ...]
+    since: str = ""
+
+
+@frozen
+class Privilege:
+    """A rule of the ClusterRole the plugin needs (rbac.authorization.k8s.io PolicyRule)."""
+
+    api_group: str
+    resources: tuple[str, ...]
+    verbs: tuple[str, ...]
+
+
+@frozen
+class Declaration:
+    """What a plugin is and needs.
+
+    `needs`      plugins that must be enabled and come first; missing ones keep this plugin off
+    `after`      plugins that come first when they are enabled
+    `kinds`      kinds its renderers read, beyond those of `ovnkit.api.models`
+    `columns`    what it writes; a table or column the server lacks keeps the plugin off, with a clear status
+    `crds`       CustomResourceDefinition manifests (decoded) it ships
+    `privileges` what its service account must be allowed
+    `default`    whether it is enabled without being named in the configuration
+    """
+
+    needs: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    kinds: tuple[Kind[Any], ...] = ()
+    columns: tuple[Columns, ...] = ()
+    crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    privileges: tuple[Privilege, ...] = ()
+    default: bool = False
+    summary: str = ""
+
+
+@frozen
+class Scope:
+    """Where this process runs: its roles, node and zone. `node` is empty outside the node role.
+
+    `is_local(name)` says whether a node belongs to this process' zone.
+    """
+
+    roles: frozenset[Role]
+    node: str
+    zone: str
+    per_node_zones: bool
+
+    def is_local(self, node: str) -> bool:
+        """Whether the node's switch, pods and gateway live in this zone's northbound."""
+        return not self.per_node_zones or node == self.zone
+
+
+class Runtime(Protocol):
+    """What a running plugin may use outside renderers (`ovnkit_started`). Safe from any thread."""
+
+    config: Config
+    scope: Scope
+
+    def get(self, kind: Kind[V], key: str) -> V | None:  # type: ignore[type-var]
+        """The object as last observed; not tracked."""
+
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:  # type: ignore[type-var]
+        """Block until `ready(view or None)` is true; the view then. Raises TimeoutError after `timeout` s."""
+
+    def refresh(self, kind: Kind[Any], key: str) -> Any:
+        """Read one object from the API server now, past the cache; None when it doesn't exist."""
+
+    def ovs(self) -> OvsdbIdl:
+        """ovsdbapp's commands on the node's Open vSwitch database (connected on first use)."""
+
+    def call_soon(self, function: Any) -> None:
+        """Run a function in the reconciler's thread."""
+
+
+@frozen
+class PodInterface:
+    """How a pod's interface is plugged (the CNI plugin's question to `ovnkit_plug_pod`)."""
+
+    pod: Pod
+    addresses: tuple[IPv4Interface | IPv6Interface, ...]
+    mac: str
+    gateways: tuple[str, ...]
+    routes: tuple[tuple[str, str], ...]
+    mtu: int
+
+
+class Hooks:
+    """The hook specifications."""
+
+    # -- declare ------------------------------------------------------------------------------------------
+
+    @hookspec
+    def ovnkit_options(self) -> type | None:
+        """An attrs class with the plugin's options: section `[<plugin>]` of the configuration file."""
+
+    @hookspec
+    def ovnkit_declare(self, config: Config) -> Declaration:
+        """What the plugin is and needs; called once, after the configuration has been read."""
+        raise NotImplementedError
+
+    @hookspec
+    def ovnkit_check_config(self, config: Config) -> None:
+        """Look at the whole configuration; raise ConfigError if the plugin can't work with it."""
+
+    # -- render -------------------------------------------------------------------------------------------
+
+    @hookspec
+    def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
+        """The renderers for the roles in `scope.roles` (others are left out by the core as well)."""
+        raise NotImplementedError
+
+    # -- decide (first result wins) -----------------------------------------------------------------------
+
+    @hookspec(firstresult=True)
+    def ovnkit_plug_pod(self, runtime: Runtime, interface: PodInterface, request: Any) -> Any:
+        """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass."""
+
+    # -- decorate (all contribute) ------------------------------------------------------------------------
+
+    @hookspec
+    def ovnkit_port_options(self, world: World, pod: Pod) -> Mapping[str, str] | None:
+        """Options to add to a pod's logical switch port; reads are tracked."""
+
+    @hookspec
+    def ovnkit_cni_result(self, interface: PodInterface, result: dict[str, Any]) -> None:
+        """Add to the CNI result (dns, more routes) in place."""
+
+    # -- observe ------------------------------------------------------------------------------------------
+
+    @hookspec
+    def ovnkit_health(self, runtime: Runtime) -> Mapping[str, str] | None:
+        """Problems by name, empty when all is well; shown by /readyz and `ovnkit plugins`."""
+
+    @hookspec
+    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+        """One sentence on what a row that the plugin owns is for (`ovnkit explain`)."""
+
+    @hookspec
+    def ovnkit_commands(self) -> Iterable[click.Command]:
+        """Sub-commands of `ovnkit`. Called without a configuration; a command reads its own."""
+        raise NotImplementedError
+
+    # -- lifecycle ----------------------------------------------------------------------------------------
+
+    @hookspec
+    def ovnkit_started(self, runtime: Runtime) -> None:
+        """Everything has been listed and rendered once; start services (the CNI server)."""
+
+    @hookspec
+    def ovnkit_stopping(self, runtime: Runtime) -> None:
+        """The process is about to stop; end services. Returns within 5 s."""

@@ -1,0 +1,67 @@
+"""Identity of what ovnkit writes: owner paths, chosen UUIDs, and the names OVN-Kubernetes' tools expect."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+
+from attrs import field, frozen
+
+NAMESPACE = uuid.UUID("6f766e6b-6974-5000-8000-6f776e657273")
+"""Namespace of all uuid5 row identities; it never changes, or every row would be written anew."""
+
+OWNER_KEY = "ovnkit.io/owner"
+"""external_ids key that holds the owner path of a row."""
+
+OBJECT_KEY = "ovnkit.io/object"
+"""external_ids key that names the Kubernetes object a row comes from: `Kind/namespace/name`."""
+
+
+@frozen
+class RowId:
+    """Owner path of a row: `plugin/renderer/key/name`.
+
+    It is how a plugin names another plugin's row as data: `RowId("topology", "node", "n1", "switch")`.
+    `key` is the renderer's key (`name`, `namespace/name` or empty), `name` is unique within one render.
+    """
+
+    plugin: str
+    renderer: str
+    key: str
+    name: str
+    uuid: str = field(init=False, eq=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        object.__setattr__(self, "uuid", str(uuid.uuid5(NAMESPACE, self.path)))
+
+    @property
+    def path(self) -> str:
+        """The owner path as written to `external_ids`."""
+        return f"{self.plugin}/{self.renderer}/{self.key}/{self.name}"
+
+
+def hash_name(text: str) -> str:
+    """OVN-safe name of a port group or an address set: `a` and the decimal FNV-1a-64 of `text`."""
+    value = 0xCBF29CE484222325
+    for byte in text.encode():
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return f"a{value}"
+
+
+@lru_cache(maxsize=65536)
+def mac_from_ip(address: IPv4Address | IPv6Address) -> str:
+    """MAC address that OVN-Kubernetes derives from an address: `0a:58:` and four bytes.
+
+    IPv4: its octets. IPv6: the first four bytes of the SHA-256 of the textual address.
+    """
+    tail = address.packed if address.version == 4 else hashlib.sha256(str(address).encode()).digest()[:4]
+    return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+
+
+def link_local_from_mac(mac: str) -> IPv6Address:
+    """IPv6 link-local address of a MAC address (modified EUI-64, RFC 4291 appendix A)."""
+    octets = bytes(int(part, 16) for part in mac.split(":"))
+    identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
+    return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)

@@ -1,0 +1,149 @@
+"""Items: what a renderer says should exist. Frozen values; the core compares them with what is there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from ovnkit.api.identity import RowId
+from ovnkit.api.kinds import Kind
+from ovnkit.api.live import LiveSet
+
+
+@frozen
+class Ref:
+    """A reference to a row by its UUID. `Ref.to(RowId(...))` needs no look-up."""
+
+    uuid: str
+
+    @classmethod
+    def to(cls, row: RowId) -> Ref:
+        """Reference to a row that ovnkit owns, this plugin's or another's."""
+        return cls(row.uuid)
+
+
+@frozen
+class Lookup:
+    """A row that ovnkit does not own, found by the value of a column (`Bridge` with `name` br-int).
+
+    Without `column` it is the one row of a table that has only one (NB_Global, Open_vSwitch).
+    """
+
+    table: str
+    column: str = ""
+    value: str = ""
+
+
+Scalar = str | int | float | bool | Ref
+Value = Scalar | tuple[Scalar, ...] | frozenset[Scalar] | Mapping[str, Any] | LiveSet | None
+
+
+@frozen
+class Slot:
+    """A column of a row: where a member goes. `row` is a row of ours (RowId) or someone else's (Lookup)."""
+
+    table: str
+    row: RowId | Lookup
+    column: str
+
+
+@frozen
+class Row:
+    """A row of an OVSDB database (`db`: `nb`, `sb` or `ovs`).
+
+    `name` is the last part of the owner path and unique within one render. `columns` are the columns ovnkit
+    owns, as Python values: str, int, float, bool, Ref; tuple or frozenset for a set; a mapping for a map (its
+    values str, int or Ref); a LiveSet for a set the core keeps up to date; None for an empty optional column.
+    Columns that are not named are left alone. The core adds provenance to `external_ids`.
+
+    `parent` is the set column of another row that holds a reference to this row; tables that are not roots
+    (Logical_Switch_Port, ACL, NAT, ...) need one, or ovsdb-server collects the row at once. A row waits until
+    its parent and everything its columns refer to exist.
+    """
+
+    table: str
+    name: str
+    columns: Mapping[str, Value]
+    parent: Slot | None = None
+    db: str = "nb"
+
+
+@frozen
+class Member:
+    """One element of a column of a row that another renderer, another plugin or nobody here owns.
+
+    Set column: `value` is the element. Map column: `key` and `value`. Scalar column: `value` is the value
+    while this item exists. Members are counted: the element goes when the last renderer that wants it is gone.
+    """
+
+    slot: Slot
+    value: Scalar
+    key: str | None = None
+    db: str = "nb"
+
+
+@frozen
+class Annotation:
+    """An annotation of a Kubernetes object; `value` None says it must not be there."""
+
+    kind: Kind[Any]
+    object: str
+    name: str
+    value: str | None
+
+
+@frozen
+class Label:
+    """A label of a Kubernetes object; `value` None says it must not be there."""
+
+    kind: Kind[Any]
+    object: str
+    name: str
+    value: str | None
+
+
+@frozen
+class Finalizer:
+    """A finalizer on a Kubernetes object, removed when no renderer asks for it any more."""
+
+    kind: Kind[Any]
+    object: str
+    name: str
+
+
+@frozen
+class Status:
+    """Fields of the status of a Kubernetes object (merge-patched into the status subresource)."""
+
+    kind: Kind[Any]
+    object: str
+    content: Mapping[str, Any] = field(hash=False)
+
+
+@frozen
+class Condition:
+    """A condition of a Kubernetes object (`status.conditions`, merged by type)."""
+
+    kind: Kind[Any]
+    object: str
+    type: str
+    status: bool
+    reason: str
+    message: str
+
+
+@frozen
+class Event:
+    """An Event on a Kubernetes object, posted once when it first appears among a renderer's items."""
+
+    kind: Kind[Any]
+    object: str
+    reason: str
+    message: str
+    warning: bool = True
+
+
+KubeItem = Annotation | Label | Finalizer | Status | Condition | Event
+"""Host items (addresses, routes, nftables, flows) are in `ovnkit.api.host`."""

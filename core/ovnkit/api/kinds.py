@@ -1,0 +1,99 @@
+"""What can be observed: kinds, where they come from, and how a raw object becomes a trimmed view."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+from attrs import field, frozen
+
+Raw = Mapping[str, Any]
+"""A decoded JSON object as the API server sent it, or the column values of an OVSDB row by column name."""
+
+
+class View(Protocol):
+    """What the core needs of a view: the key it is stored under and value equality."""
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, `name`, or a row's UUID."""
+
+
+V = TypeVar("V", bound=View)
+V_co = TypeVar("V_co", bound=View, covariant=True)
+
+
+@frozen
+class Resource:
+    """A Kubernetes resource as a source of views.
+
+    `node_field` is the field selector path (`spec.nodeName`) by which a process that holds only the node role
+    may narrow its watch to its own node; None when there is none.
+    """
+
+    api_version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    node_field: str | None = None
+
+    @property
+    def path(self) -> str:
+        """REST path of the collection over all namespaces, e.g. `/api/v1/pods`."""
+        prefix = "/apis" if "/" in self.api_version else "/api"
+        return f"{prefix}/{self.api_version}/{self.plural}"
+
+    def object_path(self, key: str) -> str:
+        """REST path of one object; `key` is `namespace/name` or `name`."""
+        prefix = "/apis" if "/" in self.api_version else "/api"
+        if not self.namespaced:
+            return f"{prefix}/{self.api_version}/{self.plural}/{key}"
+        namespace, _, name = key.partition("/")
+        return f"{prefix}/{self.api_version}/namespaces/{namespace}/{self.plural}/{name}"
+
+
+@frozen
+class Table:
+    """An OVSDB table as a source of views: `db` is `nb`, `sb` or `ovs`; only `columns` are monitored.
+
+    The view receives the row's columns as Python values (sets as tuples, maps as dicts, references as UUID
+    strings) and `_uuid`.
+    """
+
+    db: str
+    table: str
+    columns: tuple[str, ...]
+
+
+@frozen
+class HostFacts:
+    """Facts of the node's kernel as a source of views: `what` is `links`, `addresses` or `routes`."""
+
+    what: str
+
+
+Source = Resource | Table | HostFacts
+
+
+@frozen(eq=False)
+class Kind(Generic[V]):
+    """One kind of observed thing. Define it once, at module level; identity is the object itself.
+
+    `view` turns a raw object into a frozen attrs view. Two views that are equal cause no work, so a view must
+    leave out what nobody reads (heartbeats, managedFields). It may raise `Reject`: the object then keeps its
+    last good view and gets an Event.
+
+    `indexes` name functions from a view to the values it is listed under (`{"node": lambda pod: [pod.node]}`).
+    """
+
+    name: str
+    source: Source
+    view: Callable[[Raw], V]
+    indexes: Mapping[str, Callable[[V], Iterable[str]]] = field(factory=dict)
+
+    @property
+    def resource(self) -> Resource:
+        """The Kubernetes resource behind this kind; raises TypeError for other sources."""
+        if not isinstance(self.source, Resource):
+            raise TypeError(f"{self.name} does not come from the Kubernetes API")
+        return self.source

@@ -1,0 +1,141 @@
+"""Trimmed views of the Kubernetes objects that every cluster has, and their kinds."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from ovnkit.api.kinds import Kind, Raw, Resource
+
+_UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+_EMPTY: Mapping[str, str] = {}
+
+
+@frozen
+class ObjectView:
+    """The metadata every view has. `resource_version` takes no part in equality."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str]
+    annotations: Mapping[str, str]
+    deleting: bool
+    finalizers: tuple[str, ...]
+    resource_version: str = field(eq=False)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, or `name` of a cluster-wide object."""
+        return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def strings(raw: Any) -> Mapping[str, str]:
+    """A string map of an object with its keys interned; the shared empty map where there is none."""
+    if not raw:
+        return _EMPTY
+    return {sys.intern(key): value for key, value in raw.items()}
+
+
+def metadata(raw: Raw) -> dict[str, Any]:
+    """The keyword arguments of `ObjectView` for a raw object."""
+    meta = raw["metadata"]
+    annotations = meta.get("annotations")
+    if annotations and not _UNREAD_ANNOTATIONS.isdisjoint(annotations):
+        annotations = {key: annotations[key] for key in annotations if key not in _UNREAD_ANNOTATIONS}
+    return {
+        "namespace": sys.intern(meta.get("namespace", "")),
+        "name": meta["name"],
+        "uid": meta.get("uid", ""),
+        "labels": strings(meta.get("labels")),
+        "annotations": strings(annotations),
+        "deleting": "deletionTimestamp" in meta,
+        "finalizers": tuple(meta.get("finalizers") or ()),
+        "resource_version": meta.get("resourceVersion", ""),
+    }
+
+
+@frozen
+class Namespace(ObjectView):
+    """A namespace."""
+
+
+@frozen
+class Node(ObjectView):
+    """A node; `addresses` are its InternalIP addresses as text, in order."""
+
+    addresses: tuple[str, ...]
+
+
+@frozen
+class ContainerPort:
+    """A port a container declares; `name` may be empty."""
+
+    name: str
+    port: int
+    protocol: str
+
+
+@frozen
+class Pod(ObjectView):
+    """A pod, as far as networking reads it.
+
+    `node` is empty until it is scheduled. `addresses` is status.podIPs. `completed` is true in phase Succeeded
+    or Failed. `ports` are the declared container ports.
+    """
+
+    node: str
+    host_network: bool
+    completed: bool
+    ready: bool
+    addresses: tuple[str, ...]
+    ports: tuple[ContainerPort, ...]
+
+
+def _namespace(raw: Raw) -> Namespace:
+    return Namespace(**metadata(raw))
+
+
+def _node(raw: Raw) -> Node:
+    addresses = (raw.get("status") or {}).get("addresses") or ()
+    return Node(
+        **metadata(raw),
+        addresses=tuple(item["address"] for item in addresses if item.get("type") == "InternalIP"),
+    )
+
+
+def _container_ports(spec: Raw) -> Iterable[ContainerPort]:
+    for container in spec.get("containers") or ():
+        for port in container.get("ports") or ():
+            yield ContainerPort(port.get("name", ""), port["containerPort"], port.get("protocol", "TCP"))
+
+
+def _pod(raw: Raw) -> Pod:
+    spec = raw.get("spec") or {}
+    status = raw.get("status") or {}
+    return Pod(
+        **metadata(raw),
+        node=sys.intern(spec.get("nodeName") or ""),
+        host_network=bool(spec.get("hostNetwork")),
+        completed=status.get("phase") in ("Succeeded", "Failed"),
+        ready=any(
+            item.get("type") == "Ready" and item.get("status") == "True" for item in status.get("conditions") or ()
+        ),
+        addresses=tuple(item["ip"] for item in status.get("podIPs") or () if "ip" in item),
+        ports=tuple(_container_ports(spec)),
+    )
+
+
+NAMESPACES: Kind[Namespace] = Kind(
+    "namespaces", Resource("v1", "namespaces", "Namespace", namespaced=False), _namespace
+)
+NODES: Kind[Node] = Kind("nodes", Resource("v1", "nodes", "Node", namespaced=False), _node)
+PODS: Kind[Pod] = Kind(
+    "pods",
+    Resource("v1", "pods", "Pod", node_field="spec.nodeName"),
+    _pod,
+    indexes={"node": lambda pod: (pod.node,), "namespace": lambda pod: (pod.namespace,)},
+)

@@ -1,0 +1,48 @@
+"""Renderers: pure functions from the observed world to items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import Enum
+from typing import Any
+
+from attrs import frozen
+
+from ovnkit.api.kinds import Kind
+from ovnkit.api.world import World
+
+
+class Role(Enum):
+    """Where a renderer runs (design, section 3)."""
+
+    CLUSTER = "cluster"
+    ZONE = "zone"
+    NODE = "node"
+
+
+Render = Callable[[World, str], Iterable[Any]]
+Keys = Callable[[World], Iterable[str]]
+
+
+@frozen
+class Renderer:
+    """A renderer of one role.
+
+    `each` says which keys it has: a Kind (one per object, key as in the world), a function of the world that
+    returns keys (tracked like any render), or None for a single render with the empty key.
+    `subject` is the kind whose object an error is reported on (Event); by default `each` when it is a Kind.
+    A render yields items; it must not keep state, do I/O or look at a clock.
+    """
+
+    name: str
+    role: Role
+    render: Render
+    each: Kind[Any] | Keys | None = None
+    subject: Kind[Any] | None = None
+
+    @property
+    def reports_on(self) -> Kind[Any] | None:
+        """Kind of the object that gets the Event when this renderer's key is rejected."""
+        if self.subject is not None:
+            return self.subject
+        return self.each if isinstance(self.each, Kind) else None

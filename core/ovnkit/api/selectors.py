@@ -1,0 +1,72 @@
+"""Label selectors (all operators of Kubernetes) as hashable values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+
+from attrs import frozen
+
+from ovnkit.api.errors import Reject
+from ovnkit.api.kinds import Raw
+
+
+class Operator(Enum):
+    """Operators of a label requirement (k8s.io/apimachinery LabelSelectorRequirement)."""
+
+    IN = "In"
+    NOT_IN = "NotIn"
+    EXISTS = "Exists"
+    DOES_NOT_EXIST = "DoesNotExist"
+
+
+@frozen(order=False)
+class Requirement:
+    """One requirement on one label key; `values` is sorted and empty for Exists and DoesNotExist."""
+
+    key: str
+    operator: Operator
+    values: frozenset[str] = frozenset()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether `labels` satisfy this requirement; a missing key satisfies NotIn, as in Kubernetes."""
+        value = labels.get(self.key)
+        if self.operator is Operator.IN:
+            return value is not None and value in self.values
+        if self.operator is Operator.NOT_IN:
+            return value is None or value not in self.values
+        return (value is not None) is (self.operator is Operator.EXISTS)
+
+
+@frozen
+class LabelSelector:
+    """A conjunction of requirements; the empty selector matches everything."""
+
+    requirements: frozenset[Requirement] = frozenset()
+
+    def matches(self, labels: Mapping[str, str]) -> bool:
+        """Whether `labels` satisfy every requirement."""
+        return all(requirement.matches(labels) for requirement in self.requirements)
+
+    @classmethod
+    def parse(cls, raw: Raw | None) -> LabelSelector:
+        """The selector of a `metav1.LabelSelector` object; raises Reject on an unknown operator or bad values."""
+        raw = raw or {}
+        found = {
+            Requirement(key, Operator.IN, frozenset({value}))
+            for key, value in (raw.get("matchLabels") or {}).items()
+        }
+        for expression in raw.get("matchExpressions") or ():
+            try:
+                operator = Operator(expression.get("operator"))
+            except ValueError:
+                raise Reject(f"unknown selector operator {expression.get('operator')!r}") from None
+            values = frozenset(expression.get("values") or ())
+            takes_values = operator in (Operator.IN, Operator.NOT_IN)
+            if bool(values) is not takes_values:
+                raise Reject(f"selector operator {operator.value} of key {expression.get('key')!r}: wrong values")
+            found.add(Requirement(expression["key"], operator, values))
+        return cls(frozenset(found))
+
+
+EVERYTHING = LabelSelector()

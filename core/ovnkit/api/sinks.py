@@ -1,0 +1,56 @@
+"""The interface of a sink, and what owns items."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+
+@frozen
+class Owner:
+    """What wants a set of items: one key of one renderer of one plugin."""
+
+    plugin: str
+    renderer: str
+    key: str
+
+    def __str__(self) -> str:
+        return f"{self.plugin}/{self.renderer}/{self.key}"
+
+
+class Sink(Protocol):
+    """Holds the items that should exist and what is there, and applies the difference.
+
+    All methods are called in the reconciler's thread and never block; I/O happens in threads of the sink's
+    own, which come back through the reconciler's inbox. A sink is level-triggered: it converges from any
+    state, and a change from outside is put right.
+    """
+
+    name: str
+    item_types: tuple[type, ...]
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """From now on `owner` wants exactly `items` (of this sink's types); empty when it is gone."""
+
+    def flush(self) -> None:
+        """Start applying what differs. Called after each round of renders."""
+
+    def settle(self) -> None:
+        """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be applied, or in flight."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the sink has loaded what is there and is connected."""
+
+    def status(self) -> dict[str, Any]:
+        """State for `/readyz`, metrics and `ovnkit status`: connected, owned, pending, held back, last error."""
+
+
+Report = Callable[[Owner, Exception], None]
+"""How a sink tells that the items of an owner could not be applied; it keeps trying with back-off."""
