@@ -6,7 +6,7 @@ without arguments. Each hook is called plugin by plugin: one that raises is name
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -88,11 +88,26 @@ class Scope:
         return not self.per_node_zones or node == self.zone
 
 
+class HookCalls(Protocol):
+    """How a plugin asks the others: it calls the hooks meant for that (`decide`, `decorate`) through this.
+
+    A plugin that raises is logged and counted under its name, and its answer left out; `Reject` and `Retry`
+    pass through to the caller. Safe from any thread, and inside renderers (reads stay tracked).
+    """
+
+    def each(self, hook: str, **arguments: Any) -> Sequence[tuple[str, Any]]:
+        """The answers of all enabled plugins that implement `hook` as (plugin, answer), None left out."""
+
+    def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+        """The first answer that is not None, in plugin order, with the plugin's name."""
+
+
 class Runtime(Protocol):
     """What a running plugin may use outside renderers (`ovnkit_started`). Safe from any thread."""
 
     config: Config
     scope: Scope
+    hooks: HookCalls
 
     def get(self, kind: Kind[V], key: str) -> V | None:  # type: ignore[type-var]
         """The object as last observed; not tracked."""
@@ -143,8 +158,12 @@ class Hooks:
     # -- render -------------------------------------------------------------------------------------------
 
     @hookspec
-    def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
-        """The renderers for the roles in `scope.roles` (others are left out by the core as well)."""
+    def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
+        """The renderers for the roles in `scope.roles` (others are left out by the core as well).
+
+        `hooks` asks the other plugins (`hooks.each("ovnkit_port_options", world=world, pod=pod)`).
+        An implementation may leave out arguments it doesn't use, as with every hook.
+        """
         raise NotImplementedError
 
     # -- decide (first result wins) -----------------------------------------------------------------------
