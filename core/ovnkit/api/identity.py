@@ -65,3 +65,25 @@ def link_local_from_mac(mac: str) -> IPv6Address:
     octets = bytes(int(part, 16) for part in mac.split(":"))
     identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
     return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+
+
+CONTROLLER = "default-network-controller"
+"""Owner of the default network's rows in the ids that OVN-Kubernetes' tools read."""
+
+
+def object_ids(owner_type: str, *ids: tuple[str, str]) -> dict[str, str]:
+    """The `external_ids` by which OVN-Kubernetes' tools know a row: owner, type, its ids, the primary id.
+
+    `ids` are the type's own keys and values in the order of the primary id. A port group or address set is
+    named `hash_name(object_ids(...)[PRIMARY_ID])`.
+    """
+    return {
+        "k8s.ovn.org/owner-controller": CONTROLLER,
+        "k8s.ovn.org/owner-type": owner_type,
+        **dict(ids),
+        PRIMARY_ID: ":".join((CONTROLLER, owner_type, *(value for _, value in ids))),
+    }
+
+
+PRIMARY_ID = "k8s.ovn.org/id"
+"""external_ids key of the primary id, from which hash names are made."""

@@ -65,9 +65,10 @@ class Namespace(ObjectView):
 
 @frozen
 class Node(ObjectView):
-    """A node; `addresses` are its InternalIP addresses as text, in order."""
+    """A node; `addresses` are its InternalIP addresses as text, in order; `created` its creationTimestamp."""
 
     addresses: tuple[str, ...]
+    created: str = ""
 
 
 @frozen
@@ -104,6 +105,7 @@ def _node(raw: Raw) -> Node:
     return Node(
         **metadata(raw),
         addresses=tuple(item["address"] for item in addresses if item.get("type") == "InternalIP"),
+        created=raw["metadata"].get("creationTimestamp", ""),
     )
 
 

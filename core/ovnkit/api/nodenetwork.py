@@ -1,0 +1,224 @@
+"""What the annotations of a node say about its network, parsed once and shared.
+
+Each function of (world, node name) gives None when the annotation is not there (yet) and raises Reject, naming
+annotation and value, when it is nonsense. Formats are those of OVN-Kubernetes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+    ip_address,
+    ip_interface,
+    ip_network,
+)
+from typing import Any, TypeVar
+
+import orjson
+
+from ovnkit.api.config import ClusterSubnet
+from ovnkit.api.errors import Reject
+from ovnkit.api.identity import mac_from_ip
+from ovnkit.api.models import NODES
+from ovnkit.api.world import World, derived
+
+Address = IPv4Address | IPv6Address
+Interface = IPv4Interface | IPv6Interface
+Network = IPv4Network | IPv6Network
+T = TypeVar("T")
+
+NODE_SUBNETS = "k8s.ovn.org/node-subnets"
+NODE_ID = "k8s.ovn.org/node-id"
+CHASSIS_ID = "k8s.ovn.org/node-chassis-id"
+TRANSIT_ADDRESSES = "k8s.ovn.org/node-transit-switch-port-ifaddr"
+PRIMARY_ADDRESSES = "k8s.ovn.org/node-primary-ifaddr"
+ENCAP_IPS = "k8s.ovn.org/node-encap-ips"
+HOST_CIDRS = "k8s.ovn.org/host-cidrs"
+ZONE_NAME = "k8s.ovn.org/zone-name"
+GATEWAY_MTU_SUPPORT = "k8s.ovn.org/gateway-mtu-support"
+
+DEFAULT_NETWORK = "default"
+MAX_NODE_ID = 32767
+"""Greatest tunnel key of a logical switch port in OVN; a node's id is the key of its transit switch port."""
+
+
+def _parsed(world: World, node: str, annotation: str, parse: Callable[[str], T]) -> T | None:
+    found = world.get(NODES, node)
+    text = found.annotations.get(annotation) if found is not None else None
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        raise Reject(f"annotation {annotation} is {text!r}: {error}", reason="InvalidAnnotation") from None
+
+
+def _strings(found: Any) -> list[str]:
+    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+        raise ValueError("not a JSON list of strings")
+    return found
+
+
+def _object(text: str) -> dict[str, Any]:
+    found = orjson.loads(text)
+    if not isinstance(found, dict):
+        raise ValueError("not a JSON object")
+    return found
+
+
+def parse_node_subnets(text: str) -> tuple[Network, ...]:
+    """Subnets of the default network in a `node-subnets` annotation, IPv4 first; raises ValueError."""
+    found = _object(text).get(DEFAULT_NETWORK)
+    if found is None:
+        raise ValueError(f"no network {DEFAULT_NETWORK!r}")
+    networks = [ip_network(item) for item in _strings([found] if isinstance(found, str) else found)]
+    if len({network.version for network in networks}) != len(networks) or not networks:
+        raise ValueError("needs one subnet of each IP family")
+    return tuple(sorted(networks, key=lambda network: network.version))
+
+
+def _node_id(text: str) -> int:
+    # int() alone would take "+7", " 7" and "1_0".
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MAX_NODE_ID:
+        raise ValueError(f"not a number from 1 to {MAX_NODE_ID}")
+    return int(text)
+
+
+def _interfaces(text: str) -> tuple[Interface, ...]:
+    found = _object(text)
+    return tuple(ip_interface(found[family]) for family in ("ipv4", "ipv6") if found.get(family))
+
+
+def _word(text: str) -> str:
+    if not text or len(text) > 255 or not all(char.isalnum() or char in "-_.:" for char in text):
+        raise ValueError("not a chassis name")
+    return text
+
+
+@derived
+def node_subnets(world: World, node: str) -> tuple[Network, ...] | None:
+    """The node's slices of the cluster network, IPv4 first, as annotated; see also `host_subnets`."""
+    return _parsed(world, node, NODE_SUBNETS, parse_node_subnets)
+
+
+@derived
+def host_subnets(world: World, node: str, cluster: tuple[ClusterSubnet, ...]) -> tuple[Network, ...] | None:
+    """As `node_subnets`, but raises Reject when one of them is no slice of the cluster network."""
+    found = node_subnets(world, node)
+    for network in found or ():
+        if not any(is_slice(network, subnet) for subnet in cluster):
+            networks = ", ".join(str(subnet) for subnet in cluster)
+            raise Reject(
+                f"annotation {NODE_SUBNETS}: {network} is no slice of the cluster network {networks}",
+                reason="InvalidNodeSubnet",
+            )
+    return found
+
+
+def is_slice(network: Network, subnet: ClusterSubnet) -> bool:
+    """Whether a network is one of those a cluster subnet is divided into for nodes."""
+    whole = subnet.network
+    if isinstance(network, IPv4Network) and isinstance(whole, IPv4Network):
+        return network.prefixlen == subnet.host_prefix and network.subnet_of(whole)
+    if isinstance(network, IPv6Network) and isinstance(whole, IPv6Network):
+        return network.prefixlen == subnet.host_prefix and network.subnet_of(whole)
+    return False
+
+
+@derived
+def node_id(world: World, node: str) -> int | None:
+    """The node's number, from which its addresses on the join and transit switches are computed."""
+    return _parsed(world, node, NODE_ID, _node_id)
+
+
+@derived
+def chassis_id(world: World, node: str) -> str | None:
+    """Name of the node's OVN chassis (its Open vSwitch's system-id)."""
+    return _parsed(world, node, CHASSIS_ID, _word)
+
+
+@derived
+def transit_addresses(world: World, node: str) -> tuple[Interface, ...] | None:
+    """Addresses of the node on the transit switch, IPv4 first; only in zones per node."""
+    return _parsed(world, node, TRANSIT_ADDRESSES, _interfaces)
+
+
+@derived
+def primary_addresses(world: World, node: str) -> tuple[Interface, ...] | None:
+    """The node's addresses on its primary interface, IPv4 first."""
+    return _parsed(world, node, PRIMARY_ADDRESSES, _interfaces)
+
+
+@derived
+def encap_ips(world: World, node: str) -> tuple[Address, ...] | None:
+    """Tunnel endpoint addresses of the node."""
+    return _parsed(
+        world, node, ENCAP_IPS, lambda text: tuple(ip_address(item) for item in _strings(orjson.loads(text)))
+    )
+
+
+@derived
+def host_cidrs(world: World, node: str) -> tuple[Interface, ...] | None:
+    """All addresses of the node's kernel, with prefix lengths, sorted as annotated."""
+    return _parsed(
+        world, node, HOST_CIDRS, lambda text: tuple(ip_interface(item) for item in _strings(orjson.loads(text)))
+    )
+
+
+@derived
+def gateway_mtu_supported(world: World, node: str) -> bool:
+    """Whether routers may check packet sizes on this node (`gateway-mtu-support` isn't "false")."""
+    found = world.get(NODES, node)
+    return found is None or found.annotations.get(GATEWAY_MTU_SUPPORT) != "false"
+
+
+# -- addresses computed from a subnet or a node's number ------------------------------------------------------
+
+
+def nth_interface(network: Network, number: int) -> Interface:
+    """Address number `number` of a network (0 is its base), with its prefix length."""
+    if isinstance(network, IPv4Network):
+        return IPv4Interface((network.network_address + number, network.prefixlen))
+    return IPv6Interface((network.network_address + number, network.prefixlen))
+
+
+def gateway_address(network: Network) -> Interface:
+    """Address of the cluster router on a node's subnet: the first."""
+    return nth_interface(network, 1)
+
+
+def management_address(network: Network) -> Interface:
+    """Address of the node's management port on its subnet: the second."""
+    return nth_interface(network, 2)
+
+
+def hybrid_address(network: Network) -> Interface:
+    """Address of the hybrid overlay's router on a node's subnet: the third."""
+    return nth_interface(network, 3)
+
+
+def cluster_router_join_address(join_subnet: Network) -> Interface:
+    """Address of the cluster router on the join switch: the first."""
+    return nth_interface(join_subnet, 1)
+
+
+def gateway_router_join_address(join_subnet: Network, number: int) -> Interface:
+    """Address of a node's gateway router on the join switch: base + node id."""
+    return nth_interface(join_subnet, number)
+
+
+def transit_address(transit_subnet: Network, number: int) -> Interface:
+    """Address of a node on the transit switch: base + node id."""
+    return nth_interface(transit_subnet, number)
+
+
+def port_mac(addresses: Iterable[Address | Interface]) -> str:
+    """MAC address of a port with these addresses: from its IPv4 address when it has one, else from IPv6."""
+    first = min(addresses, key=lambda address: address.version)
+    return mac_from_ip(first.ip if isinstance(first, IPv4Interface | IPv6Interface) else first)

@@ -1,0 +1,89 @@
+"""Rows that plugins name across their borders, as data. The plugin in front of each is its owner."""
+
+from __future__ import annotations
+
+from ovnkit.api.identity import RowId
+
+CLUSTER_ROUTER = "ovn_cluster_router"
+JOIN_SWITCH = "join"
+TRANSIT_SWITCH = "transit_switch"
+
+
+def cluster_router() -> RowId:
+    """Logical_Router `ovn_cluster_router`."""
+    return RowId("topology", "cluster", "", "router")
+
+
+def join_switch() -> RowId:
+    """Logical_Switch `join`."""
+    return RowId("topology", "cluster", "", "join-switch")
+
+
+def transit_switch() -> RowId:
+    """Logical_Switch `transit_switch` (zones per node only)."""
+    return RowId("topology", "cluster", "", "transit-switch")
+
+
+def copp() -> RowId:
+    """Copp `ovnkube-default`."""
+    return RowId("topology", "cluster", "", "copp")
+
+
+def cluster_port_group() -> RowId:
+    """Port_Group of the management ports (`clusterPortGroup`)."""
+    return RowId("topology", "cluster", "", "cluster-port-group")
+
+
+def cluster_router_port_group() -> RowId:
+    """Port_Group of the switches' router ports (`clusterRtrPortGroup`)."""
+    return RowId("topology", "cluster", "", "cluster-router-port-group")
+
+
+def cluster_lb_group() -> RowId:
+    """Load_Balancer_Group `clusterLBGroup`: switches and gateway routers."""
+    return RowId("topology", "cluster", "", "cluster-lb-group")
+
+
+def switch_lb_group() -> RowId:
+    """Load_Balancer_Group `clusterSwitchLBGroup`: node switches."""
+    return RowId("topology", "cluster", "", "switch-lb-group")
+
+
+def router_lb_group() -> RowId:
+    """Load_Balancer_Group `clusterRouterLBGroup`: gateway routers."""
+    return RowId("topology", "cluster", "", "router-lb-group")
+
+
+def acl_meter() -> RowId:
+    """Meter `acl-logging`."""
+    return RowId("topology", "cluster", "", "meter-acl-logging")
+
+
+def node_switch(node: str) -> RowId:
+    """Logical_Switch `<node>` of a node of this zone."""
+    return RowId("topology", "node", node, "switch")
+
+
+def node_switch_port(node: str) -> RowId:
+    """Logical_Switch_Port `stor-<node>`."""
+    return RowId("topology", "node", node, "switch-port")
+
+
+def node_router_port(node: str) -> RowId:
+    """Logical_Router_Port `rtos-<node>`."""
+    return RowId("topology", "node", node, "router-port")
+
+
+def management_switch_port(node: str) -> RowId:
+    """Logical_Switch_Port `k8s-<node>`."""
+    return RowId("management_port", "zone", node, "port")
+
+
+def pod_port(pod: str) -> RowId:
+    """Logical_Switch_Port of a pod on the default network; `pod` is `namespace/name`."""
+    return RowId("pods", "port", pod, "port")
+
+
+def namespace_address_set(namespace: str, family: int) -> RowId:
+    """Address_Set of the addresses of a namespace's pods, of IP version `family`."""
+    return RowId("pods", "namespace", namespace, f"v{family}")
