@@ -7,15 +7,35 @@ and command line into these classes and adds a section per plugin (the class its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
+from attrs.validators import and_, ge, in_, le
 
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.selectors import LabelSelector
 
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
+
+_PORT = and_(ge(1), le(65535))
+_NOT_NEGATIVE = ge(0)
+
+
+def parse_network(text: str) -> Network:
+    """A network in CIDR form; raises ValueError with the network meant when host bits are set."""
+    try:
+        if "/" not in text:
+            raise ValueError(f"{text!r} is not a CIDR: the prefix length is missing")
+        return ip_network(text)
+    except ValueError as error:
+        if "host bits set" in str(error):
+            meant = ip_network(text, strict=False)
+            raise ValueError(f"{text} has host bits set; the network is {meant}") from None
+        if "prefix length is missing" in str(error):
+            raise
+        raise ValueError(f"{text!r} is not a CIDR") from None
 
 
 @frozen
@@ -28,13 +48,27 @@ class ClusterSubnet:
     network: Network
     host_prefix: int
 
+    @classmethod
+    def parse(cls, text: str) -> ClusterSubnet:
+        """The entry as upstream writes it; raises ValueError. Node slices of IPv6 are always /64."""
+        cidr, _, host = text.rpartition("/") if text.count("/") == 2 else (text, "", "")
+        network = parse_network(cidr)
+        if host and not host.isdecimal():
+            raise ValueError(f"{text!r}: host prefix length {host!r} is not a number")
+        prefix = int(host) if host else (24 if network.version == 4 else 64)
+        if network.version == 6 and prefix != 64:
+            raise ValueError(f"{text}: the host prefix length of an IPv6 network must be 64")
+        if prefix <= network.prefixlen:
+            raise ValueError(f"{text}: host prefix length {prefix} must be greater than {network.prefixlen}")
+        if network.version == 4 and prefix > 29:
+            raise ValueError(f"{text}: host prefix length {prefix} leaves no room for pods (29 at most)")
+        return cls(network, prefix)
+
     def __str__(self) -> str:
         return f"{self.network}/{self.host_prefix}"
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
-    from ipaddress import ip_network
-
     return tuple(ip_network(text) for text in texts)
 
 
@@ -47,21 +81,21 @@ class DefaultOptions:
     `ovn-bridge-remote-probe-interval`); `db_txn_timeout` in seconds. Defaults are upstream's.
     """
 
-    mtu: int = 1400
-    routable_mtu: int = 0
-    conntrack_zone: int = 64000
-    encap_type: str = "geneve"
+    mtu: int = field(default=1400, validator=and_(ge(576), le(65535)))
+    routable_mtu: int = field(default=0, validator=_NOT_NEGATIVE)
+    conntrack_zone: int = field(default=64000, validator=and_(ge(0), le(65531)))
+    encap_type: str = field(default="geneve", validator=in_(("geneve", "vxlan")))
     encap_ip: str = ""
-    encap_port: int = 6081
-    inactivity_probe: int = 100_000
-    openflow_probe: int = 0
-    db_txn_timeout: int = 100
+    encap_port: int = field(default=6081, validator=_PORT)
+    inactivity_probe: int = field(default=100_000, validator=_NOT_NEGATIVE)
+    openflow_probe: int = field(default=0, validator=_NOT_NEGATIVE)
+    db_txn_timeout: int = field(default=100, validator=ge(1))
     monitor_all: bool = True
-    ofctrl_wait_before_clear: int = 0
+    ofctrl_wait_before_clear: int = field(default=0, validator=_NOT_NEGATIVE)
     enable_lflow_cache: bool = True
     cluster_subnets: tuple[ClusterSubnet, ...] = (ClusterSubnet(IPv4Network("10.128.0.0/14"), 23),)
     zone: str = ""
-    zone_mode: str = field(default="per-node")
+    zone_mode: str = field(default="per-node", validator=in_(("per-node", "central")))
     disable_requestedchassis: bool = False
 
 
@@ -79,15 +113,20 @@ class KubernetesOptions:
     host_network_namespace: str = ""
     no_hostsubnet_nodes: str = ""
 
+    @property
+    def no_hostsubnet_selector(self) -> LabelSelector | None:
+        """Selector of the nodes that get no subnet; None when every node gets one."""
+        return LabelSelector.from_text(self.no_hostsubnet_nodes) if self.no_hostsubnet_nodes.strip() else None
+
 
 @frozen
 class GatewayOptions:
     """Section `[gateway]`: addresses every part agrees on, and how nodes reach the outside."""
 
-    mode: str = ""
+    mode: str = field(default="", validator=in_(("", "shared", "local")))
     interface: str = ""
     next_hop: str = ""
-    vlan_id: int = 0
+    vlan_id: int = field(default=0, validator=and_(ge(0), le(4094)))
     nodeport: bool = False
     disable_snat_multiple_gws: bool = False
     disable_forwarding: bool = False
@@ -144,9 +183,9 @@ class CniOptions:
 class ClusterHaOptions:
     """Section `[clustermgrha]`: leader election, in seconds; lease > renew > retry."""
 
-    election_lease_duration: int = 137
-    election_renew_deadline: int = 107
-    election_retry_period: int = 26
+    election_lease_duration: int = field(default=137, validator=ge(1))
+    election_renew_deadline: int = field(default=107, validator=ge(1))
+    election_retry_period: int = field(default=26, validator=ge(1))
 
 
 @frozen
@@ -161,8 +200,8 @@ class PluginsOptions:
 class LoggingOptions:
     """Section `[logging]`: `level` is debug, info, warning or error; `format` is `json` or `console`."""
 
-    level: str = "info"
-    format: str = "json"
+    level: str = field(default="info", validator=in_(("debug", "info", "warning", "error")))
+    format: str = field(default="json", validator=in_(("json", "console")))
 
 
 @frozen

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import Enum
 
@@ -67,6 +68,34 @@ class LabelSelector:
                 raise Reject(f"selector operator {operator.value} of key {expression.get('key')!r}: wrong values")
             found.add(Requirement(expression["key"], operator, values))
         return cls(frozenset(found))
+
+    @classmethod
+    def from_text(cls, text: str) -> LabelSelector:
+        """The selector that kubectl writes (`a=b,c!=d,e in (f,g),!h`); raises Reject on anything else."""
+        return cls(frozenset(_requirement(part) for part in _PART_SEPARATOR.split(text.strip()) if text.strip()))
+
+
+_PART_SEPARATOR = re.compile(r",(?![^(]*\))")
+"""A comma outside parentheses."""
+
+_KEY = r"(?P<key>[A-Za-z0-9]([-A-Za-z0-9_./]*[A-Za-z0-9])?)"
+_VALUE = r"(?:[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?"
+_EQUALITY = re.compile(rf"\s*{_KEY}\s*(?P<sign>==|=|!=)\s*(?P<value>{_VALUE})\s*")
+_MEMBERSHIP = re.compile(rf"\s*{_KEY}\s+(?P<verb>in|notin)\s*\((?P<values>[^()]*)\)\s*")
+_EXISTENCE = re.compile(rf"\s*(?P<absent>!?)\s*{_KEY}\s*")
+
+
+def _requirement(text: str) -> Requirement:
+    if match := _EQUALITY.fullmatch(text):
+        operator = Operator.NOT_IN if match["sign"] == "!=" else Operator.IN
+        return Requirement(match["key"], operator, frozenset({match["value"]}))
+    if match := _MEMBERSHIP.fullmatch(text):
+        values = frozenset(value.strip() for value in match["values"].split(","))
+        if all(re.fullmatch(_VALUE, value) for value in values):
+            return Requirement(match["key"], Operator.IN if match["verb"] == "in" else Operator.NOT_IN, values)
+    if match := _EXISTENCE.fullmatch(text):
+        return Requirement(match["key"], Operator.DOES_NOT_EXIST if match["absent"] else Operator.EXISTS)
+    raise Reject(f"{text.strip()!r} is not a label selector")
 
 
 EVERYTHING = LabelSelector()
