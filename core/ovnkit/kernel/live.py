@@ -1,0 +1,284 @@
+"""Live sets: each object change costs as many steps as the sets that it enters or leaves."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Generic, TypeVar
+
+import structlog
+
+from ovnkit.api.kinds import Kind
+from ovnkit.api.live import LiveSet
+from ovnkit.api.models import NAMESPACES
+from ovnkit.api.selectors import LabelSelector, Operator, Requirement
+from ovnkit.kernel.store import Change, Store
+
+log = structlog.get_logger()
+
+X = TypeVar("X")
+Changed = Callable[[Collection[Any], Collection[Any]], None]
+_NO_LABELS: Mapping[str, str] = {}
+
+
+class SelectorIndex(Generic[X]):
+    """Things with a label selector, found by the labels of an object without trying each selector.
+
+    A selector is filed under one of its requirements that names values or a key; one that has only negative
+    requirements is tried for every object.
+    """
+
+    def __init__(self) -> None:
+        self._by_label: dict[tuple[str, str], dict[X, LabelSelector]] = {}
+        self._by_key: dict[str, dict[X, LabelSelector]] = {}
+        self._rest: dict[X, LabelSelector] = {}
+
+    def add(self, selector: LabelSelector, thing: X) -> None:
+        """File a thing under its selector."""
+        for place in self._places(selector):
+            place[thing] = selector
+
+    def remove(self, selector: LabelSelector, thing: X) -> None:
+        """Take a thing out again."""
+        for place in self._places(selector):
+            place.pop(thing, None)
+
+    def _places(self, selector: LabelSelector) -> list[dict[X, LabelSelector]]:
+        chosen = _most_selective(selector)
+        if chosen is None:
+            return [self._rest]
+        if chosen.operator is Operator.EXISTS:
+            return [self._by_key.setdefault(chosen.key, {})]
+        return [self._by_label.setdefault((chosen.key, value), {}) for value in chosen.values]
+
+    def matching(self, labels: Mapping[str, str]) -> Iterable[X]:
+        """Every thing whose selector matches these labels, once."""
+        places = [self._rest]
+        for key, value in labels.items():
+            for place in (self._by_label.get((key, value)), self._by_key.get(key)):
+                if place:
+                    places.append(place)
+        for place in places:
+            for thing, selector in list(place.items()):
+                if selector.matches(labels):
+                    yield thing
+
+
+def _most_selective(selector: LabelSelector) -> Requirement | None:
+    positive = [
+        requirement
+        for requirement in selector.requirements
+        if requirement.operator in (Operator.IN, Operator.EXISTS)
+    ]
+    if not positive:
+        return None
+    return min(positive, key=lambda item: (item.operator is Operator.EXISTS, len(item.values), item.key))
+
+
+class Content:
+    """What is in one live set now; implements `LiveContent`."""
+
+    def __init__(self, spec: LiveSet, engine: LiveSets) -> None:
+        self.spec = spec
+        self._engine = engine
+        self._counts: Counter[Any] = Counter()
+        self._by_object: dict[str, tuple[Any, ...]] = {}
+        self._subscribers: list[Changed] = []
+        self._before: dict[Any, bool] = {}
+
+    @property
+    def values(self) -> Collection[Any]:
+        """The values in the set now."""
+        return self._counts.keys()
+
+    def subscribe(self, changed: Changed) -> Callable[[], None]:
+        """See `LiveContent.subscribe`; the last one to leave ends the set."""
+        self._subscribers.append(changed)
+
+        def leave() -> None:
+            self._subscribers.remove(changed)
+            if not self._subscribers:
+                self._engine.drop(self)
+
+        return leave
+
+    def put(self, key: str, contribution: tuple[Any, ...]) -> None:
+        """An object contributes these values from now on (none: it is not selected)."""
+        before = self._by_object.get(key, ())
+        if before == contribution:
+            return
+        counts = self._counts
+        for value in (*before, *contribution):
+            self._before.setdefault(value, value in counts)
+        for value in contribution:
+            counts[value] += 1
+        for value in before:
+            counts[value] -= 1
+            if not counts[value]:
+                del counts[value]
+        if contribution:
+            self._by_object[key] = contribution
+        else:
+            del self._by_object[key]
+        self._engine.touched.add(self)
+
+    def objects(self) -> Iterable[str]:
+        """Keys of the objects that contribute."""
+        return list(self._by_object)
+
+    def notify(self) -> None:
+        """Tell the subscribers what has changed since the last time."""
+        added = [value for value, was_in in self._before.items() if not was_in and value in self._counts]
+        removed = [value for value, was_in in self._before.items() if was_in and value not in self._counts]
+        self._before.clear()
+        if added or removed:
+            for changed in list(self._subscribers):
+                changed(added, removed)
+
+
+class LiveSets:
+    """All live sets, by kind and by the namespaces they look at (`""`: every namespace)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.touched: set[Content] = set()
+        self._contents: dict[LiveSet, Content] = {}
+        self._scopes: dict[tuple[Kind[Any], str], SelectorIndex[Content]] = {}
+        self._namespace_selectors: SelectorIndex[Content] = SelectorIndex()
+        self._label_postings: dict[Kind[Any], dict[tuple[str, str], dict[str, None]]] = {}
+
+    def content(self, spec: LiveSet) -> Content:
+        """The shared content of equal live sets."""
+        found = self._contents.get(spec)
+        if found is None:
+            found = self._contents[spec] = Content(spec, self)
+            self._enter(found)
+            self.touched.discard(found)
+            found.notify()
+        return found
+
+    def drop(self, content: Content) -> None:
+        """Nobody uses this set any more."""
+        del self._contents[content.spec]
+        self.touched.discard(content)
+        spec = content.spec
+        if isinstance(spec.namespaces, LabelSelector):
+            self._namespace_selectors.remove(spec.namespaces, content)
+        for namespace in self._namespaces_of(spec):
+            self._scope(spec.kind, namespace).remove(spec.labels, content)
+
+    def changed(self, change: Change) -> None:
+        """An object came, changed or went."""
+        if change.kind in self._label_postings:
+            self._repost(change)
+        old, new = _labels(change.old), _labels(change.new)
+        namespace = (change.new or change.old).namespace if _namespaced(change.kind) else ""
+        touched: dict[Content, None] = {}
+        for scope in {"", namespace}:
+            index = self._scopes.get((change.kind, scope))
+            if index is not None:
+                for labels in [old] if old == new else [old, new]:
+                    touched.update(dict.fromkeys(index.matching(labels)))
+        for content in touched:
+            content.put(change.key, self._contribution(content.spec, change.new))
+        if change.kind is NAMESPACES and old != new:
+            self._namespace_changed(change, old, new)
+
+    def flush(self) -> None:
+        """Tell the users of every set that has changed."""
+        touched, self.touched = self.touched, set()
+        for content in touched:
+            content.notify()
+
+    # -- membership -----------------------------------------------------------------------------------------
+
+    def _namespace_changed(self, change: Change, old: Mapping[str, str], new: Mapping[str, str]) -> None:
+        before = set(self._namespace_selectors.matching(old)) if change.old is not None else set()
+        after = set(self._namespace_selectors.matching(new)) if change.new is not None else set()
+        for content in before - after:
+            self._scope(content.spec.kind, change.key).remove(content.spec.labels, content)
+            for key in [key for key in content.objects() if key.partition("/")[0] == change.key]:
+                content.put(key, ())
+        for content in after - before:
+            self._scope(content.spec.kind, change.key).add(content.spec.labels, content)
+            self._fill(content, change.key)
+
+    def _enter(self, content: Content) -> None:
+        spec = content.spec
+        if isinstance(spec.namespaces, LabelSelector):
+            self._namespace_selectors.add(spec.namespaces, content)
+        for namespace in self._namespaces_of(spec):
+            self._scope(spec.kind, namespace).add(spec.labels, content)
+            self._fill(content, namespace)
+
+    def _namespaces_of(self, spec: LiveSet) -> list[str]:
+        """Namespaces a set looks at; the empty one stands for all."""
+        if spec.namespaces is None:
+            return [""]
+        if isinstance(spec.namespaces, str):
+            return [spec.namespaces]
+        namespaces = self._store.select(NAMESPACES, "", "")
+        return [name for name, view in namespaces.items() if spec.namespaces.matches(view.labels)]
+
+    def _scope(self, kind: Kind[Any], namespace: str) -> SelectorIndex[Content]:
+        return self._scopes.setdefault((kind, namespace), SelectorIndex())
+
+    def _fill(self, content: Content, namespace: str) -> None:
+        """Add the objects of one namespace (empty: all) by the shortest way to them."""
+        spec = content.spec
+        objects = self._store.select(spec.kind, "", "")
+        chosen = _most_selective(spec.labels)
+        keys: Iterable[str]
+        if namespace and "namespace" in spec.kind.indexes:
+            keys = self._store.select(spec.kind, "namespace", namespace)
+        elif chosen is not None and chosen.operator is Operator.IN:
+            postings = self._postings(spec.kind)
+            keys = [key for value in chosen.values for key in postings.get((chosen.key, value), ())]
+        else:
+            keys = objects
+        for key in keys:
+            view = objects[key]
+            if (not namespace or view.namespace == namespace) and spec.labels.matches(view.labels):
+                content.put(key, self._contribution(spec, view))
+
+    def _contribution(self, spec: LiveSet, view: Any) -> tuple[Any, ...]:
+        if view is None or not spec.labels.matches(view.labels):
+            return ()
+        try:
+            if spec.where is not None and not spec.where(view):
+                return ()
+            return tuple(spec.project(view))
+        except Exception:
+            log.exception("an object can't be put into a live set", kind=spec.kind.name, object=view.key)
+            return ()
+
+    # -- labels to objects ----------------------------------------------------------------------------------
+
+    def _postings(self, kind: Kind[Any]) -> dict[tuple[str, str], dict[str, None]]:
+        """Keys by label, kept from the first time a set of this kind asks for them."""
+        postings = self._label_postings.get(kind)
+        if postings is None:
+            postings = self._label_postings[kind] = {}
+            for key, view in self._store.select(kind, "", "").items():
+                for label in view.labels.items():
+                    postings.setdefault(label, {})[key] = None
+        return postings
+
+    def _repost(self, change: Change) -> None:
+        postings = self._label_postings[change.kind]
+        old, new = _labels(change.old).items(), _labels(change.new).items()
+        for label in old - new:
+            keys = postings[label]
+            del keys[change.key]
+            if not keys:
+                del postings[label]
+        for label in new - old:
+            postings.setdefault(label, {})[change.key] = None
+
+
+def _labels(view: Any) -> Mapping[str, str]:
+    return getattr(view, "labels", _NO_LABELS) if view is not None else _NO_LABELS
+
+
+def _namespaced(kind: Kind[Any]) -> bool:
+    return getattr(kind.source, "namespaced", False)

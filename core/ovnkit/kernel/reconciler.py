@@ -1,0 +1,382 @@
+"""The reconciler: runs renderers when what they read has changed, and tells the sinks what should exist."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import structlog
+from attrs import define, field
+
+from ovnkit.api.items import Row
+from ovnkit.api.kinds import Kind, V
+from ovnkit.api.live import LiveContent, LiveSet
+from ovnkit.api.models import NAMESPACES
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.sinks import Owner, Sink
+from ovnkit.kernel.inbox import Inbox
+from ovnkit.kernel.live import LiveSets
+from ovnkit.kernel.store import Change, Store
+from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker
+from ovnkit.kernel.troubles import Trouble, Troubles
+
+log = structlog.get_logger()
+
+SLICE = 0.02
+"""Seconds of rendering before sinks are flushed and the inbox gets a look in."""
+
+ALL_ROLES = frozenset(Role)
+OnEvent = Callable[[Kind[Any], str, str, str, bool], None]
+
+
+class Render(Computation):
+    """One key of one renderer."""
+
+    __slots__ = ("done", "gone", "owner", "renderer", "sinks")
+
+    def __init__(self, owner: Owner, renderer: Renderer) -> None:
+        super().__init__()
+        self.owner = owner
+        self.renderer = renderer
+        self.sinks: tuple[Sink, ...] = ()
+        self.done = False
+        self.gone = False
+
+
+class KeySet(Computation):
+    """The keys of a renderer whose `each` is a function of the world."""
+
+    __slots__ = ("done", "task")
+
+    def __init__(self, task: _Task) -> None:
+        super().__init__()
+        self.task = task
+        self.done = False
+
+
+@define(eq=False)
+class _Task:
+    """A renderer of a plugin and its renders by key."""
+
+    plugin: str
+    renderer: Renderer
+    active: bool = False
+    renders: dict[str, Render] = field(factory=dict)
+    key_set: KeySet | None = None
+
+
+@define(eq=False)
+class _SinkState:
+    sink: Sink
+    roles: frozenset[Role]
+    settled: bool = False
+
+
+class Reconciler:
+    """Owns the observed world, the renders and the sinks. Everything runs in the inbox's thread.
+
+    `on_event(kind, key, reason, message, warning)` is called when an object is to get an Event.
+    """
+
+    def __init__(
+        self, inbox: Inbox, *, clock: Callable[[], float] = time.monotonic, sinks: Sequence[Sink] = ()
+    ) -> None:
+        self.inbox = inbox
+        self.on_event: OnEvent = lambda *_: None
+        self.renders_total: dict[tuple[str, str], int] = {}
+        self._store = Store()
+        self._live = LiveSets(self._store)
+        self._tracker = Tracker(self._store, self._wake)
+        self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
+        self._tasks: list[_Task] = []
+        self._by_kind: dict[Kind[Any], list[_Task]] = {}
+        self._queue: deque[Computation] = deque()
+        self._sinks: list[_SinkState] = []
+        self._route: dict[Any, Sink] = {}
+        self._waiting = 0
+        self._listeners: dict[tuple[Kind[Any], str], list[Callable[[Any], None]]] = {}
+        self._listeners_lock = threading.Lock()
+        self._clock = clock
+        for sink in sinks:
+            self.add_sink(sink)
+        inbox.work = self._work
+
+    # -- set-up ---------------------------------------------------------------------------------------------
+
+    def add_sink(self, sink: Sink, roles: frozenset[Role] = ALL_ROLES) -> None:
+        """A sink and the roles whose renderers write to it: its leftovers go once those have all run."""
+        self._sinks.append(_SinkState(sink, roles))
+        database = getattr(sink, "db", None)
+        for item_type in sink.item_types:
+            self._route[(item_type, database) if database else item_type] = sink
+
+    def add_plugin(self, plugin: str, renderers: Iterable[Renderer]) -> None:
+        """The renderers of a plugin; they run once their role is active."""
+        for renderer in renderers:
+            task = _Task(plugin, renderer)
+            self._tasks.append(task)
+            if isinstance(renderer.each, Kind):
+                self._by_kind.setdefault(renderer.each, []).append(task)
+
+    def activate(self, roles: Iterable[Role]) -> None:
+        """This process now acts in these roles (at start, or when it has become leader)."""
+        roles = frozenset(roles)
+        for task in self._tasks:
+            if task.active or task.renderer.role not in roles:
+                continue
+            task.active = True
+            each = task.renderer.each
+            if each is None:
+                self._add_render(task, "")
+            elif isinstance(each, Kind):
+                for key in self._store.select(each, "", ""):
+                    self._add_render(task, key)
+            else:
+                task.key_set = KeySet(task)
+                self._wake(task.key_set)
+
+    # -- what is observed -----------------------------------------------------------------------------------
+
+    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+        """Objects came, changed (their new view) or went (None)."""
+        for key, view in changes:
+            change = self._store.put(kind, key, view)
+            if change is not None:
+                self._changed(change)
+
+    def _changed(self, change: Change) -> None:
+        kind, key = change.kind, change.key
+        self._live.changed(change)
+        self._tracker.changed(change)
+        for task in self._by_kind.get(kind, ()):
+            if change.new is None:
+                self._remove_render(task, key)
+            elif change.old is None and task.active:
+                self._add_render(task, key)
+        for state in self._sinks:
+            observed = getattr(state.sink, "observed_changed", None)
+            if observed is not None:
+                observed(kind, key)
+        with self._listeners_lock:
+            listeners = list(self._listeners.get((kind, key), ()))
+        for listener in listeners:
+            listener(change.new)
+
+    def listed(self, kind: Kind[Any]) -> None:
+        """Everything of this kind has been observed once."""
+        if not self._store.is_listed(kind):
+            self._store.mark_listed(kind)
+            self._tracker.touch((kind, "listed"))
+
+    def get(self, kind: Kind[V], key: str) -> V | None:
+        """The view as last observed; safe from any thread."""
+        return self._store.get(kind, key)
+
+    def subscribe(self, kind: Kind[Any], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
+        """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
+        with self._listeners_lock:
+            self._listeners.setdefault((kind, key), []).append(callback)
+
+        def leave() -> None:
+            with self._listeners_lock:
+                listeners = self._listeners[kind, key]
+                listeners.remove(callback)
+                if not listeners:
+                    del self._listeners[kind, key]
+
+        return leave
+
+    def live(self, spec: LiveSet) -> LiveContent:
+        """The content of a live set, for sinks."""
+        return self._live.content(spec)
+
+    # -- work -----------------------------------------------------------------------------------------------
+
+    def _wake(self, computation: Computation) -> None:
+        computation.dirty = True
+        self._queue.append(computation)
+
+    def _retry(self, owner: Owner) -> None:
+        """Render one owner's key again (a timer of the troubles has run out)."""
+        for task in self._tasks:
+            if task.plugin == owner.plugin and task.renderer.name == owner.renderer:
+                render = task.renders.get(owner.key)
+                if render is not None and not render.dirty:
+                    self._wake(render)
+
+    def _add_render(self, task: _Task, key: str) -> None:
+        if key not in task.renders:
+            render = task.renders[key] = Render(Owner(task.plugin, task.renderer.name, key), task.renderer)
+            self._waiting += 1
+            self._wake(render)
+
+    def _remove_render(self, task: _Task, key: str) -> None:
+        render = task.renders.pop(key, None)
+        if render is None:
+            return
+        if not render.done:
+            self._waiting -= 1
+        render.gone = True
+        self._tracker.forget(render)
+        for sink in render.sinks:
+            sink.want(render.owner, ())
+        self.troubles.forget(render.owner)
+
+    def _work(self) -> bool:
+        """One slice of work, called by the inbox after each batch; whether more is left."""
+        deadline = self._clock() + SLICE
+        queue = self._queue
+        self._tracker.refresh_cells()
+        while queue and self._clock() < deadline:
+            computation = queue.popleft()
+            if isinstance(computation, Render):
+                self._render(computation)
+            elif isinstance(computation, KeySet):
+                self._list_keys(computation)
+            self._tracker.refresh_cells()
+        if not queue:
+            self._tracker.serve_waiting()
+        self._live.flush()
+        for state in self._sinks:
+            if not queue:
+                self._settle(state)
+            state.sink.flush()
+        return bool(queue)
+
+    def _settle(self, state: _SinkState) -> None:
+        if state.settled or self._waiting or not state.sink.ready:
+            return
+        tasks = [task for task in self._tasks if task.renderer.role in state.roles]
+        if all(task.active and self._rendered(task) for task in tasks):
+            state.settled = True
+            state.sink.settle()
+
+    def _rendered(self, task: _Task) -> bool:
+        each = task.renderer.each
+        if isinstance(each, Kind):
+            return self._store.is_listed(each)
+        return task.key_set is None or task.key_set.done
+
+    def _list_keys(self, key_set: KeySet) -> None:
+        task = key_set.task
+        each = task.renderer.each
+        assert callable(each)
+        owner = Owner(task.plugin, task.renderer.name, "")
+        try:
+            keys = self._tracker.run(key_set, lambda world: frozenset(each(world)))
+        except NotListed:
+            return
+        except Exception as error:
+            self.troubles.failed(owner, None, error)
+            self.inbox.post_later(5.0, lambda: self._wake(key_set))
+            return
+        self.troubles.succeeded(owner)
+        key_set.done = True
+        for key in set(task.renders) - keys:
+            self._remove_render(task, key)
+        for key in keys - set(task.renders):
+            self._add_render(task, key)
+
+    def _render(self, render: Render) -> None:
+        owner, renderer = render.owner, render.renderer
+        if render.gone:
+            return
+        if self.troubles.is_quarantined(owner.plugin):
+            render.dirty = False
+            self.troubles.hold(owner)
+            return
+        counter = (owner.plugin, owner.renderer)
+        self.renders_total[counter] = self.renders_total.get(counter, 0) + 1
+        try:
+            wanted = self._tracker.run(render, lambda world: self._items(world, renderer, owner.key))
+        except NotListed:
+            return
+        except Exception as error:
+            self._finished(render)
+            self.troubles.failed(owner, renderer.reports_on, error)
+            return
+        for sink in render.sinks:
+            if sink not in wanted:
+                sink.want(owner, ())
+        for sink, items in wanted.items():
+            sink.want(owner, items)
+        render.sinks = tuple(wanted)
+        self._finished(render)
+        self.troubles.succeeded(owner)
+
+    def _finished(self, render: Render) -> None:
+        if not render.done:
+            render.done = True
+            self._waiting -= 1
+
+    def _items(self, world: TrackedWorld, renderer: Renderer, key: str) -> dict[Sink, list[Any]]:
+        """Render, and sort the items by the sink that takes them."""
+        wanted: dict[Sink, list[Any]] = {}
+        route = self._route
+        for item in renderer.render(world, key):
+            database = getattr(item, "db", None)
+            try:
+                sink = route[(type(item), database) if database else type(item)]
+            except KeyError:
+                where = f" of {database}" if database else ""
+                raise TypeError(f"nothing here takes {type(item).__name__} items{where}") from None
+            if type(item) is Row:
+                _need_listed(world, item)
+            wanted.setdefault(sink, []).append(item)
+        return wanted
+
+    # -- state ----------------------------------------------------------------------------------------------
+
+    def report(self, owner: Owner, error: Exception) -> None:
+        """A sink could not apply what an owner wants; the sink itself keeps trying."""
+        kind = next(
+            (
+                task.renderer.reports_on
+                for task in self._tasks
+                if task.plugin == owner.plugin and task.renderer.name == owner.renderer
+            ),
+            None,
+        )
+        self.troubles.refused(owner, kind, error)
+
+    @property
+    def synced(self) -> bool:
+        """Everything has been rendered once, leftovers are gone and nothing is waiting to be applied."""
+        return self.idle and all(state.settled for state in self._sinks)
+
+    @property
+    def idle(self) -> bool:
+        """Nothing to render and nothing to apply."""
+        return not self._queue and all(state.sink.idle for state in self._sinks)
+
+    def kinds(self) -> Mapping[str, int]:
+        """How many objects of each kind are known."""
+        return self._store.counts()
+
+    def pools(self) -> Mapping[str, Mapping[str, int]]:
+        """Values handed out, by pool and scope."""
+        return self._tracker.pools.usage()
+
+    def unlisted(self, kinds: Collection[Kind[Any]]) -> list[str]:
+        """Names of the kinds among `kinds` that have not been listed yet."""
+        return sorted(kind.name for kind in kinds if not self._store.is_listed(kind))
+
+    def quarantined(self) -> Mapping[str, str]:
+        """Plugins that are held back, and why."""
+        return self.troubles.quarantined
+
+    def failures(self) -> Sequence[Trouble]:
+        """What is wrong now, by owner."""
+        return self.troubles.current()
+
+
+def _need_listed(world: TrackedWorld, row: Row) -> None:
+    """A live set may only be applied when what it selects from is known, or its elements would go and return."""
+    for value in row.columns.values():
+        if type(value) is LiveSet:
+            world.need(value.kind)
+            if value.namespaces is not None and not isinstance(value.namespaces, str):
+                world.need(NAMESPACES)
