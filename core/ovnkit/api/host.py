@@ -1,10 +1,15 @@
-"""Host items: what should exist in the node's kernel and on its bridges."""
+"""Host items, and host facts: what should exist in the node's kernel, and what is there.
+
+nftables items are in `ovnkit.api.nft`.
+"""
 
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 
 from attrs import frozen
+
+from ovnkit.api.kinds import HostFacts, Kind
 
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
@@ -65,10 +70,93 @@ class Neighbour:
 
 @frozen
 class Sysctl:
-    """A value under /proc/sys, by its path parts (`("net", "ipv4", "conf", "ovn-k8s-mp0", "forwarding")`)."""
+    """A value under /proc/sys, by its path parts (`("net", "ipv4", "conf", "ovn-k8s-mp0", "forwarding")`).
+
+    The value there before comes back when nobody wants this one any more in the same process.
+    """
 
     path: tuple[str, ...]
     value: str
 
 
 HostItem = Link | LinkAddress | Route | Rule | Neighbour | Sysctl
+
+ROUTE_PROTOCOL = 79
+"""Protocol number of the routes, rules, addresses and neighbours that ovnkit makes (none of rt_protos)."""
+
+
+# -- facts ----------------------------------------------------------------------------------------------------
+
+
+@frozen
+class LinkView:
+    """A network interface. `index` is the kernel's; `kind` is `veth`, `bridge`, ... or empty (physical)."""
+
+    name: str
+    index: int
+    mac: str
+    mtu: int
+    up: bool
+    kind: str = ""
+
+    @property
+    def key(self) -> str:
+        """The interface's name."""
+        return self.name
+
+
+@frozen
+class AddressView:
+    """An address of an interface; `protocol` is IFA_PROTO (0 on kernels before 5.18)."""
+
+    link: str
+    address: Interface
+    protocol: int = 0
+    deprecated: bool = False
+
+    @property
+    def key(self) -> str:
+        """`eth0/10.0.0.1/24`."""
+        return f"{self.link}/{self.address}"
+
+
+@frozen
+class Hop:
+    """A next hop: gateway (None: on-link) and interface."""
+
+    link: str
+    via: Address | None = None
+
+
+@frozen
+class RouteView:
+    """A unicast route outside the local table. `hops` has more than one entry for a multipath route."""
+
+    destination: Prefix
+    hops: tuple[Hop, ...]
+    table: int = 254
+    metric: int = 0
+    protocol: int = 0
+    source: Address | None = None
+    mtu: int = 0
+
+    @property
+    def key(self) -> str:
+        """`254/10.0.0.0/8/0` (table, destination, metric); IPv6 adds the first interface."""
+        key = f"{self.table}/{self.destination}/{self.metric}"
+        return f"{key}/{self.hops[0].link}" if self.destination.version == 6 and self.hops else key
+
+
+LINKS: Kind[LinkView] = Kind("links", HostFacts("links"), lambda raw: LinkView(**raw))
+ADDRESSES: Kind[AddressView] = Kind(
+    "addresses",
+    HostFacts("addresses"),
+    lambda raw: AddressView(**raw),
+    indexes={"link": lambda view: (view.link,)},
+)
+ROUTES: Kind[RouteView] = Kind(
+    "routes",
+    HostFacts("routes"),
+    lambda raw: RouteView(**raw),
+    indexes={"destination": lambda view: (str(view.destination),)},
+)
