@@ -1,0 +1,254 @@
+"""What a lab is: its nodes, names, addresses and files. Pure; everything else is derived from it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from pathlib import Path
+
+import cattrs
+from attrs import evolve, field, frozen
+
+from ovnkit.api.errors import OvnkitError
+
+BASE = Path("/run/ovnkit-lab")
+DEFAULT_NAME = "lab"
+CONTROL = "control"
+EXTERNAL = "external"
+FABRIC = "fabric"
+BRIDGE = "br-ex"
+UPLINK = "eth0"
+
+POD_SUBNETS = {4: "10.244.0.0/16/24", 6: "fd00:10:244::/48/64"}
+SERVICE_SUBNETS = {4: "10.96.0.0/16", 6: "fd00:10:96::/112"}
+FABRIC_NETWORKS: dict[int, IPv4Network | IPv6Network] = {
+    4: IPv4Network("172.18.0.0/16"),
+    6: IPv6Network("fd00:172:18::/64"),
+}
+_FIXED_HOSTS = {FABRIC: 1, CONTROL: 2, EXTERNAL: 3}
+_FIRST_NODE = 11
+MAX_NODES = 200
+MAX_LABS = 64
+API_PORT = 6443
+NB_PORT = 6641
+SB_PORT = 6642
+
+_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
+_FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
+
+Interface = IPv4Interface | IPv6Interface
+
+
+class LabError(OvnkitError):
+    """A lab operation failed; the text is the cause, in one line."""
+
+
+def check_name(name: str) -> str:
+    """The name when it can name a lab (it becomes part of namespaces and paths); raises LabError."""
+    if not _NAME.fullmatch(name):
+        raise LabError(f"lab name {name!r}: 1 to 20 of a-z, 0-9 and -, neither first nor last a dash")
+    return name
+
+
+@frozen
+class LabSpec:
+    """A lab as it was asked for. `index` is its number among the labs of this machine, from 0.
+
+    `ovn_root` is where OVN's programs are (`/`: the host's). `config` is the text of the user's configuration.
+    """
+
+    name: str
+    nodes: tuple[str, ...]
+    zones: str = "per-node"
+    ip_family: str = "ipv4"
+    ovn_root: str = "/"
+    index: int = 0
+    config: str = field(default="", repr=False)
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        """IP versions in use, the first one preferred."""
+        return _FAMILIES[self.ip_family]
+
+    @property
+    def per_node_zones(self) -> bool:
+        """Whether each node has its own northbound and southbound."""
+        return self.zones == "per-node"
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """Everything on the fabric that has a namespace, the fabric itself first."""
+        return (FABRIC, CONTROL, EXTERNAL, *self.nodes)
+
+    def netns(self, host: str) -> str:
+        """Name of the network namespace of a node, `control`, `external`, `fabric` or a pod's sandbox."""
+        return f"{netns_prefix(self.name)}{host}"
+
+    def addresses(self, host: str) -> tuple[Interface, ...]:
+        """Fabric addresses of a host with their prefix lengths."""
+        number = _FIXED_HOSTS.get(host) or _FIRST_NODE + self.nodes.index(host)
+        return tuple(_numbered(family, number) for family in self.families)
+
+    def mac(self, host: str) -> str:
+        """MAC address of a host's uplink."""
+        number = _FIXED_HOSTS.get(host) or _FIRST_NODE + self.nodes.index(host)
+        return f"02:42:ac:12:00:{number:02x}"
+
+    @property
+    def gateways(self) -> tuple[Interface, ...]:
+        """Addresses of the fabric's bridge, the hosts' default gateway."""
+        return self.addresses(FABRIC)
+
+    @property
+    def api_link(self) -> tuple[Interface, Interface]:
+        """Addresses of the machine's and the control host's end of the link over which kubectl comes."""
+        network = f"169.254.{64 + self.index}"
+        return ip_interface(f"{network}.1/30"), ip_interface(f"{network}.2/30")
+
+    @property
+    def api_link_name(self) -> str:
+        """Name of the machine's end of that link."""
+        return f"ovnlab{self.index}"
+
+    def database(self, host: str, db: str) -> str:
+        """Endpoint of the `nb` or `sb` that serves a node, as its daemons reach it."""
+        if self.per_node_zones:
+            return f"unix:{Files(self.name).ovn(host) / f'ovn{db}_db.sock'}"
+        port = NB_PORT if db == "nb" else SB_PORT
+        return f"tcp:{bracketed(self.addresses(CONTROL)[0])}:{port}"
+
+    def save(self) -> None:
+        """Write it to the lab's directory."""
+        path = Files(self.name).spec
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps(cattrs.unstructure(self), indent=2))
+        partial.rename(path)
+
+    def with_root(self, root: Path) -> LabSpec:
+        """The same lab with OVN's programs elsewhere."""
+        return evolve(self, ovn_root=str(root))
+
+
+@frozen
+class Files:
+    """Where a lab keeps its files."""
+
+    name: str
+
+    @property
+    def base(self) -> Path:
+        """Directory of the lab."""
+        return BASE / self.name
+
+    @property
+    def spec(self) -> Path:
+        """The lab's description."""
+        return self.base / "lab.json"
+
+    @property
+    def ready(self) -> Path:
+        """Exists once `up` has finished."""
+        return self.base / "ready"
+
+    @property
+    def pki(self) -> Path:
+        """Certificates, keys and tokens."""
+        return self.base / "pki"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The user's (administrator's) kubeconfig, for use on the machine."""
+        return self.base / "kubeconfig"
+
+    @property
+    def bin(self) -> Path:
+        """Scripts that run the lab's OVN and Open vSwitch tools."""
+        return self.base / "bin"
+
+    @property
+    def pods(self) -> Path:
+        """One file per running pod."""
+        return self.base / "pods"
+
+    def host(self, host: str) -> Path:
+        """Directory of a node or of `control`."""
+        return self.base / host
+
+    def ovs(self, host: str) -> Path:
+        """Run directory of a node's Open vSwitch."""
+        return self.host(host) / "openvswitch"
+
+    def ovn(self, host: str) -> Path:
+        """Run directory of a host's OVN daemons."""
+        return self.host(host) / "ovn"
+
+    def log(self, host: str) -> Path:
+        """Log directory of a host."""
+        return self.host(host) / "log"
+
+    def cni_conf(self, host: str) -> Path:
+        """Directory of a node's CNI configuration."""
+        return self.host(host) / "cni" / "net.d"
+
+    def cni_bin(self, host: str) -> Path:
+        """Directory of a node's CNI executables."""
+        return self.host(host) / "cni" / "bin"
+
+    def cni_run(self, host: str) -> Path:
+        """Directory of a node's CNI server socket."""
+        return self.host(host) / "cni" / "run"
+
+    def config(self, host: str) -> Path:
+        """Configuration file of a host's ovnkit process."""
+        return self.host(host) / "ovnkit.toml"
+
+    def down_marker(self, host: str) -> Path:
+        """Exists while a node is down on purpose."""
+        return self.host(host) / "down"
+
+
+def netns_prefix(lab: str) -> str:
+    """What the names of a lab's namespaces begin with. Lab names have no dot, so prefixes are never shared."""
+    return f"ovnlab-{lab}."
+
+
+def bracketed(interface: Interface) -> str:
+    """An address as part of an endpoint or URL."""
+    return f"[{interface.ip}]" if interface.version == 6 else str(interface.ip)
+
+
+def load(name: str) -> LabSpec:
+    """The description of an existing lab; raises LabError when there is none."""
+    path = Files(check_name(name)).spec
+    try:
+        return cattrs.structure(json.loads(path.read_text()), LabSpec)
+    except FileNotFoundError:
+        raise LabError(f"there is no lab {name!r} (ovnkit lab up --name {name} makes it)") from None
+    except (ValueError, cattrs.BaseValidationError) as error:
+        raise LabError(f"{path}: {error}; `ovnkit lab down --name {name}` removes the lab") from None
+
+
+def existing() -> list[str]:
+    """Names of all labs that have a directory."""
+    if not BASE.is_dir():
+        return []
+    return sorted(path.name for path in BASE.iterdir() if path.is_dir())
+
+
+def free_index(taken: Iterable[int]) -> int:
+    """The smallest lab number that isn't taken; raises LabError when there are too many labs."""
+    used = set(taken)
+    for index in range(MAX_LABS):
+        if index not in used:
+            return index
+    raise LabError(f"there are {MAX_LABS} labs already")
+
+
+def _numbered(family: int, number: int) -> Interface:
+    network = FABRIC_NETWORKS[family]
+    # In IPv6 the host's number is written in decimal digits, so that ::11 goes with .11.
+    host = number if family == 4 else int(str(number), 16)
+    return ip_interface(f"{network[host]}/{network.prefixlen}")

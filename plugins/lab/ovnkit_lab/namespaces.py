@@ -1,0 +1,159 @@
+"""Network namespaces, links and their settings, through iproute2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from ovnkit_lab.layout import BRIDGE, CONTROL, FABRIC, UPLINK, Interface, LabError, LabSpec
+
+NETNS_DIR = Path("/run/netns")
+_KILL_DEADLINE = 10.0
+_HOST_SETTINGS = {
+    "net.ipv4.ip_forward": "1",
+    "net.ipv6.conf.all.disable_ipv6": "0",
+    "net.ipv6.conf.default.disable_ipv6": "0",
+    "net.ipv6.conf.all.accept_dad": "0",
+    "net.ipv6.conf.default.accept_dad": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+    "net.ipv6.conf.all.forwarding": "1",
+    # The kernel sees what comes in on a port of a userspace bridge, too; it must not answer there.
+    "net.ipv4.conf.all.arp_ignore": "1",
+    "net.ipv4.conf.default.arp_ignore": "1",
+    "net.ipv4.conf.default.rp_filter": "0",
+    "net.ipv4.conf.all.rp_filter": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+}
+_UPLINK_IS_THE_SWITCHS = f"""
+table netdev ovnkit-lab {{
+  chain uplink {{ type filter hook ingress device "{UPLINK}" priority 0; policy drop; }}
+}}
+"""
+
+
+def run(command: Sequence[str], *, text: str | None = None) -> str:
+    """Run a command to its end; raises LabError with its last words."""
+    result = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
+    if result.returncode:
+        said = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
+        words = next((line for line in said if not line.startswith("Command failed")), said[-1])
+        raise LabError(f"{' '.join(command)[:160]}: {words}")
+    return result.stdout
+
+
+def ip_batch(netns: str, lines: Iterable[str]) -> None:
+    """Run `ip` commands in a namespace (empty: this one), one per line; raises LabError."""
+    where = ["-n", netns] if netns else []
+    run(["ip", *where, "-batch", "-"], text="".join(f"{line}\n" for line in lines))
+
+
+def add_namespace(netns: str, settings: Mapping[str, str] = _HOST_SETTINGS) -> None:
+    """Make a namespace with its loopback up and its kernel settings made."""
+    run(["ip", "netns", "add", netns])
+    ip_batch(netns, ["link set lo up"])
+    known = [f"{key}={value}" for key, value in settings.items() if Path("/proc/sys", *key.split(".")).exists()]
+    run(["ip", "netns", "exec", netns, "sysctl", "-qw", *known])
+
+
+def namespaces(prefix: str) -> list[str]:
+    """Names of the namespaces that begin with `prefix`."""
+    if not NETNS_DIR.is_dir():
+        return []
+    return sorted(path.name for path in NETNS_DIR.iterdir() if path.name.startswith(prefix))
+
+
+def pids(netns: str) -> list[int]:
+    """The processes in a namespace."""
+    result = subprocess.run(["ip", "netns", "pids", netns], capture_output=True, text=True, check=False)
+    return [int(word) for word in result.stdout.split()]
+
+
+def kill_all(names: Iterable[str]) -> None:
+    """End every process in these namespaces: nobody is left when it returns; raises LabError otherwise."""
+    names = list(names)
+    end = time.monotonic() + _KILL_DEADLINE
+    while alive := {pid for name in names for pid in pids(name)} - {os.getpid()}:
+        for pid in alive:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        if time.monotonic() > end:
+            raise LabError(f"processes that can't be killed: {sorted(alive)}")
+        time.sleep(0.02)
+
+
+def delete_namespace(netns: str) -> None:
+    """Remove a namespace with everything in it; does nothing when it isn't there."""
+    if not (NETNS_DIR / netns).exists():
+        return
+    result = subprocess.run(["ip", "netns", "del", netns], capture_output=True, text=True, check=False)
+    if result.returncode and (NETNS_DIR / netns).exists():
+        # The file of an `ip netns add` that was cut short is not a mount.
+        (NETNS_DIR / netns).unlink(missing_ok=True)
+
+
+def link_exists(name: str) -> bool:
+    """Whether the machine itself has a link of this name."""
+    return Path("/sys/class/net", name).exists()
+
+
+# -- the fabric ---------------------------------------------------------------------------------------------
+
+
+def build_fabric(spec: LabSpec) -> None:
+    """The fabric's bridge, a link to each host, and the machine's own link to the control host."""
+    fabric = spec.netns(FABRIC)
+    ip_batch(fabric, [
+        f"link add {FABRIC} address {spec.mac(FABRIC)} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
+        f"link set {FABRIC} up",
+        *(f"address add {address} dev {FABRIC}{_nodad(address)}" for address in spec.addresses(FABRIC)),
+    ])  # fmt: skip
+    for host in spec.hosts[1:]:
+        _attach(spec, host)
+    near, far = spec.api_link
+    name, control = spec.api_link_name, spec.netns(CONTROL)
+    ip_batch("", [
+        f"link add {name} type veth peer name machine netns {control}",
+        f"address add {near} dev {name}", f"link set {name} up",
+    ])  # fmt: skip
+    ip_batch(control, [f"address add {far} dev machine", "link set machine up"])
+
+
+def _attach(spec: LabSpec, host: str) -> None:
+    fabric, netns = spec.netns(FABRIC), spec.netns(host)
+    ip_batch(fabric, [
+        f"link add {host} type veth peer name {UPLINK} address {spec.mac(host)} netns {netns}",
+        f"link set {host} master {FABRIC} up",
+    ])  # fmt: skip
+    ip_batch(netns, [f"link set {UPLINK} up"])
+    # The userspace datapath passes packets on as they are, so nobody may leave a checksum to the hardware.
+    run(["ip", "netns", "exec", netns, "ethtool", "-K", UPLINK, "tx", "off"])
+    run(["ip", "netns", "exec", fabric, "ethtool", "-K", host, "tx", "off"])
+    if host in spec.nodes:
+        # Taps (Open vSwitch reads by one) come before this hook: the kernel alone goes without the packets.
+        run(["ip", "netns", "exec", netns, "nft", "-f", "-"], text=_UPLINK_IS_THE_SWITCHS)
+    else:
+        configure_host(spec, host, UPLINK)
+
+
+def configure_host(spec: LabSpec, host: str, link: str = BRIDGE) -> None:
+    """Put a host's addresses and default routes on a link, as the network manager of a machine does."""
+    ip_batch(spec.netns(host), [
+        f"link set {link} up",
+        *(f"address replace {address} dev {link}{_nodad(address)}" for address in spec.addresses(host)),
+        *(f"route replace default via {gateway.ip} dev {link}" for gateway in spec.gateways),
+    ])  # fmt: skip
+
+
+def set_link(spec: LabSpec, host: str, up: bool) -> None:
+    """Connect or cut a host's cable at the fabric."""
+    ip_batch(spec.netns(FABRIC), [f"link set {host} {'up' if up else 'down'}"])
+
+
+def _nodad(address: Interface) -> str:
+    return " nodad" if address.version == 6 else ""
