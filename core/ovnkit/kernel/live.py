@@ -181,7 +181,7 @@ class LiveSets:
                     touched.update(dict.fromkeys(index.matching(labels)))
         for content in touched:
             content.put(change.key, self._contribution(content.spec, change.new))
-        if change.kind is NAMESPACES and old != new:
+        if change.kind is NAMESPACES and (old != new or change.old is None or change.new is None):
             self._namespace_changed(change, old, new)
 
     def flush(self) -> None:

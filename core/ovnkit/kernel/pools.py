@@ -26,7 +26,7 @@ class Claim:
 
 @define
 class _Book:
-    """Who holds what in one scope of a pool. `seeded` values are held since the start; nobody asked for them yet."""
+    """Who holds what in one scope of a pool; `seeded` values are held since the start and not asked for yet."""
 
     holder: dict[Hashable, str] = field(factory=dict)
     owned: dict[str, list[Hashable]] = field(factory=dict)
