@@ -206,9 +206,14 @@ class LoggingOptions:
 
 @frozen
 class MetricsOptions:
-    """Section `[metrics]`: `host:port` for /metrics, /healthz and /readyz; empty means none."""
+    """Section `[metrics]`: `bind_address` is `host:port` for /metrics, /healthz and /readyz; empty means none.
+
+    `socket` is the unix socket for the same and /status, readable by root only; by default
+    `ovnkit-<roles>.sock` in OVN's run directory.
+    """
 
     bind_address: str = ""
+    socket: str = ""
 
 
 @frozen

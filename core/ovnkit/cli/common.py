@@ -1,0 +1,85 @@
+"""What commands share: the options that say where the configuration is, output formats, loading."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ovnkit.cli.errors import EXIT_CONFIG, Failure, warn
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ovnkit.kernel.config import Loaded, Override
+    from ovnkit.kernel.plugins import Plugins
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def config_options(command: F) -> F:
+    """Add `--config` and `--set`."""
+    command = click.option(
+        "--set",
+        "sets",
+        multiple=True,
+        metavar="SECTION.KEY=VALUE",
+        help="Set one key of the configuration; may be repeated.",
+    )(command)
+    return click.option(
+        "--config",
+        "path",
+        metavar="FILE",
+        help="Configuration file (default: /etc/ovnkit/ovnkit.toml if present).",
+    )(command)
+
+
+def output_option(*formats: str) -> Callable[[F], F]:
+    """Add `--output` with the first of `formats` as default."""
+    return click.option(
+        "--output", "-o", "output", type=click.Choice(formats), default=formats[0], show_default=True
+    )
+
+
+def load(path: str | None, sets: tuple[str, ...], extra: tuple[Override, ...] = ()) -> tuple[Plugins, Loaded]:
+    """The plugins and the effective configuration; a wrong one ends the command with exit code 2."""
+    from ovnkit.api.errors import ConfigError
+    from ovnkit.kernel import logs
+    from ovnkit.kernel.config import Override, load_config
+    from ovnkit.kernel.plugins import Plugins
+
+    logs.setup_quiet()
+    plugins = Plugins.discover()
+    try:
+        loaded = load_config(
+            path,
+            environ=os.environ,
+            overrides=(*map(Override.parse, sets), *extra),
+            plugin_options=plugins.options,
+            broken_plugins=plugins.broken,
+        )
+        plugins.configure(loaded.config)
+    except ConfigError as error:
+        raise Failure(str(error), EXIT_CONFIG) from None
+    for remark in loaded.remarks:
+        warn(remark)
+    return plugins, loaded
+
+
+def print_table(table: Table) -> None:
+    """Print a rich table: as wide as the terminal, or wide enough for a line per row in a pipe."""
+    from rich.console import Console
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=220)
+    console.print(table)
+
+
+def echo_json(value: Any) -> None:
+    """Print a value as indented JSON."""
+    import orjson
+
+    click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode())

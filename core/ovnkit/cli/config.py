@@ -1,0 +1,80 @@
+"""`ovnkit config`: the effective configuration and where each value came from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table
+
+if TYPE_CHECKING:
+    from ovnkit.kernel.config import Loaded
+
+
+@click.group()
+def config() -> None:
+    """Look at the configuration.
+
+    \b
+    Examples:
+      ovnkit config show
+      ovnkit config show --config ovnkit.toml --set default.mtu=1300 --output toml
+      OVNKIT_GATEWAY__MODE=local ovnkit config show --output json
+    """
+
+
+@config.command()
+@config_options
+@output_option("table", "toml", "json")
+def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
+    """Print the effective configuration and where each value came from.
+
+    From lowest to highest: built-in default, the file, OVNKIT_<SECTION>__<KEY>, --set. Secrets are hidden.
+    """
+    from ovnkit.kernel.config_show import rows
+
+    _plugins, loaded = load(path, sets)
+    if output == "json":
+        sections: dict[str, dict[str, Any]] = {}
+        for row in rows(loaded):
+            sections.setdefault(row.section, {})[row.key] = {"value": row.value, "origin": str(row.origin)}
+        echo_json({"file": str(loaded.path) if loaded.path else None, "sections": sections})
+    elif output == "toml":
+        _toml(loaded)
+    else:
+        _table(loaded)
+
+
+def _table(loaded: Loaded) -> None:
+    from rich.table import Table
+
+    from ovnkit.kernel.config import BUILT_IN
+    from ovnkit.kernel.config_show import rows
+
+    table = Table("section", "key", "value", "from", title=f"configuration ({loaded.path or 'no file'})")
+    last = ""
+    for row in rows(loaded):
+        if row.section != last:
+            table.add_section()
+        set_here = row.origin.source != BUILT_IN
+        table.add_row(
+            row.section if row.section != last else "",
+            row.key,
+            row.text,
+            str(row.origin),
+            style="bold" if set_here else "dim",
+        )
+        last = row.section
+    print_table(table)
+
+
+def _toml(loaded: Loaded) -> None:
+    from ovnkit.kernel.config_show import rows
+
+    last = ""
+    for row in rows(loaded):
+        if row.section != last:
+            click.echo(f"{chr(10) if last else ''}[{row.section}]")
+        click.echo(f"{row.key} = {row.text}  # {row.origin}")
+        last = row.section

@@ -1,0 +1,56 @@
+"""`ovnkit plugins`: which plugins there are, their state, and why."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table
+
+_STYLES = {"enabled": "green", "disabled": "dim", "failed": "red", "missing": "red", "quarantined": "yellow"}
+
+
+@click.command()
+@config_options
+@output_option("table", "json")
+@click.option("--socket", metavar="PATH", help="Status socket of the running process (default: looked for).")
+def plugins(path: str | None, sets: tuple[str, ...], output: str, socket: str | None) -> None:
+    """List the installed plugins: name, distribution, state, why, what each needs.
+
+    The state is that of the running process where one can be reached (`live`), else what the configuration
+    gives.
+
+    \b
+    Examples:
+      ovnkit plugins
+      ovnkit plugins --output json | jq '.[] | select(.state != "enabled")'
+    """
+    from ovnkit.kernel.status import find_running, plugin_rows
+
+    found, loaded = load(path, sets)
+    found.look_up_distributions()
+    rows = plugin_rows(found, find_running(loaded.config, socket))
+    if output == "json":
+        echo_json(rows)
+    else:
+        _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("plugin", "version", "state", "why", "needs", "what it does")
+    for row in rows:
+        state = row["state"]
+        style = _STYLES.get(state, "")
+        table.add_row(
+            row["name"],
+            f"{row['distribution']} {row['version']}".strip(),
+            f"[{style}]{state}[/]" if style else state,
+            escape(row["why"]),
+            ", ".join(row["needs"]),
+            escape(row["summary"]),
+        )
+    print_table(table)

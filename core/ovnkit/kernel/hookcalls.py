@@ -1,0 +1,114 @@
+"""Calling hooks plugin by plugin: a failure has a name, is counted, and stops nobody else."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pluggy
+import structlog
+
+from ovnkit.api.errors import ConfigError, Reject, Retry
+from ovnkit.api.hooks import PROJECT, Hooks
+
+log = structlog.get_logger()
+
+_DELIBERATE = (Reject, Retry, ConfigError)
+"""What a plugin raises on purpose, for the caller of the hook."""
+
+
+class InvalidPlugin(Exception):
+    """A plugin whose hook implementations don't fit the specification."""
+
+
+class Calls:
+    """The façade over pluggy. `active()` names the plugins to ask, in order; it is read at each call.
+
+    Implements `ovnkit.api.hooks.HookCalls`. Thread-safe: registration ends before calls begin.
+    """
+
+    def __init__(self, active: Callable[[], Sequence[str]]) -> None:
+        self._active = active
+        self._manager = pluggy.PluginManager(PROJECT)
+        self._manager.add_hookspecs(Hooks)
+        self._callers: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._firstresult = frozenset(
+            name
+            for name, hook in self._manager.hook.__dict__.items()
+            if isinstance(hook, pluggy.HookCaller) and hook.spec and hook.spec.opts.get("firstresult")
+        )
+        self.failures: Counter[tuple[str, str]] = Counter()
+        """How often a plugin raised in a hook, by (plugin, hook)."""
+
+    def register(self, name: str, instance: object) -> None:
+        """Add a plugin; raises InvalidPlugin if it implements a hook that doesn't exist, or wrongly."""
+        try:
+            self._manager.register(instance, name=name)
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise InvalidPlugin(" ".join(str(error).split())) from None
+        callers = self._manager.get_hookcallers(instance) or []
+        for caller in callers:
+            if caller.spec is None:
+                self._manager.unregister(instance)
+                raise InvalidPlugin(f"there is no hook {caller.name!r}")
+        for caller in callers:
+            self._callers[(name, caller.name)] = self._only(caller, instance)
+
+    def _only(self, caller: pluggy.HookCaller, instance: object) -> Callable[..., Any]:
+        """A call of one plugin's implementation; made on first use, when everyone has been registered."""
+
+        subset: list[pluggy.HookCaller] = []
+
+        def call(**arguments: Any) -> Any:
+            if not subset:
+                others = [plugin for plugin in self._manager.get_plugins() if plugin is not instance]
+                subset.append(self._manager.subset_hook_caller(caller.name, others))
+            answer = subset[0](**arguments)
+            if caller.name not in self._firstresult:
+                answer = answer[0] if answer else None
+            return list(answer) if isinstance(answer, Iterator) else answer
+
+        return call
+
+    def implements(self, plugin: str, hook: str) -> bool:
+        """Whether a plugin has an implementation of a hook."""
+        return (plugin, hook) in self._callers
+
+    def call(self, plugin: str, hook: str, **arguments: Any) -> Any:
+        """One plugin's answer, None if it doesn't implement the hook; raises what it raises."""
+        caller = self._callers.get((plugin, hook))
+        return None if caller is None else caller(**arguments)
+
+    def attempt(self, plugin: str, hook: str, **arguments: Any) -> tuple[Any, Exception | None]:
+        """One plugin's answer and the exception it failed with, logged and counted."""
+        try:
+            return self.call(plugin, hook, **arguments), None
+        except _DELIBERATE:
+            raise
+        except Exception as error:
+            self.failures[(plugin, hook)] += 1
+            log.exception("plugin failed in a hook", plugin=plugin, hook=hook)
+            return None, error
+
+    def each(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """All active plugins' answers as (plugin, answer); those that failed or passed are left out."""
+        answers = []
+        for plugin in self._active():
+            answer, _error = self.attempt(plugin, hook, **arguments)
+            if answer is not None:
+                answers.append((plugin, answer))
+        return answers
+
+    def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+        """The first answer that is not None, with the plugin's name."""
+        for plugin in self._active():
+            answer, _error = self.attempt(plugin, hook, **arguments)
+            if answer is not None:
+                return plugin, answer
+        return None
+
+
+def hook_names() -> Mapping[str, Callable[..., Any]]:
+    """The hook specifications by name."""
+    return {name: spec for name, spec in vars(Hooks).items() if name.startswith(f"{PROJECT}_")}
