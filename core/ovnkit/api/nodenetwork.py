@@ -26,6 +26,7 @@ from ovnkit.api.config import ClusterSubnet
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import NODES
+from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
 
 Address = IPv4Address | IPv6Address
@@ -129,6 +130,15 @@ def is_slice(network: Network, subnet: ClusterSubnet) -> bool:
     if isinstance(network, IPv6Network) and isinstance(whole, IPv6Network):
         return network.prefixlen == subnet.host_prefix and network.subnet_of(whole)
     return False
+
+
+@derived
+def is_unmanaged(world: World, node: str, unmanaged: LabelSelector | None) -> bool:
+    """Whether a node is one of those that get no subnet (`no-hostsubnet-nodes`)."""
+    if unmanaged is None:
+        return False
+    found = world.get(NODES, node)
+    return found is not None and unmanaged.matches(found.labels)
 
 
 @derived

@@ -1,0 +1,89 @@
+"""The topology plugin: hooks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ovnkit.api.config import Config
+from ovnkit.api.errors import ConfigError, Reject
+from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
+from ovnkit.api.host import ADDRESSES, LINKS
+from ovnkit.api.renderers import Renderer
+from ovnkit_topology.assign import Assigner
+from ovnkit_topology.cluster import ClusterRows
+from ovnkit_topology.explain import explain
+from ovnkit_topology.facts import Layout
+from ovnkit_topology.host import OVS_SYSTEM, OwnNode
+from ovnkit_topology.local import LocalNodes
+from ovnkit_topology.options import TopologyOptions
+from ovnkit_topology.remote import RemoteNodes
+
+COLUMNS = (
+    Columns("nb", "NB_Global", ("name", "options")),
+    Columns("nb", "Copp", ("name", "meters", "external_ids")),
+    Columns("nb", "Meter", ("name", "unit", "fair", "bands", "external_ids")),
+    Columns("nb", "Meter_Band", ("action", "rate", "external_ids")),
+    Columns("nb", "Logical_Router", ("name", "options", "copp", "ports", "static_routes", "external_ids")),
+    Columns(
+        "nb", "Logical_Router_Port", ("name", "networks", "mac", "options", "gateway_chassis", "external_ids")
+    ),
+    Columns("nb", "Logical_Router_Static_Route", ("ip_prefix", "nexthop", "external_ids")),
+    Columns("nb", "Gateway_Chassis", ("name", "chassis_name", "priority", "external_ids")),
+    Columns(
+        "nb", "Logical_Switch", ("name", "other_config", "load_balancer_group", "ports", "acls", "external_ids")
+    ),
+    Columns("nb", "Logical_Switch_Port", ("name", "type", "addresses", "options", "external_ids")),
+    Columns("nb", "Load_Balancer_Group", ("name",)),
+    Columns("nb", "Port_Group", ("name", "external_ids")),
+    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
+    Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
+    Columns("sb", "Encap", ("type", "ip", "chassis_name", "options")),
+    Columns("ovs", "Open_vSwitch", ("external_ids", "other_config")),
+)
+
+
+class TopologyPlugin:
+    """The logical routers and switches every other plugin hangs its rows on."""
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """See `TopologyOptions`."""
+        return TopologyOptions
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """On by default; everything else needs it."""
+        return Declaration(
+            kinds=(LINKS, ADDRESSES, OVS_SYSTEM),
+            columns=COLUMNS,
+            privileges=(
+                Privilege("", ("nodes",), ("get", "list", "watch", "patch")),
+                Privilege("", ("nodes/status",), ("patch",)),
+            ),
+            default=True,
+            summary="routers, node switches, transit switch; node ids, subnets and annotations",
+        )
+
+    @hookimpl
+    def ovnkit_check_config(self, config: Config) -> None:
+        """The selector of unmanaged nodes must parse."""
+        try:
+            config.kubernetes.no_hostsubnet_selector  # noqa: B018
+        except Reject as error:
+            raise ConfigError(f"[kubernetes] no-hostsubnet-nodes: {error.message}") from None
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
+        """Cluster: assignments. Zone: rows. Node: annotations and Open vSwitch."""
+        options = config.options("topology", TopologyOptions)
+        layout = Layout.of(config, per_node_zones=scope.per_node_zones)
+        yield from Assigner(config, per_node_zones=scope.per_node_zones).renderers()
+        yield from ClusterRows(config, scope, options).renderers()
+        yield from LocalNodes(config, scope, layout).renderers()
+        yield from RemoteNodes(config, scope, layout).renderers()
+        yield from OwnNode(config, scope).renderers()
+
+    @hookimpl
+    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        return explain(external_ids)
