@@ -1,0 +1,210 @@
+"""Carries out plans against the API server, in the writers' threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+from attrs import define, field, frozen
+
+from ovnkit.kube.backoff import Backoff
+from ovnkit.kube.client import FIELD_MANAGER, MERGE_PATCH, Client
+from ovnkit.kube.errors import Conflict, KubeError, NotFound, ServerUnavailable, TooManyRequests, Unprocessable
+from ovnkit.kube.plan import Field, KnownStatus, Plan, metadata_patch, status_patch
+from ovnkit.kube.work import Pacer
+
+_ATTEMPTS = 5
+"""Fresh reads after a conflict before it is reported; each conflict means someone else got through."""
+
+_QUERY = {"fieldManager": FIELD_MANAGER}
+
+
+def timestamp() -> str:
+    """Now, as metav1.Time is written."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@define
+class PatchCounters:
+    """Requests the writers made, for metrics."""
+
+    patches: int = 0
+    status_patches: int = 0
+    reads: int = 0
+    conflicts: int = 0
+    throttled: int = 0
+    unavailable: int = 0
+
+
+@frozen
+class Outcome:
+    """How a plan went. `resource_version` is the last one written, empty when the metadata wasn't.
+
+    `errors` names the fields that could not be written, and why; all others were.
+    """
+
+    resource_version: str = ""
+    status: KnownStatus | None = None
+    gone: bool = False
+    errors: Mapping[Field, Exception] = field(factory=dict)
+
+
+class Patcher:
+    """Carries out plans; safe to use from any number of threads. All hold when the server wants a pause."""
+
+    def __init__(self, client: Client, pacer: Pacer) -> None:
+        self.counters = PatchCounters()
+        self._client = client
+        self._pacer = pacer
+        self._unavailable = Backoff(0.1, 5.0)
+        self._without_subresource: set[str] = set()
+
+    def run(self, plan: Plan) -> Outcome:
+        """Carry out a plan. Never raises."""
+        raw: Mapping[str, Any] | None = None
+        status = None
+        errors: dict[Field, Exception] = {}
+        try:
+            if plan.touches_metadata:
+                raw = self._metadata_in_parts(plan, errors)
+            if plan.touches_status and not _unreachable(errors):
+                try:
+                    status = self._status(plan, raw)
+                except NotFound:
+                    raise
+                except Exception as error:  # to be reported on the object, whatever it is
+                    errors |= dict.fromkeys((*plan.wanted, *plan.leaving), error)
+        except NotFound:
+            return Outcome(gone=True)
+        written = raw["metadata"].get("resourceVersion", "") if raw else ""
+        return Outcome(written, status, errors=errors)
+
+    def _metadata_in_parts(self, plan: Plan, errors: dict[Field, Exception]) -> Mapping[str, Any] | None:
+        """Patch the metadata at once; field by field if the server finds something wrong with one.
+
+        Returns the object as last written, None if nothing was.
+        """
+        fields = dict(plan.metadata_fields)
+        try:
+            return self._metadata(plan)
+        except NotFound:
+            raise
+        except Unprocessable as error:
+            if len(fields) == 1:
+                errors |= dict.fromkeys(fields, error)
+                return None
+        except Exception as error:
+            errors |= dict.fromkeys(fields, error)
+            return None
+        written = None
+        for path, part in plan.split():
+            try:
+                written = self._metadata(part)
+            except NotFound:
+                raise
+            except Exception as error:
+                errors[path] = error
+        return written
+
+    # -- parts --------------------------------------------------------------------------------------------
+
+    def _metadata(self, plan: Plan) -> Mapping[str, Any]:
+        """Patch annotations, labels and finalizers; the object then."""
+        path = plan.resource.object_path(plan.key)
+        finalizers, current = plan.finalizers, plan.resource_version
+        for last in (False,) * (_ATTEMPTS - 1) + (True,):
+            try:
+                self.counters.patches += 1
+                return self._patch(path, metadata_patch(plan, finalizers, current))
+            except Conflict:
+                self.counters.conflicts += 1
+                if last:
+                    raise
+                raw = self._read(plan)
+                finalizers = tuple(raw["metadata"].get("finalizers") or ())
+                current = raw["metadata"].get("resourceVersion", "")
+            except Unprocessable:
+                self._read(plan)  # an object of the same name took its place? Then this wasn't meant for it
+                raise
+        raise AssertionError("unreachable")
+
+    def _status(self, plan: Plan, written: Mapping[str, Any] | None) -> KnownStatus:
+        """Merge and patch the status, read anew unless `written` or the plan has it; what it is then."""
+        known = plan.status
+        if written is not None:
+            known = KnownStatus.of(written)
+        elif known is None:
+            known = KnownStatus.of(self._read(plan))
+        for last in (False,) * (_ATTEMPTS - 1) + (True,):
+            patch = status_patch(plan.wanted, plan.leaving, known.content, timestamp())
+            if not patch:
+                return known
+            body: dict[str, Any] = {"status": patch}
+            if "conditions" in patch:
+                # a merge patch replaces the whole list, so it must be the list that was read
+                body["metadata"] = {"resourceVersion": known.resource_version}
+            try:
+                self.counters.status_patches += 1
+                return KnownStatus.of(self._patch_status(plan, body))
+            except Conflict:
+                self.counters.conflicts += 1
+                if last:
+                    raise
+                known = KnownStatus.of(self._read(plan))
+        raise AssertionError("unreachable")
+
+    def _patch_status(self, plan: Plan, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        path = plan.resource.object_path(plan.key)
+        if plan.resource.path not in self._without_subresource:
+            try:
+                return self._patch(f"{path}/status", body)
+            except NotFound as error:
+                if error.of_object:
+                    raise
+            # a CRD without the status subresource keeps its status in the object proper
+            raw = self._patch(path, body)
+            self._without_subresource.add(plan.resource.path)
+            return raw
+        return self._patch(path, body)
+
+    # -- requests -----------------------------------------------------------------------------------------
+
+    def _read(self, plan: Plan) -> Mapping[str, Any]:
+        """The object now; raises NotFound when it is another one of the same name."""
+        self.counters.reads += 1
+        raw = self._request("GET", plan.resource.object_path(plan.key), None)
+        if plan.uid and raw["metadata"].get("uid") != plan.uid:
+            raise NotFound(f"{plan.key} is another object now", code=404)
+        return raw
+
+    def _patch(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._request("PATCH", path, orjson.dumps(body))
+
+    def _request(self, method: str, path: str, body: bytes | None) -> Mapping[str, Any]:
+        """Do a request when the pacer allows it; 429 holds all writers and tries again."""
+        while True:
+            if not self._pacer.wait():
+                raise ServerUnavailable("stopping")
+            try:
+                query = None if body is None else _QUERY
+                answer = self._client.request(method, path, body, content_type=MERGE_PATCH, query=query)
+            except TooManyRequests as error:
+                self.counters.throttled += 1
+                self._pacer.hold(1.0 if error.retry_after is None else error.retry_after)
+                continue
+            except ServerUnavailable as error:
+                self.counters.unavailable += 1
+                self._pacer.hold(self._unavailable.next(error.retry_after))
+                raise
+            except KubeError:
+                self._unavailable.reset()
+                raise
+            self._unavailable.reset()
+            found: Mapping[str, Any] = orjson.loads(answer.body)
+            return found
+
+
+def _unreachable(errors: Mapping[Field, Exception]) -> bool:
+    return any(isinstance(error, ServerUnavailable) for error in errors.values())

@@ -1,0 +1,160 @@
+"""Book-keeping of the Kubernetes sink about one object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ovnkit.api.models import ObjectView
+from ovnkit.api.sinks import Owner
+from ovnkit.kube.backoff import Backoff
+from ovnkit.kube.plan import CONDITIONS, FINALIZERS, STATUS, Field, version
+
+
+class Target:
+    """What is wanted of one object, by whom, and what we did to it. Used in the reconciler's thread.
+
+    `wanted`   values by field and owner
+    `resolved` the value to write per field
+    `leaving`  fields nobody wants any more, with the values by which we know them as ours
+    `overlay`  fields we wrote in a version newer than the view
+    `parked`   the server said it is gone, and the watch hasn't told yet
+    """
+
+    __slots__ = (
+        "_backoff",
+        "_overlay_version",
+        "_uid",
+        "_written",
+        "again",
+        "in_flight",
+        "leaving",
+        "not_before",
+        "overlay",
+        "parked",
+        "resolved",
+        "told",
+        "wanted",
+    )
+
+    def __init__(self) -> None:
+        self.wanted: dict[Field, dict[Owner, Any]] = {}
+        self.resolved: dict[Field, Any] = {}
+        self.leaving: dict[Field, list[Any]] = {}
+        self.overlay: dict[Field, Any] = {}
+        self.in_flight = False
+        self.again = False
+        self.parked = False
+        self.not_before = 0.0
+        self.told: set[tuple[Field, str]] = set()
+        self._backoff: Backoff | None = None
+        self._overlay_version = -1
+        self._uid = ""
+        self._written: dict[Field, Any] = {}
+
+    # -- what is wanted -----------------------------------------------------------------------------------
+
+    def add(self, owner: Owner, path: Field, value: Any) -> Iterable[Owner]:
+        """`owner` wants `value`; returns the owners who don't get theirs because others want another one.
+
+        Which value wins depends on who wants it, not on who came first: a value before an absence, then the
+        order of owners.
+        """
+        owners = self.wanted.setdefault(path, {})
+        owners[owner] = value
+        self.leaving.pop(path, None)
+        self._resolve(path)
+        if len(owners) == 1:
+            return ()
+        return [other for other, wish in owners.items() if wish != self.resolved[path]]
+
+    def drop(self, owner: Owner, path: Field) -> None:
+        """`owner` no longer cares about this field."""
+        owners = self.wanted.get(path, {})
+        value = owners.pop(owner, None)
+        if owners:
+            self._resolve(path)
+            return
+        self.wanted.pop(path, None)
+        self.resolved.pop(path, None)
+        if value is not None:
+            self.leaving[path] = [value]
+            if path in self._written:
+                self.leaving[path].append(self._written.pop(path))
+
+    def _resolve(self, path: Field) -> None:
+        owners = self.wanted[path]
+        if len(owners) == 1:
+            (self.resolved[path],) = owners.values()
+        else:
+            self.resolved[path] = min(owners.items(), key=lambda pair: (pair[1] is None, str(pair[0])))[1]
+
+    def owners(self, path: Field) -> list[Owner]:
+        """Who wants this field."""
+        return list(self.wanted.get(path, ()))
+
+    # -- what was done ------------------------------------------------------------------------------------
+
+    def observe(self, view: ObjectView) -> None:
+        """Take note of the view before comparing with it."""
+        if view.uid != self._uid:
+            self.forget()
+            self._uid = view.uid
+        if self.overlay:
+            self.seen(view.resource_version)
+
+    def seen(self, resource_version: str) -> None:
+        """The world has this version, or a later one: what we wrote before needs no overlay any more."""
+        if version(resource_version) >= self._overlay_version:
+            self.overlay.clear()
+
+    def wrote(self, fields: Mapping[Field, Any], resource_version: str) -> None:
+        """These fields are on the server now, in this version."""
+        for path, value in fields.items():
+            self.overlay[path] = value
+            if value is None:
+                self.leaving.pop(path, None)
+                self._written.pop(path, None)
+            elif path[0] != FINALIZERS:
+                self._written[path] = value
+        self._overlay_version = version(resource_version)
+
+    def wrote_status(self, fields: Mapping[Field, Any]) -> None:
+        """These fields of the status are on the server now; what was to leave it has left."""
+        self._written.update(fields)
+        for path in [path for path in self.leaving if path[0] in (STATUS, CONDITIONS)]:
+            del self.leaving[path]
+
+    def forget(self) -> None:
+        """The object is gone, or another one took its name."""
+        self.leaving.clear()
+        self.overlay.clear()
+        self._written.clear()
+        self._uid = ""
+        self.parked = False
+        self.succeeded()
+
+    # -- errors -------------------------------------------------------------------------------------------
+
+    @property
+    def failures(self) -> int:
+        """Failures in a row."""
+        return self._backoff.failures if self._backoff else 0
+
+    def succeeded(self) -> None:
+        """The object took what we wrote, or is as wanted: forget about failures."""
+        self._backoff = None
+        self.told.clear()
+        self.not_before = 0.0
+
+    def hold_back(self, most: float) -> float:
+        """Seconds until the next attempt, `most` at most."""
+        self._backoff = self._backoff or Backoff(0.5, 60.0)
+        delay = min(most, self._backoff.next())
+        self.not_before = time.monotonic() + delay
+        return delay
+
+    def retry_now(self) -> None:
+        """Something changed that may mend it."""
+        self.not_before = 0.0

@@ -1,0 +1,302 @@
+"""The Kubernetes sink: annotations, labels, finalizers, status and conditions as renderers want them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from ovnkit.api.errors import Reject
+from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.kinds import Kind, Raw
+from ovnkit.api.models import ObjectView
+from ovnkit.api.sinks import Owner, Report
+from ovnkit.kube.client import Client
+from ovnkit.kube.errors import ServerUnavailable, Unauthorized
+from ovnkit.kube.events import EventRecorder
+from ovnkit.kube.patcher import Outcome, Patcher
+from ovnkit.kube.plan import Field, KnownStatus, Plan, fields_of, make_plan, version
+from ovnkit.kube.target import Target
+from ovnkit.kube.watch import Post
+from ovnkit.kube.work import Pacer, Timer, Workers
+
+log = structlog.get_logger()
+
+WRITERS = 32
+"""Connections that write at the same time. The server's pace, not this number, is the limit."""
+
+_REFUSED_RETRY, _OUTAGE_RETRY = 60.0, 5.0
+"""Longest waits in seconds before an object is tried again that was refused, or that met an outage."""
+
+ObjectKey = tuple[Kind[Any], str]
+
+
+class KubeSink:
+    """Brings Kubernetes objects to what the items say, one request in flight per object.
+
+    What is there comes from `observed(kind, key)`, the views of the world. The kernel calls
+    `observed_changed(kind, key)` when a view changed, so that edits from outside are put right, and gives
+    `tap` to the watchers, which tells the sink of changes that views don't show (status, and our own writes).
+    `status_kinds` are kinds whose status is remembered from the start; others are read when first needed.
+    """
+
+    name = "kube"
+    item_types: tuple[type, ...] = (Annotation, Label, Finalizer, Status, Condition, Event)
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        observed: Callable[[Kind[Any], str], ObjectView | None],
+        post: Post,
+        report: Report,
+        recorder: EventRecorder | None = None,
+        status_kinds: Collection[Kind[Any]] = (),
+        writers: int = WRITERS,
+    ) -> None:
+        self.events = recorder or EventRecorder(client)
+        self.last_error = ""
+        self.reported = 0
+        self._last: Exception | None = None
+        self._observed = observed
+        self._post = post
+        self._report = report
+        self._pacer = Pacer()
+        self._patcher = Patcher(client, self._pacer)
+        self._workers = Workers(writers, "kube-writer")
+        self._timer = Timer("kube-retry")
+        self._status_kinds = set(status_kinds)
+        self._statuses: dict[ObjectKey, KnownStatus] = {}
+        self._targets: dict[ObjectKey, Target] = {}
+        self._owned: dict[Owner, dict[ObjectKey, dict[Field, Any]]] = {}
+        self._posted: dict[Owner, frozenset[Event]] = {}
+        self._dirty: dict[ObjectKey, None] = {}
+        self._in_flight = 0
+
+    # -- what the kernel calls ----------------------------------------------------------------------------
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """From now on `owner` wants exactly `items`."""
+        wanted: dict[ObjectKey, dict[Field, Any]] = {}
+        events: set[Event] = set()
+        for item in items:
+            if isinstance(item, Event):
+                events.add(item)
+            else:
+                wanted.setdefault((item.kind, item.object), {}).update(fields_of(item))
+        self._post_events(owner, events)
+        before = self._owned.pop(owner, {})
+        if wanted:
+            self._owned[owner] = wanted
+        for name in before.keys() | wanted.keys():
+            old, new = before.get(name, {}), wanted.get(name, {})
+            if old != new:
+                self._change(name, owner, old, new)
+
+    def flush(self) -> None:
+        """Start writing what differs."""
+        dirty, self._dirty = self._dirty, {}
+        for name in dirty:
+            self._dispatch(name)
+
+    def settle(self) -> None:
+        """Nothing to do: Kubernetes objects carry no mark of ours, so there are no leftovers to recognise."""
+
+    def observed_changed(self, kind: Kind[Any], key: str) -> None:
+        """The view of an object changed, appeared or vanished: compare again with the next flush."""
+        target = self._targets.get((kind, key))
+        if target is not None:
+            target.parked = False
+            self._dirty[(kind, key)] = None
+
+    def tap(self, kind: Kind[Any], changes: Iterable[tuple[str, Raw | None]]) -> None:
+        """Look at raw objects; called in the watch threads, after their views have been posted."""
+        keep = kind in self._status_kinds
+        for key, raw in changes:
+            name = (kind, key)
+            if raw is None:
+                self._statuses.pop(name, None)
+                continue
+            moved = False
+            if keep:
+                before, now = self._statuses.get(name), KnownStatus.of(raw)
+                if now.newer_than(before):
+                    self._statuses[name] = now
+                    moved = before is None or before.content != now.content
+            target = self._targets.get(name)
+            if target is not None and (moved or target.overlay):
+                self._post(partial(self._seen, name, raw["metadata"].get("resourceVersion", "")))
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be written, in flight, or held back by an error."""
+        return not self._dirty and not self._in_flight and not any(t.failures for t in self._targets.values())
+
+    @property
+    def ready(self) -> bool:
+        """What is there is the world's to load, so the sink itself is always ready."""
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """State for `ovnkit status` and metrics."""
+        counters = self._patcher.counters
+        return {
+            "connected": not isinstance(self._last, ServerUnavailable),
+            "owned": sum(len(target.wanted) for target in self._targets.values()),
+            "pending": len(self._dirty),
+            "in_flight": self._in_flight,
+            "held_back": sum(bool(target.failures) for target in self._targets.values()),
+            "throttled": self._pacer.held,
+            "last_error": self.last_error,
+            "patches": counters.patches,
+            "status_patches": counters.status_patches,
+            "reads": counters.reads,
+            "conflicts": counters.conflicts,
+            "throttles": counters.throttled,
+            "unavailable": counters.unavailable,
+            "reported": self.reported,
+        }
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """Finish what is queued, for up to `timeout` seconds, and end the threads."""
+        self._timer.stop()
+        self._workers.stop(timeout)
+        self._pacer.stop()
+        self.events.stop(timeout)
+
+    # -- items --------------------------------------------------------------------------------------------
+
+    def _post_events(self, owner: Owner, events: set[Event]) -> None:
+        before = self._posted.pop(owner, frozenset())
+        if events:
+            self._posted[owner] = frozenset(events)
+        for event in sorted(events - before, key=lambda event: (event.reason, event.message)):
+            view = self._observed(event.kind, event.object)
+            if view is not None:
+                self.events.record(event.kind, view, event.reason, event.message, warning=event.warning)
+
+    def _change(self, name: ObjectKey, owner: Owner, old: Mapping[Field, Any], new: Mapping[Field, Any]) -> None:
+        target = self._targets.get(name)
+        if target is None:
+            target = self._targets[name] = Target()
+        for path in old.keys() - new.keys():
+            target.drop(owner, path)
+        for path, value in new.items():
+            if path[0] in ("status", "conditions"):
+                self._status_kinds.add(name[0])
+            for loser in target.add(owner, path, value):
+                self._tell(loser, Reject(f"{'/'.join(path)} of {name[1]} is wanted with different values"))
+        target.retry_now()
+        self._dirty[name] = None
+
+    # -- one object ---------------------------------------------------------------------------------------
+
+    def _dispatch(self, name: ObjectKey) -> None:
+        """Hand the object to a writer if it differs from what is wanted and no writer has it."""
+        target = self._targets.get(name)
+        if target is None:
+            return
+        if target.in_flight:
+            target.again = True
+            return
+        kind, key = name
+        view = self._observed(kind, key)
+        if view is None:
+            target.forget()
+            self._statuses.pop(name, None)
+            if not target.wanted:
+                del self._targets[name]
+            return
+        if target.parked or target.not_before > time.monotonic():
+            return
+        target.observe(view)
+        plan = make_plan(
+            kind.resource, view, target.resolved, target.leaving, target.overlay, self._known(name, view)
+        )
+        if plan is None:
+            self._settled(name, target)
+            return
+        target.in_flight = True
+        self._in_flight += 1
+        self._workers.put(partial(self._write, name, target, plan))
+
+    def _known(self, name: ObjectKey, view: ObjectView) -> KnownStatus | None:
+        """What is known of the status, unless the object has changed since."""
+        known = self._statuses.get(name)
+        if known is None or known.uid != view.uid:
+            return None
+        if known.resource_version == view.resource_version:
+            return known
+        return known if version(known.resource_version) > version(view.resource_version) else None
+
+    def _settled(self, name: ObjectKey, target: Target) -> None:
+        """The object is as wanted, as far as its view shows."""
+        target.succeeded()
+        target.leaving.clear()
+        if not target.wanted and not target.overlay:
+            del self._targets[name]
+
+    def _write(self, name: ObjectKey, target: Target, plan: Plan) -> None:
+        """In a writer's thread."""
+        outcome = self._patcher.run(plan)
+        self._post(partial(self._done, name, target, plan, outcome))
+
+    def _done(self, name: ObjectKey, target: Target, plan: Plan, outcome: Outcome) -> None:
+        target.in_flight = False
+        self._in_flight -= 1
+        if outcome.gone:
+            # the watch will tell; should it be there after all, its next change brings us back
+            target.parked = True
+            target.succeeded()
+        else:
+            self._learn(name, target, plan, outcome)
+        again, target.again = target.again, False
+        if again or not (outcome.gone or outcome.errors):
+            self._dispatch(name)
+
+    def _learn(self, name: ObjectKey, target: Target, plan: Plan, outcome: Outcome) -> None:
+        done = {path: value for path, value in plan.metadata_fields if path not in outcome.errors}
+        if outcome.resource_version:
+            target.wrote(done, outcome.resource_version)
+        if outcome.status is not None:
+            target.wrote_status(plan.wanted)
+            if outcome.status.newer_than(self._statuses.get(name)):
+                self._statuses[name] = outcome.status
+        if not outcome.errors:
+            self._last = None
+            target.succeeded()
+            return
+        for path, error in outcome.errors.items():
+            self._failed(name, target, path, error)
+        outage = all(isinstance(error, ServerUnavailable) for error in outcome.errors.values())
+        delay = target.hold_back(_OUTAGE_RETRY if outage else _REFUSED_RETRY)
+        self._timer.after(delay, partial(self._post, partial(self._retry, name)))
+
+    def _failed(self, name: ObjectKey, target: Target, path: Field, error: Exception) -> None:
+        self._last, self.last_error = error, str(error)
+        if isinstance(error, ServerUnavailable | Unauthorized):
+            return  # not the object's fault
+        if (path, str(error)) not in target.told:
+            target.told.add((path, str(error)))
+            log.warning("write refused", kind=name[0].name, object=name[1], error=str(error))
+            for owner in target.owners(path):
+                self._tell(owner, error)
+
+    def _tell(self, owner: Owner, error: Exception) -> None:
+        self.reported += 1
+        self._report(owner, error)
+
+    def _retry(self, name: ObjectKey) -> None:
+        target = self._targets.get(name)
+        if target is not None:
+            self._dispatch(name)
+
+    def _seen(self, name: ObjectKey, resource_version: str) -> None:
+        """A watcher saw this version of an object, whose view (if it changed) is in the world by now."""
+        target = self._targets.get(name)
+        if target is not None:
+            target.seen(resource_version)
+            self._dispatch(name)
