@@ -1,0 +1,63 @@
+"""Which columns are monitored: what was registered, and what the sink itself must see."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+
+from ovnkit.ovsdb.schema import Schema
+
+Columns = dict[str, frozenset[str]]
+
+
+class Needs:
+    """Registered tables and columns. May be added to from any thread."""
+
+    def __init__(self, needs: Mapping[str, Iterable[str]] | None = None) -> None:
+        self._lock = threading.Lock()
+        self._columns: dict[str, set[str]] = {}
+        for table, columns in (needs or {}).items():
+            self.add(table, columns)
+
+    def add(self, table: str, columns: Iterable[str]) -> bool:
+        """Register columns; returns whether any of them is new."""
+        with self._lock:
+            known = self._columns.get(table)
+            if known is not None and known.issuperset(columns):
+                return False
+            self._columns.setdefault(table, set()).update(columns)
+            return True
+
+    def snapshot(self) -> Columns:
+        """What is registered now."""
+        with self._lock:
+            return {table: frozenset(columns) for table, columns in self._columns.items()}
+
+
+def available(needs: Columns, schema: Schema) -> Columns:
+    """The registered columns that this server has, and those that writing to their tables takes.
+
+    That is: unique columns and `external_ids` of each table, the row that stands for the database, columns of
+    other tables that refer strongly to a table, and the tables that references point to.
+    """
+    found: dict[str, set[str]] = {}
+    for table, columns in needs.items():
+        if table in schema.tables:
+            found.setdefault(table, set()).update(c for c in columns if schema.has(table, c))
+    if schema.singleton:
+        found.setdefault(schema.singleton, set()).add("external_ids")
+    for table in list(found):
+        for referrer in schema.strong_referrers.get(table, ()):
+            found.setdefault(referrer.table, set()).add(referrer.name)
+        for name in list(found[table]):
+            reference = schema.tables[table].columns[name].reference
+            if reference is not None:
+                found.setdefault(reference.ref_table, set())
+    for table, names in found.items():
+        described = schema.tables[table]
+        names.update(name for index in described.indexes for name in index)
+        if "external_ids" in described.columns:
+            names.add("external_ids")
+        if not names:
+            names.add(sorted(described.columns)[0])
+    return {table: frozenset(names) for table, names in found.items()}
