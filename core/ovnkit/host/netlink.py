@@ -79,6 +79,8 @@ class Monitor:
 
     def stop(self) -> None:
         """End the thread; returns when it has ended or after 5 s."""
+        if self._stop:
+            return
         self._stop = True
         os.write(self._wake_write, b"x")
         if self._thread.is_alive():
