@@ -56,10 +56,7 @@ class TopologyPlugin:
         return Declaration(
             kinds=(LINKS, ADDRESSES, OVS_SYSTEM),
             columns=COLUMNS,
-            privileges=(
-                Privilege("", ("nodes",), ("get", "list", "watch", "patch")),
-                Privilege("", ("nodes/status",), ("patch",)),
-            ),
+            privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
             default=True,
             summary="routers, node switches, transit switch; node ids, subnets and annotations",
         )

@@ -1,0 +1,54 @@
+"""Addresses that pods already hold, from their annotations; used where a whole parse would cost too much."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from functools import lru_cache
+from ipaddress import ip_address
+
+import orjson
+
+from ovnkit.api.models import PODS, Pod
+from ovnkit.api.nodenetwork import Address
+from ovnkit.api.podnetwork import ANNOTATION, DEFAULT_NETWORK
+from ovnkit.api.world import World
+
+
+@lru_cache(maxsize=8192)
+def addresses(text: str) -> tuple[Address, ...]:
+    """Addresses on the default network in an annotation's text; none when it is nonsense."""
+    try:
+        found = orjson.loads(text)[DEFAULT_NETWORK]
+        texts = found.get("ip_addresses") or [found["ip_address"]]
+        return tuple(ip_address(item.partition("/")[0]) for item in texts)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ()
+
+
+def has_addresses(pod: Pod) -> bool:
+    """Whether the addresses in a pod's annotation are its own now: not the host's, and not given back."""
+    return not pod.host_network and not pod.completed
+
+
+def of_pod(pod: Pod, family: int) -> Collection[Address]:
+    """A pod's addresses of one IP version."""
+    text = pod.annotations.get(ANNOTATION)
+    if text is None or not has_addresses(pod):
+        return ()
+    return [address for address in addresses(text) if address.version == family]
+
+
+def ipv4(pod: Pod) -> Collection[str]:
+    """Text of a pod's IPv4 addresses, for live sets."""
+    return [str(address) for address in of_pod(pod, 4)]
+
+
+def ipv6(pod: Pod) -> Collection[str]:
+    """Text of a pod's IPv6 addresses, for live sets."""
+    return [str(address) for address in of_pod(pod, 6)]
+
+
+def held(world: World, node: str, family: int) -> Mapping[str, Collection[Address]]:
+    """What the pods of a node hold, by pod."""
+    pods = sorted(world.list(PODS, "node", node), key=lambda pod: pod.key)
+    return {pod.key: found for pod in pods if (found := of_pod(pod, family))}

@@ -1,0 +1,102 @@
+"""What all pods of a node share: subnets, gateways, routes."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+
+from attrs import frozen
+
+from ovnkit.api.config import ClusterSubnet, Config, Network
+from ovnkit.api.errors import Reject, Retry
+from ovnkit.api.nodenetwork import (
+    Address,
+    Interface,
+    chassis_id,
+    gateway_address,
+    host_subnets,
+    is_unmanaged,
+    nth_interface,
+)
+from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.world import World, derived
+
+HAIRPIN_OFFSET = 5
+"""Offset in the masquerade subnet of the address that a pod sees when it reaches itself through a service."""
+
+
+@frozen(cache_hash=True)
+class Layout:
+    """The part of the configuration that pods' networks depend on; `internal` gets routes in every pod."""
+
+    cluster: tuple[ClusterSubnet, ...]
+    unmanaged: LabelSelector | None
+    internal: tuple[Network, ...]
+
+    @classmethod
+    def of(cls, config: Config) -> Layout:
+        """The layout of a configuration."""
+        cluster = config.default.cluster_subnets
+        internal: list[Network] = [subnet.network for subnet in cluster]
+        internal += config.kubernetes.service_cidrs
+        for family in config.families:
+            hairpin = nth_interface(config.masquerade_subnet(family), HAIRPIN_OFFSET)
+            internal += [ip_network(hairpin.ip), config.join_subnet(family)]
+        return cls(cluster, config.kubernetes.no_hostsubnet_selector, tuple(internal))
+
+
+@frozen
+class NodeNetwork:
+    """A node's slices of the cluster network, IPv4 first, and what a pod on it needs besides an address."""
+
+    subnets: tuple[Network, ...]
+    gateways: tuple[Address, ...]
+    routes: tuple[tuple[Network, Address], ...]
+
+    def subnet(self, family: int) -> Network | None:
+        """The slice of an IP version."""
+        return next((network for network in self.subnets if network.version == family), None)
+
+
+@derived
+def node_network(world: World, node: str, layout: Layout) -> NodeNetwork | None:
+    """The network of a node's pods; None for a node that gets none, Retry until its subnets are known."""
+    if is_unmanaged(world, node, layout.unmanaged):
+        return None
+    try:
+        subnets = host_subnets(world, node, layout.cluster)
+    except Reject as error:
+        raise Retry(f"node {node}: {error.message}") from None
+    if subnets is None:
+        raise Retry(f"node {node} has no subnets yet")
+    gateways = tuple(gateway_address(network).ip for network in subnets)
+    routes = tuple(
+        (network, gateway)
+        for gateway in gateways
+        for network in layout.internal
+        if network.version == gateway.version
+    )
+    return NodeNetwork(subnets, gateways, routes)
+
+
+@derived
+def requested_chassis(world: World, node: str) -> str:
+    """Chassis that a port of this node belongs on; Retry until the node has said it."""
+    try:
+        found = chassis_id(world, node)
+    except Reject as error:
+        raise Retry(f"node {node}: {error.message}") from None
+    if found is None:
+        raise Retry(f"node {node} has no chassis id yet")
+    return found
+
+
+def interface(address: Address, network: Network) -> Interface:
+    """An address of a network with its prefix length."""
+    return nth_interface(network, int(address) - int(network.network_address))
+
+
+def contains(network: Network, address: Interface) -> bool:
+    """Whether an annotated address is one of this network's, with its prefix length."""
+    if isinstance(network, IPv4Network):
+        return address.network == network
+    return isinstance(network, IPv6Network) and address.network == network

@@ -1,0 +1,62 @@
+"""The pods plugin: hooks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.renderers import Renderer
+from ovnkit_pods.namespaces import NamespaceSets
+from ovnkit_pods.options import PodsOptions
+from ovnkit_pods.ports import PodPorts
+
+
+class PodsPlugin:
+    """Addresses and logical switch ports of pods, and the address sets of namespaces."""
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """See `PodsOptions`."""
+        return PodsOptions
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """On by default."""
+        return Declaration(
+            needs=("topology",),
+            columns=(
+                Columns(
+                    "nb",
+                    "Logical_Switch_Port",
+                    ("name", "addresses", "port_security", "options", "external_ids"),
+                ),
+                Columns("nb", "Logical_Switch", ("ports",)),
+                Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
+            ),
+            privileges=(
+                Privilege("", ("pods",), ("get", "list", "watch", "patch")),
+                Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
+            ),
+            default=True,
+            summary="pod addresses, logical switch ports, namespace address sets",
+        )
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
+        """Role zone only."""
+        yield from PodPorts(config, scope, hooks, config.options("pods", PodsOptions)).renderers()
+        yield from NamespaceSets(config.families).renderers()
+
+    @hookimpl
+    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
+        if plugin != "pods":
+            return None
+        renderer, _, rest = rest.partition("/")
+        key, _, name = rest.rpartition("/")
+        if renderer == "port":
+            return f"It is the port of pod {key} on the cluster network."
+        return f"It holds the IP{name} addresses of the pods in namespace {key}."
