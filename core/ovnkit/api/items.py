@@ -61,6 +61,8 @@ class Row:
     `parent` is the set column of another row that holds a reference to this row; tables that are not roots
     (Logical_Switch_Port, ACL, NAT, ...) need one, or ovsdb-server collects the row at once. A row waits until
     its parent and everything its columns refer to exist.
+
+    `optional` names columns that are left out where the server doesn't have them (`tier` before OVN 23.06).
     """
 
     table: str
@@ -68,6 +70,7 @@ class Row:
     columns: Mapping[str, Value]
     parent: Slot | None = None
     db: str = "nb"
+    optional: frozenset[str] = frozenset()
 
 
 @frozen

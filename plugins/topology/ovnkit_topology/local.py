@@ -120,6 +120,7 @@ class LocalNodes:
                 "tier": 2,
             },
             parent=Slot("Logical_Switch", rows.node_switch(node), "acls"),
+            optional=frozenset({"tier"}),
         )
 
 
