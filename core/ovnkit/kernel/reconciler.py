@@ -343,6 +343,13 @@ class Reconciler:
         self.troubles.refused(owner, kind, error)
 
     @property
+    def rendered(self) -> bool:
+        """Each active renderer has run once for each of its keys, and all sinks know what is there."""
+        active = (task for task in self._tasks if task.active)
+        ready = all(state.sink.ready for state in self._sinks)
+        return ready and not self._waiting and all(self._rendered(task) for task in active)
+
+    @property
     def synced(self) -> bool:
         """Everything has been rendered once, leftovers are gone and nothing is waiting to be applied."""
         return self.idle and all(state.settled for state in self._sinks)
