@@ -1,0 +1,367 @@
+"""The flow sink: OpenFlow flows and groups of bridges, applied as bundles and put right when others touch them."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from attrs import define, field, frozen
+
+from ovnkit.api.flows import GROUP_MARK, Flow, FlowItem, Group
+from ovnkit.api.sinks import Owner, Report
+from ovnkit.host import ofctl
+from ovnkit.host.ofctl import Bridge, OfctlError
+
+log = structlog.get_logger()
+
+Post = Callable[[Callable[[], None]], None]
+
+OUR_MARK = 0x6F
+"""Top byte of every cookie of ours. The byte below it is the plugin's, the other six are the flow's own."""
+
+LOOK_PERIOD = 15.0
+"""Seconds between looks at what a bridge has (upstream re-applies its flows at this interval)."""
+
+INTEGRATION_BRIDGE = "br-int"
+"""The bridge whose flows are ovn-controller's."""
+
+RETRY = 1.0
+"""Seconds until a bridge that did not answer is tried again."""
+
+
+def plugin_mark(plugin: str) -> int:
+    """The upper 16 bits of the cookies of a plugin's flows."""
+    return OUR_MARK << 8 | hashlib.blake2b(plugin.encode(), digest_size=1).digest()[0]
+
+
+def cookie_of(plugin: str, text: str) -> int:
+    """The cookie of a flow: it tells the plugin and stands for the flow's whole text."""
+    own = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
+    return plugin_mark(plugin) << 48 | own
+
+
+def is_our_group(number: int) -> bool:
+    """Whether a group's number carries our mark."""
+    return number >> 24 == GROUP_MARK >> 24
+
+
+def is_ours(cookie: int) -> bool:
+    """Whether a cookie carries our mark."""
+    return cookie >> 56 == OUR_MARK
+
+
+@frozen
+class _Claim:
+    """What one owner wants at one place: the text, and for a flow its cookie."""
+
+    text: str
+    cookie: int = 0
+
+
+@frozen
+class _Bundle:
+    """One round of changes of a bridge, and what will be there after it."""
+
+    delete: frozenset[int]
+    add: Mapping[int, str]
+    delete_groups: frozenset[int]
+    add_groups: Mapping[int, str]
+
+
+@define
+class _State:
+    """A bridge: what is wanted by place, and what it has. `flows` is None while that is not known."""
+
+    worker: Worker
+    flows_wanted: dict[Any, dict[Owner, _Claim]] = field(factory=dict)
+    groups_wanted: dict[int, dict[Owner, _Claim]] = field(factory=dict)
+    flows: set[int] | None = None
+    groups: set[int] = field(factory=set)
+    dirty: bool = False
+    busy: bool = False
+    error: str = ""
+
+
+class FlowSink:
+    """Holds bridges to the flow items. See `ovnkit.api.sinks.Sink`.
+
+    A flow's cookie is a hash of its text, so a dump of cookies tells what is there without comparing matches.
+    Flows without our mark are never touched; ours that nobody wants go once everything has been rendered.
+    """
+
+    name = "flows"
+    item_types: tuple[type, ...] = (Flow, Group)
+
+    def __init__(self, post: Post, report: Report, run_dir: str) -> None:
+        self._post = post
+        self._report = report
+        self._run_dir = run_dir
+        self._wanted: dict[Owner, tuple[FlowItem, ...]] = {}
+        self._bridges: dict[str, _State] = {}
+        self._settled = False
+        self.bundles_total = 0
+        self.flows_written_total = 0
+
+    def stop(self) -> None:
+        """End the threads; the flows stay."""
+        for state in self._bridges.values():
+            state.worker.stop()
+
+    # -- what is wanted ---------------------------------------------------------------------------------------
+
+    def want(self, owner: Owner, items: Sequence[FlowItem]) -> None:
+        """From now on `owner` wants exactly these flows and groups."""
+        before, after = set(self._wanted.get(owner, ())), set(items)
+        for item in before - after:
+            state, places, place = self._place(item)
+            places[place].pop(owner, None)
+            if not places[place]:
+                del places[place]
+            state.dirty = True
+        for item in after - before:
+            state, places, place = self._place(item)
+            cookie = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else 0
+            places.setdefault(place, {})[owner] = _Claim(item.text, cookie)
+            state.dirty = True
+        if items:
+            self._wanted[owner] = tuple(items)
+        else:
+            self._wanted.pop(owner, None)
+
+    def _place(self, item: FlowItem) -> tuple[_State, dict[Any, dict[Owner, _Claim]], Any]:
+        state = self._bridge(item.bridge)
+        if isinstance(item, Flow):
+            return state, state.flows_wanted, item.place
+        return state, state.groups_wanted, item.number
+
+    def _bridge(self, name: str) -> _State:
+        state = self._bridges.get(name)
+        if state is None:
+            worker = Worker(Bridge(name, self._run_dir), self._post, self._looked, self._deleted)
+            state = self._bridges[name] = _State(worker)
+            worker.start()
+        return state
+
+    def settle(self) -> None:
+        """Everything has been rendered once: flows of ours that nobody wants may go.
+
+        So that those of a plugin that is off now go too, every bridge but OVN's is looked at.
+        """
+        self._settled = True
+        for socket in Path(self._run_dir).glob("*.mgmt"):
+            if socket.stem != INTEGRATION_BRIDGE:
+                self._bridge(socket.stem)
+        for state in self._bridges.values():
+            state.dirty = True
+
+    def flush(self) -> None:
+        """Start applying what differs, a bundle per bridge."""
+        for name, state in self._bridges.items():
+            if state.dirty and not state.busy and state.flows is not None:
+                state.dirty = False
+                bundle = self._difference(state, state.flows)
+                if bundle is not None:
+                    state.busy = True
+                    self.bundles_total += 1
+                    self.flows_written_total += len(bundle.add) + len(bundle.delete)
+                    state.worker.apply(bundle, self._applied(name, bundle))
+
+    def _difference(self, state: _State, actual: set[int]) -> _Bundle | None:
+        flows = dict(_first(claims) for claims in state.flows_wanted.values())
+        groups = {number: _first(claims)[1] for number, claims in state.groups_wanted.items()}
+        gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows} if self._settled else set()
+        gone_groups = {number for number in state.groups if is_our_group(number) and number not in groups}
+        bundle = _Bundle(
+            delete=frozenset(gone),
+            add={cookie: text for cookie, text in flows.items() if cookie not in actual},
+            delete_groups=frozenset(gone_groups if self._settled else ()),
+            add_groups={number: text for number, text in groups.items() if number not in state.groups},
+        )
+        return bundle if any((bundle.delete, bundle.add, bundle.delete_groups, bundle.add_groups)) else None
+
+    # -- what came of it --------------------------------------------------------------------------------------
+
+    def _applied(self, name: str, bundle: _Bundle) -> Callable[[str], None]:
+        def done(error: str) -> None:
+            state = self._bridges[name]
+            state.busy = False
+            if error:
+                log.warning("flows could not be applied", bridge=name, error=error)
+                self._blame(name, bundle, error)
+                state.error, state.flows, state.dirty = error, None, True
+                state.worker.look_soon(RETRY)
+                return
+            state.error = ""
+            if state.flows is not None:
+                state.flows -= bundle.delete
+                state.flows |= set(bundle.add)
+            state.groups = (state.groups - bundle.delete_groups) | set(bundle.add_groups)
+            self.flush()
+
+        return done
+
+    def _blame(self, name: str, bundle: _Bundle, error: str) -> None:
+        added = set(bundle.add) | set(bundle.add_groups)
+        for owner, items in self._wanted.items():
+            for item in items:
+                mark = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else item.number
+                if item.bridge == name and mark in added:
+                    self._report(owner, OfctlError(f"{name}: {error}"))
+                    break
+
+    def _looked(self, name: str, flows: set[int] | None, groups: set[int], error: str) -> None:
+        """The bridge has these flows and groups (None: it did not answer)."""
+        state = self._bridges[name]
+        if flows is None:
+            state.error, state.flows = error, None
+            return
+        if state.busy:
+            return  # a bundle is under way; the next look will tell
+        state.error = ""
+        state.flows, state.groups = flows, groups
+        state.dirty = True
+        self.flush()
+
+    def _deleted(self, name: str, cookie: int) -> None:
+        """Somebody else deleted a flow."""
+        state = self._bridges[name]
+        if is_ours(cookie) and state.flows is not None and cookie in state.flows:
+            log.info("a flow of ours was deleted by someone else", bridge=name, cookie=f"{cookie:#x}")
+            state.flows.discard(cookie)
+            state.dirty = True
+            self.flush()
+
+    # -- state ------------------------------------------------------------------------------------------------
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be applied, or in flight."""
+        return all(not (state.dirty or state.busy) for state in self._bridges.values())
+
+    @property
+    def ready(self) -> bool:
+        """Whether every bridge that flows are wanted on answers."""
+        return all(state.flows is not None for state in self._bridges.values())
+
+    def status(self) -> dict[str, Any]:
+        """State by bridge, for `/readyz` and `ovnkit status`."""
+        bridges = {
+            name: {"wanted": len(state.flows_wanted), "error": state.error, "answers": state.flows is not None}
+            for name, state in self._bridges.items()
+        }
+        return {"connected": self.ready, "pending": not self.idle, "bridges": bridges}
+
+
+def _first(claims: Mapping[Owner, _Claim]) -> tuple[int, str]:
+    """What holds at a place that several owners want: the first by name."""
+    claim = claims[min(claims, key=str)]
+    return claim.cookie, claim.text
+
+
+class Worker:
+    """Talks to one bridge: a thread that looks and applies, and one that hears of deletions."""
+
+    def __init__(
+        self,
+        bridge: Bridge,
+        post: Post,
+        looked: Callable[[str, set[int] | None, set[int], str], None],
+        deleted: Callable[[str, int], None],
+    ) -> None:
+        self._bridge = bridge
+        self._post = post
+        self._looked = looked
+        self._deleted = deleted
+        self._jobs: list[tuple[_Bundle, Callable[[str], None]]] = []
+        self._wake = threading.Condition()
+        self._stopped = False
+        self._pause = 0.0
+        self._monitor: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        """Start both threads."""
+        for target in (self._work, self._listen):
+            threading.Thread(target=target, name=f"flows-{self._bridge.name}", daemon=True).start()
+
+    def stop(self) -> None:
+        """End both threads."""
+        with self._wake:
+            self._stopped = True
+            self._wake.notify_all()
+        if self._monitor is not None:
+            self._monitor.terminate()
+
+    def apply(self, bundle: _Bundle, done: Callable[[str], None]) -> None:
+        """Apply a bundle, then `done(error or "")` in the reconciler's thread."""
+        with self._wake:
+            self._jobs.append((bundle, done))
+            self._wake.notify_all()
+
+    def look_soon(self, seconds: float = 0.0) -> None:
+        """Look at the bridge after `seconds`."""
+        with self._wake:
+            self._pause = seconds
+            self._wake.notify_all()
+
+    def _work(self) -> None:
+        while not self._stopped:
+            with self._wake:
+                if not self._jobs:
+                    self._wake.wait(self._pause)
+                job = self._jobs.pop(0) if self._jobs else None
+            if self._stopped:
+                return
+            if job is None:
+                self._look()
+            else:
+                self._apply(*job)
+
+    def _apply(self, bundle: _Bundle, done: Callable[[str], None]) -> None:
+        error = ""
+        try:
+            ofctl.apply(
+                self._bridge,
+                delete=bundle.delete,
+                add=bundle.add,
+                delete_groups=bundle.delete_groups,
+                add_groups=bundle.add_groups.values(),
+            )
+        except OfctlError as failure:
+            error = str(failure)
+        self._post(lambda: done(error))
+
+    def _look(self) -> None:
+        name = self._bridge.name
+        try:
+            flows, groups = ofctl.cookies(self._bridge), ofctl.groups(self._bridge)
+        except OfctlError as error:
+            self._pause = RETRY
+            message = str(error)
+            self._post(lambda: self._looked(name, None, set(), message))
+            return
+        self._pause = LOOK_PERIOD
+        self._post(lambda: self._looked(name, flows, groups, ""))
+
+    def _listen(self) -> None:
+        name = self._bridge.name
+
+        def deleted(cookie: int) -> None:
+            self._post(lambda: self._deleted(name, cookie))
+
+        def started(process: subprocess.Popen[str]) -> None:
+            self._monitor = process
+
+        pause = threading.Event()
+        while not self._stopped:
+            try:
+                ofctl.watch(self._bridge, deleted, started)
+            except OSError as error:
+                log.debug("no monitor of a bridge", bridge=name, error=str(error))
+            if not self._stopped:
+                self.look_soon()
+                pause.wait(RETRY)
