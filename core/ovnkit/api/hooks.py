@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 import pluggy
 from attrs import field, frozen
 
 from ovnkit.api.config import Config
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, V
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 PROJECT = "ovnkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
-V = TypeVar("V")
 
 
 @frozen
@@ -109,10 +108,10 @@ class Runtime(Protocol):
     scope: Scope
     hooks: HookCalls
 
-    def get(self, kind: Kind[V], key: str) -> V | None:  # type: ignore[type-var]
+    def get(self, kind: Kind[V], key: str) -> V | None:
         """The object as last observed; not tracked."""
 
-    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:  # type: ignore[type-var]
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:
         """Block until `ready(view or None)` is true; the view then. Raises TimeoutError after `timeout` s."""
 
     def refresh(self, kind: Kind[Any], key: str) -> Any:

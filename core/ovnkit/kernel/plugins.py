@@ -38,7 +38,7 @@ class State(Enum):
 
 @define
 class Plugin:
-    """One plugin: its state and why it is in it."""
+    """One plugin: its state and why it is in it. `held_at_start`: its quarantine lasts until a restart."""
 
     name: str
     state: State = State.FOUND
@@ -48,6 +48,7 @@ class Plugin:
     options: type | None = None
     distribution: str = ""
     version: str = ""
+    held_at_start: bool = False
 
     @property
     def summary(self) -> str:
@@ -208,6 +209,7 @@ class Plugins:
             except Exception as deliberate:
                 answer, error = None, deliberate
             if error is not None:
+                plugin.held_at_start = True
                 self.quarantine(plugin.name, f"{hook}: {type(error).__name__}: {error}")
             elif answer is not None:
                 answers.append((plugin.name, answer))

@@ -363,6 +363,10 @@ class Reconciler:
         """How many objects of each kind are known."""
         return self._store.counts()
 
+    def objects(self, kind: Kind[V]) -> Collection[V]:
+        """All views of a kind (reconciler's thread)."""
+        return list(self._store.select(kind, "", "").values())
+
     def pools(self) -> Mapping[str, Mapping[str, int]]:
         """Values handed out, by pool and scope."""
         return self._tracker.pools.usage()

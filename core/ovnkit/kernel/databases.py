@@ -1,0 +1,187 @@
+"""The OVSDB databases of this process: sessions, sinks, and kinds fed from tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import structlog
+from attrs import frozen
+
+from ovnkit.api.config import Config, DatabaseOptions
+from ovnkit.api.errors import ConfigError
+from ovnkit.api.hooks import Declaration, Scope
+from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.renderers import Role
+from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.kernel.tables import TableFeed
+from ovnkit.kernel.watches import tables_of
+from ovnkit.ovsdb.endpoint import Tls
+from ovnkit.ovsdb.replica import Change
+from ovnkit.ovsdb.schema import Schema
+from ovnkit.ovsdb.session import Session
+from ovnkit.ovsdb.sink import OvsdbSink
+
+log = structlog.get_logger()
+
+NAMES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
+ROLES = {"nb": Role.ZONE, "sb": Role.ZONE, "ovs": Role.NODE}
+
+_MARKED = {
+    "nb": (
+        "ACL", "Address_Set", "BFD", "Chassis_Template_Var", "Connection", "Copp", "DHCP_Options", "DNS",
+        "Forwarding_Group", "Gateway_Chassis", "HA_Chassis", "HA_Chassis_Group", "Load_Balancer",
+        "Load_Balancer_Health_Check", "Logical_Router", "Logical_Router_Policy", "Logical_Router_Port",
+        "Logical_Router_Static_Route", "Logical_Switch", "Logical_Switch_Port", "Meter", "Meter_Band", "Mirror",
+        "NAT", "Port_Group", "QoS", "Sample_Collector", "Sampling_App",
+    ),
+    "sb": (),
+    "ovs": (
+        "Bridge", "Controller", "Flow_Sample_Collector_Set", "IPFIX", "Interface", "Manager", "Mirror", "NetFlow",
+        "Port", "QoS", "Queue", "sFlow",
+    ),
+}  # fmt: skip
+"""Tables in which rows of a plugin that has been disabled, or uninstalled, are looked for by their mark. The
+southbound has none: what plugins write there they declare, and its other tables are too big to watch."""
+
+
+@frozen
+class Database:
+    """One database: its session, and its sink."""
+
+    db: str
+    session: Session
+    sink: OvsdbSink
+
+
+def endpoint(config: Config, db: str) -> str:
+    """Where a database is: as configured, else its unix socket on this node."""
+    if db == "ovs":
+        return f"unix:{config.ovspaths.ovs_run_dir}/db.sock"
+    options = config.ovnnorth if db == "nb" else config.ovnsouth
+    return options.address or f"unix:{config.ovspaths.ovn_run_dir}/ovn{db}_db.sock"
+
+
+def _tls(options: DatabaseOptions, section: str) -> Tls | None:
+    if "ssl:" not in options.address:
+        return None
+    for key in ("client_privkey", "client_cert", "client_cacert"):
+        if not getattr(options, key):
+            raise ConfigError(f"[{section}] {key.replace('_', '-')}: needed for an ssl: address")
+    return Tls(options.client_privkey, options.client_cert, options.client_cacert)
+
+
+def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[Any]]) -> dict[str, set[str]]:
+    """Tables and columns to monitor: the marked ones, what plugins write, what kinds are made of."""
+    found: dict[str, set[str]] = {table: {"external_ids"} for table in _MARKED[db]}
+    for declaration in declarations:
+        for columns in declaration.columns:
+            if columns.db == db:
+                found.setdefault(columns.table, set()).update(columns.columns)
+    for kind in tables_of(kinds, db):
+        assert isinstance(kind.source, Table)
+        found.setdefault(kind.source.table, set()).update(kind.source.columns)
+    return found
+
+
+class Databases:
+    """All databases that the roles of this process write or read. `known(schemas)` comes when all have answered.
+
+    `declarations` are those of all installed plugins: rows of the disabled ones must be seen to be removed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        scope: Scope,
+        reconciler: Reconciler,
+        declarations: Iterable[Declaration],
+        kinds: Iterable[Kind[Any]],
+        *,
+        known: Callable[[Mapping[str, Schema]], None],
+        allow_mass_delete: bool = False,
+    ) -> None:
+        self.databases: dict[str, Database] = {}
+        self.schemas: dict[str, Schema] = {}
+        self._known = known
+        declared, kinds = list(declarations), list(kinds)
+        for db in NAMES:
+            wanted = needs(db, declared, kinds)
+            if ROLES[db] not in scope.roles or not wanted:
+                continue
+            options = {"nb": config.ovnnorth, "sb": config.ovnsouth}.get(db, DatabaseOptions())
+            session = Session(
+                db,
+                endpoint(config, db),
+                post=reconciler.inbox.post,
+                database=NAMES[db],
+                needs=wanted,
+                tls=_tls(options, {"nb": "ovnnorth", "sb": "ovnsouth"}.get(db, "")),
+            )
+            sink = OvsdbSink(
+                session,
+                live=reconciler.live,
+                report=reconciler.report,
+                allow_mass_delete=allow_mass_delete,
+            )
+            session.listeners.append(_SchemaListener(db, self._schema_known))
+            if tables := tables_of(kinds, db):
+                session.listeners.append(TableFeed(session.replica, tables, reconciler))
+            self.databases[db] = Database(db, session, sink)
+
+    def start(self) -> None:
+        """Start connecting; without any database everything is known at once."""
+        for database in self.databases.values():
+            database.session.start()
+
+    @property
+    def waiting(self) -> list[str]:
+        """Databases that haven't answered yet."""
+        return [db for db in self.databases if db not in self.schemas]
+
+    def _schema_known(self, db: str, schema: Schema) -> None:
+        former = self.schemas.get(db)
+        self.schemas[db] = schema
+        if former is not None:
+            if former.version != schema.version:
+                log.warning("the database's schema changed; restart to use it", db=db, version=schema.version)
+            return
+        if not self.waiting:
+            self._known(self.schemas)
+
+    def status(self) -> Mapping[str, Mapping[str, Any]]:
+        """State of the sinks by database."""
+        return {db: database.sink.status() for db, database in self.databases.items()}
+
+    def stop(self) -> None:
+        """End all sessions."""
+        for database in self.databases.values():
+            database.session.stop()
+
+
+class _SchemaListener:
+    """Passes on the schema of each connection."""
+
+    def __init__(self, db: str, known: Callable[[str, Schema], None]) -> None:
+        self._db = db
+        self._known = known
+
+    def on_connected(self, schema: Schema) -> None:
+        """Pass it on."""
+        self._known(self._db, schema)
+
+    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+        """Not of interest."""
+
+    def on_update(self, changes: list[Change]) -> None:
+        """Not of interest."""
+
+    def on_disconnected(self, error: Exception) -> None:
+        """Not of interest."""
+
+
+def schema_columns(schemas: Mapping[str, Schema]) -> dict[str, dict[str, list[str]]]:
+    """Tables and their columns by database, as `Plugins.check_schema` wants them."""
+    return {
+        db: {name: list(table.columns) for name, table in schema.tables.items()} for db, schema in schemas.items()
+    }

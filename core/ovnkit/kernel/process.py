@@ -1,0 +1,292 @@
+"""`ovnkit run`: one process with its roles, from start to graceful stop."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+
+from ovnkit.api.hooks import Scope
+from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.sinks import Sink
+from ovnkit.host.sink import HostSink
+from ovnkit.kernel import shutdown
+from ovnkit.kernel.config import Loaded
+from ovnkit.kernel.databases import ROLES, Databases, schema_columns
+from ovnkit.kernel.health import HealthServer, json_answer
+from ovnkit.kernel.inbox import Inbox
+from ovnkit.kernel.leadership import Leadership
+from ovnkit.kernel.metrics import Metrics
+from ovnkit.kernel.plugins import Plugins
+from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.kernel.runtime import PluginRuntime
+from ovnkit.kernel.snapshot import Snapshots
+from ovnkit.kernel.state import Progress, StateReader, health_answer, public, ready_answer
+from ovnkit.kernel.status import socket_path
+from ovnkit.kernel.watches import Watches, kinds_of, stand_in
+from ovnkit.kube.client import Client
+from ovnkit.kube.writer import KubeSink
+from ovnkit.ovsdb.schema import Schema
+
+log = structlog.get_logger()
+
+EXIT_STOPPED, EXIT_FAILURE, EXIT_LEASE_LOST = 0, 1, 3
+
+WAITING_LINE = 5.0
+"""Seconds between log lines on what is being waited for at start."""
+
+STARTED_PATIENCE = 5.0
+"""Seconds after the first full render that sinks get to apply it before services start without them: an object
+that the API server refuses for ever must not keep the CNI server down."""
+
+_POLL = 0.1
+
+
+class Process:
+    """Everything of one `ovnkit run`, wired. Raises ConfigError when it can't be with this configuration."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        plugins: Plugins,
+        scope: Scope,
+        *,
+        allow_mass_delete: bool = False,
+        identity: str = "",
+    ) -> None:
+        config = loaded.config
+        self._config, self._plugins, self._scope = config, plugins, scope
+        self._exit_code = EXIT_STOPPED
+        self._stop = threading.Event()
+        self._halt = threading.Event()
+        self._progress = Progress()
+        self._inbox = Inbox()
+        self._reconciler = Reconciler(self._inbox)
+        self._client = Client.connect(config.kubernetes)
+        self._kinds = kinds_of(plugin.declaration for plugin in plugins.enabled)
+        self._kube = KubeSink(
+            self._client,
+            observed=self._reconciler.get,
+            post=self._inbox.post,
+            post_later=self._inbox.post_later,
+            report=self._reconciler.report,
+        )
+        self._reconciler.on_event = self._event
+        self._host = HostSink(self._inbox.post, self._reconciler.report) if Role.NODE in scope.roles else None
+        self._databases = Databases(
+            config,
+            scope,
+            self._reconciler,
+            [plugin.declaration for plugin in plugins.all.values()],
+            self._kinds.values(),
+            known=self._schemas_known,
+            allow_mass_delete=allow_mass_delete,
+        )
+        self._leadership = Leadership(config, scope, gained=self._gained, lost=self._lost, identity=identity)
+        self.runtime = PluginRuntime(config, scope, plugins.calls, self._reconciler, self._client)
+        self._won: set[Role] = set()
+        self._rendered_at = 0.0
+        self._state = StateReader(
+            scope,
+            plugins,
+            self._reconciler,
+            self._progress,
+            kinds=[kind for kind in self._kinds.values() if self._observes(kind)],
+            sinks=self._sinks,
+            watches=lambda: self._watches.status(),
+            leases=self._leadership.status,
+            waiting=lambda: self._databases.waiting,
+        )
+        self._snapshots = Snapshots(self._inbox, self._state.read)
+        self._metrics = Metrics(lambda: self._snapshots.take().content, config)
+        self._watches = Watches(self._reconciler, scope, [self._metrics.pods.observe])
+        self._health = HealthServer(
+            {
+                "/healthz": lambda: health_answer(self._snapshots.take()),
+                "/readyz": lambda: ready_answer(self._snapshots.take().content, self._plugin_health()),
+                "/status": lambda: json_answer(public(self._snapshots.take().content, self._plugin_health())),
+                "/metrics": self._metrics.answer,
+            }
+        )
+
+    # -- from start to stop (main thread) -------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run until told to stop; the exit code: 0 stopped, 1 failure, 3 lost the lease."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._signalled)
+        self._listen()
+        reconciler = threading.Thread(target=self._reconcile, name="reconciler", daemon=True)
+        reconciler.start()
+        self._start()
+        self._stop.wait()
+        self._shut_down()
+        reconciler.join(2.0)
+        log.info("stopped", exit_code=self._exit_code)
+        return self._exit_code
+
+    def stop(self, exit_code: int = EXIT_STOPPED) -> None:
+        """Stop gracefully; from any thread."""
+        if not self._stop.is_set():
+            self._exit_code = exit_code
+            self._stop.set()
+
+    def _signalled(self, number: int, _frame: Any) -> None:
+        log.info("stopping", signal=signal.Signals(number).name)
+        self.stop()
+
+    def _listen(self) -> None:
+        self._health.listen_unix(socket_path(self._config, (role.value for role in self._scope.roles)))
+        if self._config.metrics.bind_address:
+            self._health.listen_tcp(self._config.metrics.bind_address)
+
+    def _reconcile(self) -> None:
+        try:
+            self._inbox.run(self._halt)
+        except BaseException:
+            log.exception("the reconciler died")
+            self.stop(EXIT_FAILURE)
+
+    def _start(self) -> None:
+        log.info(
+            "starting",
+            roles=sorted(role.value for role in self._scope.roles),
+            node=self._scope.node,
+            zone=self._scope.zone,
+            plugins=[plugin.name for plugin in self._plugins.enabled],
+            api_server=self._client.host,
+            databases=list(self._databases.databases),
+        )
+        self._watches.start(self._client, self._kinds.values(), self._kube)
+        if self._host is not None:
+            self._host.start()
+        self._databases.start()
+        if not self._databases.databases:
+            self._inbox.post(lambda: self._schemas_known({}))
+        self._inbox.post_later(_POLL, self._look)
+        self._inbox.post_later(WAITING_LINE, self._tell_waiting)
+
+    def _shut_down(self) -> None:
+        self._progress.stopping = True
+        lost = self._exit_code == EXIT_LEASE_LOST
+        steps: list[tuple[str, Any]] = [("plugins", lambda: shutdown.stop_plugins(self._plugins, self.runtime))]
+        if not lost and self._progress.rendering:
+            steps.append(("sinks", lambda: shutdown.flush(self._reconciler)))
+        steps += [
+            ("leases", self._leadership.stop),
+            ("reconciler", self._halt_reconciler),
+            ("kubernetes writer", lambda: self._kube.stop(0.0 if lost else 2.0)),
+            ("watches", self._watches.stop),
+            ("databases", self._databases.stop),
+            ("host", self._host.stop if self._host is not None else lambda: None),
+            ("runtime", self.runtime.close),
+            ("status", self._health.stop),
+        ]
+        shutdown.in_turn(steps)
+
+    def _halt_reconciler(self) -> None:
+        self._halt.set()
+        self._inbox.wake()
+
+    # -- what starts when (reconciler's thread) -------------------------------------------------------------
+
+    def _schemas_known(self, schemas: Mapping[str, Schema]) -> None:
+        """All databases have answered: plugins whose columns exist begin to render."""
+        plugins, reconciler = self._plugins, self._reconciler
+        plugins.check_schema(schema_columns(schemas))
+        answers = plugins.require("ovnkit_renderers", config=self._config, scope=self._scope, hooks=plugins.calls)
+        for plugin, renderers in answers:
+            mine = [renderer for renderer in _checked(plugin, renderers) if renderer.role in self._scope.roles]
+            reconciler.add_plugin(plugin, mine)
+        reconciler.add_sink(self._kube, frozenset())
+        for db, database in self._databases.databases.items():
+            reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
+        if self._host is not None:
+            reconciler.add_sink(self._host, frozenset({Role.NODE}))
+        self._progress.rendering = True
+        self._activate(self._scope.roles - self._leadership.elected)
+        self._leadership.start(self._client)
+
+    def _activate(self, roles: frozenset[Role]) -> None:
+        if self._progress.rendering and roles:
+            self._reconciler.activate(roles)
+            log.info("acting", roles=sorted(role.value for role in roles))
+
+    def _look(self) -> None:
+        """Has everything been rendered, and applied as far as it can be? Then services start."""
+        if self._progress.started or self._stop.is_set():
+            return
+        now = time.monotonic()
+        done = self._progress.rendering and self._reconciler.rendered
+        if not done:
+            self._rendered_at = 0.0
+        elif not self._rendered_at:
+            self._rendered_at = now
+        if done and (self._reconciler.idle or now - self._rendered_at > STARTED_PATIENCE):
+            self._progress.started = True
+            self._progress.ready_after = now - self._progress.begun
+            log.info("everything is rendered", seconds=round(self._progress.ready_after, 3))
+            threading.Thread(target=self._start_services, name="services", daemon=True).start()
+            return
+        self._inbox.post_later(_POLL, self._look)
+
+    def _start_services(self) -> None:
+        self._plugins.calls.each("ovnkit_started", runtime=self.runtime)
+
+    def _tell_waiting(self) -> None:
+        if self._progress.started or self._stop.is_set():
+            return
+        unlisted = self._reconciler.unlisted([kind for kind in self._kinds.values() if self._observes(kind)])
+        sinks = [sink.name for sink in self._sinks() if not sink.ready]
+        log.warning("still waiting", databases=self._databases.waiting, sinks=sinks, unlisted=unlisted)
+        self._inbox.post_later(WAITING_LINE, self._tell_waiting)
+
+    # -- elections (electors' threads) ----------------------------------------------------------------------
+
+    def _gained(self, role: Role) -> None:
+        self._inbox.post(lambda: self._activate(frozenset({role})))
+
+    def _lost(self, role: Role) -> None:
+        if not self._stop.is_set():
+            log.error("lost the lease, stopping", role=role.value)
+            self._halt_reconciler()
+            self.stop(EXIT_LEASE_LOST)
+
+    # -- parts ----------------------------------------------------------------------------------------------
+
+    def _sinks(self) -> Sequence[Sink]:
+        sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
+        return [self._kube, *sinks, *([self._host] if self._host is not None else [])]
+
+    def _observes(self, kind: Kind[Any]) -> bool:
+        """Whether this process is a place where the kind can be observed."""
+        if isinstance(kind.source, Resource):
+            return True
+        db = getattr(kind.source, "db", "")
+        return db in self._databases.databases if db else self._host is not None
+
+    def _event(self, kind: Kind[Any], key: str, reason: str, message: str, warning: bool) -> None:
+        if isinstance(kind.source, Resource):
+            view = self._reconciler.get(kind, key) or stand_in(key)
+            self._kube.events.record(kind, view, reason, message, warning=warning)
+
+    def _plugin_health(self) -> dict[str, Mapping[str, str]]:
+        """What plugins say is wrong with them, by plugin."""
+        if not self._progress.started:
+            return {}
+        return {
+            name: found for name, found in self._plugins.calls.each("ovnkit_health", runtime=self.runtime) if found
+        }
+
+
+def _checked(plugin: str, renderers: Any) -> list[Renderer]:
+    found = list(renderers)
+    for renderer in found:
+        if not isinstance(renderer, Renderer):
+            raise TypeError(f"{plugin}: ovnkit_renderers gave {renderer!r}, which is no Renderer")
+    return found

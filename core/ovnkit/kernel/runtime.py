@@ -1,0 +1,115 @@
+"""What a running plugin may use outside renderers: the implementation of `ovnkit.api.hooks.Runtime`."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from ovnkit.api.config import Config
+from ovnkit.api.errors import Retry
+from ovnkit.api.hooks import HookCalls, Scope
+from ovnkit.api.kinds import Kind, V
+from ovnkit.kernel.inbox import Task
+from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.kube.client import Client
+from ovnkit.kube.errors import NotFound
+
+if TYPE_CHECKING:
+    from ovsdbapp.backend.ovs_idl.connection import Connection
+    from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+
+OVS_TIMEOUT = 30
+"""Seconds an ovsdbapp command may take."""
+
+Ready = Callable[[Any], bool]
+
+
+class PluginRuntime:
+    """One for the process. Safe from any thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        scope: Scope,
+        hooks: HookCalls,
+        reconciler: Reconciler,
+        client: Client | None,
+    ) -> None:
+        self.config = config
+        self.scope = scope
+        self.hooks = hooks
+        self._reconciler = reconciler
+        self._client = client
+        self._ovs: OvsdbIdl | None = None
+        self._ovs_connection: Connection | None = None
+        self._ovs_lock = threading.Lock()
+
+    def get(self, kind: Kind[V], key: str) -> V | None:
+        """The object as last observed; not tracked."""
+        return self._reconciler.get(kind, key)
+
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Ready) -> V | None:
+        """Block until `ready(view or None)` holds; the view then. Raises TimeoutError after `timeout` s."""
+        seen: queue.SimpleQueue[V | None] = queue.SimpleQueue()
+        deadline = time.monotonic() + timeout
+        leave = self._reconciler.subscribe(kind, key, seen.put)
+        try:
+            view = self._reconciler.get(kind, key)
+            while not ready(view):
+                try:
+                    view = seen.get(timeout=max(0.0, deadline - time.monotonic()))
+                except queue.Empty:
+                    message = f"{kind.name} {key}: not as needed after {timeout:g} s"
+                    raise TimeoutError(message) from None
+            return view
+        finally:
+            leave()
+
+    def refresh(self, kind: Kind[Any], key: str) -> Any:
+        """Read one object from the API server now, past the cache; None when it doesn't exist.
+
+        Raises Retry when this process has no API server, a KubeError when it can't be asked.
+        """
+        if self._client is None:
+            raise Retry("this process is not connected to an API server")
+        try:
+            return kind.view(self._client.get(kind.resource.object_path(key)))
+        except NotFound:
+            return None
+
+    def ovs(self) -> OvsdbIdl:
+        """ovsdbapp's commands on the node's Open vSwitch database (connected on first use).
+
+        Raises Retry when the database doesn't answer; the next call tries again.
+        """
+        with self._ovs_lock:
+            if self._ovs is None:
+                self._ovs_connection, self._ovs = _connect_ovs(f"unix:{self.config.ovspaths.ovs_run_dir}/db.sock")
+            return self._ovs
+
+    def call_soon(self, function: Task) -> None:
+        """Run a function in the reconciler's thread."""
+        self._reconciler.inbox.post(function)
+
+    def close(self) -> None:
+        """End the connection to Open vSwitch."""
+        with self._ovs_lock:
+            if self._ovs_connection is not None:
+                self._ovs_connection.stop(timeout=2)
+            self._ovs = self._ovs_connection = None
+
+
+def _connect_ovs(endpoint: str) -> tuple[Connection, OvsdbIdl]:
+    from ovsdbapp.backend.ovs_idl import connection
+    from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+
+    tables = ("Open_vSwitch", "Bridge", "Port", "Interface", "QoS", "Queue", "Controller")
+    try:
+        idl = connection.OvsdbIdl.from_server(endpoint, "Open_vSwitch", helper_tables=tables)
+        link = connection.Connection(idl, timeout=OVS_TIMEOUT)
+        return link, OvsdbIdl(link)
+    except Exception as error:  # python-ovs raises bare Exception when nobody listens
+        raise Retry(f"Open vSwitch at {endpoint} doesn't answer: {error}", after=1.0) from None

@@ -1,0 +1,185 @@
+"""The state of the process: read in the reconciler's thread, answered as /status, /readyz and /healthz."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any
+
+from attrs import define, field
+
+from ovnkit.api.hooks import Scope
+from ovnkit.api.kinds import Kind
+from ovnkit.api.models import NODES, Node
+from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
+from ovnkit.api.sinks import Sink
+from ovnkit.kernel.health import Answer, json_answer
+from ovnkit.kernel.plugins import Plugins, State
+from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.kernel.snapshot import Snapshot
+from ovnkit.kernel.status import plugin_row
+
+STUCK_AFTER = 60.0
+"""Seconds without a sign of life of the reconciler after which /healthz says so."""
+
+
+@define
+class Progress:
+    """How far the start has come; written by the process, read by everyone."""
+
+    begun: float = field(factory=time.monotonic)
+    began_at: float = field(factory=time.time)
+    rendering: bool = False
+    started: bool = False
+    stopping: bool = False
+    ready_after: float | None = None
+    """Seconds from start to being ready for the first time."""
+
+
+class StateReader:
+    """Gathers the state. `sinks` are read through functions because some come later."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        plugins: Plugins,
+        reconciler: Reconciler,
+        progress: Progress,
+        *,
+        kinds: Collection[Kind[Any]],
+        sinks: Callable[[], Sequence[Sink]],
+        watches: Callable[[], Mapping[str, Mapping[str, Any]]],
+        leases: Callable[[], Mapping[str, Mapping[str, Any]]],
+        waiting: Callable[[], Sequence[str]],
+    ) -> None:
+        self._scope = scope
+        self._plugins = plugins
+        self._reconciler = reconciler
+        self._progress = progress
+        self._kinds = kinds
+        self._sinks = sinks
+        self._watches = watches
+        self._leases = leases
+        self._waiting = waiting
+
+    def read(self) -> dict[str, Any]:
+        """Everything, in the reconciler's thread."""
+        reconciler, progress = self._reconciler, self._progress
+        for plugin, why in reconciler.quarantined().items():
+            if self._plugins.all[plugin].state is State.ENABLED:
+                self._plugins.quarantine(plugin, why)
+        self._release()
+        sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
+        return {
+            "version": version("ovnkit"),
+            "pid": os.getpid(),
+            "roles": sorted(role.value for role in self._scope.roles),
+            "node": self._scope.node,
+            "zone": self._scope.zone,
+            "began_at": progress.began_at,
+            "started": progress.started,
+            "stopping": progress.stopping,
+            "ready_duration_seconds": progress.ready_after,
+            "synced": reconciler.synced,
+            "waiting_for_databases": list(self._waiting()),
+            "unlisted": reconciler.unlisted(self._kinds),
+            "plugins": [plugin_row(plugin) for plugin in self._plugins.all.values()],
+            "quarantined": dict(reconciler.quarantined()),
+            "kinds": dict(reconciler.kinds()),
+            "pools": {pool: dict(scopes) for pool, scopes in reconciler.pools().items()},
+            "sinks": sinks,
+            "watches": dict(self._watches()),
+            "leases": dict(self._leases()),
+            "troubles": [
+                {"owner": str(trouble.owner), "what": trouble.what, "message": trouble.message}
+                for trouble in reconciler.failures()
+            ],
+            "renders": dict(reconciler.renders_total),
+            "render_failures": dict(reconciler.troubles.failures_total),
+            "hook_failures": dict(self._plugins.calls.failures),
+            "node_subnets": self._node_subnets(),
+        }
+
+    def _release(self) -> None:
+        """Plugins whose quarantine by the reconciler is over."""
+        held = self._reconciler.quarantined()
+        for plugin in self._plugins.all.values():
+            if plugin.state is State.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
+                plugin.state, plugin.why = State.ENABLED, ""
+
+    def _node_subnets(self) -> dict[int, int]:
+        """How many nodes have a subnet, by IP version."""
+        found = {4: 0, 6: 0}
+        for node in self._reconciler.objects(NODES):
+            for family in _families(node):
+                found[family] += 1
+        return found
+
+
+def _families(node: Node) -> set[int]:
+    try:
+        return {subnet.version for subnet in parse_node_subnets(node.annotations.get(NODE_SUBNETS, ""))}
+    except (ValueError, TypeError, AttributeError):
+        return set()
+
+
+def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why /readyz says no, in words; empty when the process is ready."""
+    reasons = []
+    if not state:
+        return ["the reconciler hasn't answered yet"]
+    if state["stopping"]:
+        reasons.append("stopping")
+    reasons += [f"database {db} doesn't answer" for db in state["waiting_for_databases"]]
+    reasons += [f"{kind} have not been listed yet" for kind in state["unlisted"]]
+    reasons += [
+        f"sink {name} is not connected{': ' + sink['last_error'] if sink.get('last_error') else ''}"
+        for name, sink in state["sinks"].items()
+        if not sink["ready"]
+    ]
+    if not state["started"]:
+        reasons.append("not everything has been rendered and applied once")
+    reasons += [
+        f"plugin {plugin}: {name}: {text}" for plugin, found in health.items() for name, text in found.items()
+    ]
+    return reasons
+
+
+def public(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The state as /status shows it."""
+    shown = dict(state)
+    for name, labels in (
+        ("renders", ("plugin", "renderer")),
+        ("render_failures", ("plugin", "renderer", "what")),
+        ("hook_failures", ("plugin", "hook")),
+    ):
+        shown[name] = [
+            {**dict(zip(labels, key, strict=True)), "count": count} for key, count in state.get(name, {}).items()
+        ]
+    shown["plugins"] = [{**row, "health": dict(health.get(row["name"], {}))} for row in state.get("plugins", ())]
+    shown["not_ready"] = reasons_not_ready(state, health)
+    shown["ready"] = not shown["not_ready"]
+    return shown
+
+
+def ready_answer(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> Answer:
+    """The answer to /readyz: 200 or 503, with what is missing."""
+    reasons = reasons_not_ready(state, health)
+    content = {
+        "ready": not reasons,
+        "reasons": reasons,
+        "kinds": {"unlisted": state.get("unlisted", [])},
+        "sinks": {name: sink["ready"] for name, sink in state.get("sinks", {}).items()},
+        "plugins": {row["name"]: row["state"] for row in state.get("plugins", ())},
+        "leases": state.get("leases", {}),
+    }
+    return json_answer(content, 503 if reasons else 200)
+
+
+def health_answer(snapshot: Snapshot) -> Answer:
+    """The answer to /healthz: 503 when the reconciler gives no sign of life."""
+    age = time.monotonic() - snapshot.taken if snapshot.taken else 0.0
+    stuck = age > STUCK_AFTER
+    return json_answer({"healthy": not stuck, "reconciler_seen_seconds_ago": round(age, 1)}, 503 if stuck else 200)
