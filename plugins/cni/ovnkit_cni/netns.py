@@ -1,0 +1,253 @@
+"""The pod's end and the node's end of a pod's interface, over netlink."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
+
+from ovnkit.api.host import Interface
+from ovnkit.api.podnetwork import PodNetwork
+from ovnkit_cni.wire import CHECK_FAILED, INTERNAL, INVALID_ENVIRONMENT, CniError
+
+_CLONE_NEWNET = 0x40000000
+_SIOCETHTOOL = 0x8946
+_ETHTOOL_STXCSUM = 0x17
+_IFF_UP = 0x1
+_IFA_F_NODAD = 0x02
+_QUEUE_LENGTH = 1000
+_ALIAS = "ovnkit sandbox "
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@frozen
+class Plug:
+    """A pod interface to be made: its names, and how it is set up. `mtu` and `route_mtu` in bytes (0: none).
+
+    `checksums` false turns transmit checksum offload off, which the userspace datapath needs.
+    """
+
+    sandbox: str
+    netns: str
+    ifname: str
+    network: PodNetwork
+    mtu: int
+    route_mtu: int = 0
+    checksums: bool = True
+
+    @property
+    def host_name(self) -> str:
+        """Name of the node's end."""
+        return host_name(self.sandbox)
+
+
+def host_name(sandbox: str) -> str:
+    """Name of the node's end of a sandbox' interface: the first 15 characters of its id."""
+    return sandbox[:15]
+
+
+@contextmanager
+def inside(path: str) -> Iterator[None]:
+    """Run the body with this thread in another network namespace; raises CniError when there is none."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _enter(path)
+        try:
+            yield
+        finally:
+            if _LIBC.setns(home, _CLONE_NEWNET):
+                # A thread in the wrong namespace must not answer anything else.
+                raise SystemExit("can't return to the node's network namespace")
+    finally:
+        os.close(home)
+
+
+def _enter(path: str) -> None:
+    try:
+        there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise CniError(INVALID_ENVIRONMENT, f"network namespace {path}: {error.strerror}") from None
+    try:
+        if _LIBC.setns(there, _CLONE_NEWNET):
+            code = ctypes.get_errno()
+            raise CniError(INVALID_ENVIRONMENT, f"{path} is no network namespace: {os.strerror(code)}")
+    finally:
+        os.close(there)
+
+
+def plug(wanted: Plug) -> str:
+    """Make the interface; the MAC address of the node's end. What was made is gone again when it raises."""
+    with IPRoute() as node:
+        _remove(node, wanted.sandbox, known=False)
+        index = _make_pair(node, wanted)
+        try:
+            with inside(wanted.netns):
+                _set_up(wanted)
+            link = next(iter(node.get_links(index)))
+            return str(link.get("address"))
+        except BaseException:
+            node.link("del", index=index)
+            raise
+
+
+def _make_pair(node: IPRoute, wanted: Plug) -> int:
+    """The veth pair, the peer made in the pod's namespace right away; index of the node's end."""
+    with inside(wanted.netns):
+        there = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        peer = {
+            "ifname": wanted.ifname, "net_ns_fd": there, "address": wanted.network.mac_address,
+            "mtu": wanted.mtu, "txqlen": _QUEUE_LENGTH,
+        }  # fmt: skip
+        node.link("add", kind="veth", ifname=wanted.host_name, mtu=wanted.mtu, txqlen=_QUEUE_LENGTH, peer=peer)
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            names = f"{wanted.host_name} on the node or {wanted.ifname} in {wanted.netns}"
+            raise CniError(INTERNAL, f"interface {names} exists already") from None
+        raise
+    finally:
+        os.close(there)
+    index = _index(node, wanted.host_name)
+    assert index is not None
+    node.link("set", index=index, state="up", ifalias=_ALIAS + wanted.sandbox)
+    return index
+
+
+def _set_up(wanted: Plug) -> None:
+    """Addresses, routes and the rest of the pod's end; this thread is in the pod's namespace."""
+    network = wanted.network
+    name = wanted.ifname
+    if any(address.version == 6 for address in network.ip_addresses):
+        for key, value in (("disable_ipv6", 0), ("accept_dad", 0), ("dad_transmits", 0), ("addr_gen_mode", 0)):
+            _sysctl(name, key, value)
+    if not wanted.checksums:
+        _checksums_off(name)
+    with IPRoute() as pod:
+        index = _index(pod, name)
+        pod.link("set", index=index, state="up")
+        for address in network.ip_addresses:
+            _add_address(pod, index, address)
+        metrics = {"metrics": {"mtu": wanted.route_mtu}} if wanted.route_mtu else {}
+        for destination, hop in network.routes:
+            via = {"gateway": str(hop)} if hop is not None else {}
+            pod.route(
+                "replace", dst=str(destination), oif=index, family=_family(destination.version), **via, **metrics
+            )
+        for gateway in network.gateway_ips:
+            everything = "0.0.0.0/0" if gateway.version == 4 else "::/0"
+            pod.route("replace", dst=everything, gateway=str(gateway), oif=index, family=_family(gateway.version),
+                      **metrics)  # fmt: skip
+
+
+def _add_address(pod: IPRoute, index: int | None, address: Interface) -> None:
+    more: dict[str, Any] = {}
+    if address.version == 6:
+        more["flags"] = _IFA_F_NODAD
+    elif address.network.prefixlen < 31:
+        more["broadcast"] = str(address.network.broadcast_address)
+    pod.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **more)
+
+
+def _family(version: int) -> int:
+    return socket.AF_INET if version == 4 else socket.AF_INET6
+
+
+def _index(ip: IPRoute, name: str) -> int | None:
+    """Index of a link of this name (not: alternative name)."""
+    try:
+        return next((link["index"] for link in ip.get_links(ifname=name) if link.get("ifname") == name), None)
+    except NetlinkError as error:
+        if error.code == errno.ENODEV:
+            return None
+        raise
+
+
+def _sysctl(name: str, key: str, value: int) -> None:
+    Path("/proc/sys/net/ipv6/conf", name, key).write_text(str(value))
+
+
+def _checksums_off(name: str) -> None:
+    """`ethtool -K NAME tx off` for an interface of this thread's namespace."""
+    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, 0))
+    request = struct.pack("16sP", name.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+def unplug(sandbox: str, known: bool) -> None:
+    """Remove a sandbox' interface; fine when there is none.
+
+    `known` says that Open vSwitch knows the node's end as this sandbox'. Without that or our mark on the
+    link it is left alone: a container's id is the runtime's choice, and may equal the name of another link.
+    """
+    with IPRoute() as node:
+        _remove(node, sandbox, known)
+
+
+def _remove(node: IPRoute, sandbox: str, known: bool) -> None:
+    index = _index(node, host_name(sandbox))
+    if index is None:
+        return
+    link = next(iter(node.get_links(index)))
+    info = link.get("linkinfo")
+    ours = link.get("ifalias") == _ALIAS + sandbox or (known and info and info.get("kind") == "veth")
+    if not ours:
+        return
+    try:
+        node.link("del", index=index)
+    except NetlinkError as error:
+        if error.code != errno.ENODEV:
+            raise
+
+
+def check(wanted: Plug) -> None:
+    """Raise CniError unless both ends are there, up, with MAC, addresses and routes as wanted."""
+    with IPRoute() as node:
+        _check_link(node, wanted.host_name, "the node")
+    with inside(wanted.netns), IPRoute() as pod:
+        index, mac = _check_link(pod, wanted.ifname, wanted.netns)
+        if mac != wanted.network.mac_address:
+            raise CniError(CHECK_FAILED, f"{wanted.ifname} has MAC {mac}, not {wanted.network.mac_address}")
+        there = {
+            f"{item.get('local') or item.get('address')}/{item['prefixlen']}" for item in pod.get_addr(index=index)
+        }
+        for address in wanted.network.ip_addresses:
+            if str(address) not in there:
+                raise CniError(CHECK_FAILED, f"{wanted.ifname} lacks address {address}")
+        _check_routes(pod, index, wanted)
+
+
+def _check_link(ip: IPRoute, name: str, where: str) -> tuple[int, str]:
+    index = _index(ip, name)
+    if index is None:
+        raise CniError(CHECK_FAILED, f"interface {name} does not exist in {where}")
+    link = next(iter(ip.get_links(index)))
+    if not link["flags"] & _IFF_UP:
+        raise CniError(CHECK_FAILED, f"interface {name} in {where} is down")
+    return index, str(link.get("address"))
+
+
+def _check_routes(pod: IPRoute, index: int, wanted: Plug) -> None:
+    there = set()
+    for address in wanted.network.ip_addresses:
+        nothing = "0.0.0.0" if address.version == 4 else "::"
+        for route in pod.get_routes(family=_family(address.version), oif=index):
+            network = ip_network(f"{route.get('dst') or nothing}/{route['dst_len']}")
+            there.add((str(network), route.get("gateway")))
+    expected = [(str(destination), str(hop) if hop else None) for destination, hop in wanted.network.routes]
+    expected += [("0.0.0.0/0" if hop.version == 4 else "::/0", str(hop)) for hop in wanted.network.gateway_ips]
+    for destination, via in expected:
+        if (destination, via) not in there:
+            raise CniError(CHECK_FAILED, f"{wanted.ifname} lacks the route to {destination} via {via}")

@@ -1,0 +1,84 @@
+"""The hooks of the CNI plugin."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+
+import structlog
+
+from ovnkit.api.hooks import Declaration, Privilege, Runtime, hookimpl
+from ovnkit.api.host import LINKS
+from ovnkit.api.renderers import Role
+from ovnkit_cni.commands import Commands
+from ovnkit_cni.hygiene import Hygiene
+from ovnkit_cni.install import install_shim, write_conf
+from ovnkit_cni.server import CniServer
+
+log = structlog.get_logger(plugin="cni")
+
+MANAGEMENT_PORT = "ovn-k8s-mp0"
+_PATIENCE = 1.0
+
+
+class CniPlugin:
+    """Plugs pods on nodes."""
+
+    def __init__(self) -> None:
+        self._server: CniServer | None = None
+        self._problem = ""
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """Declare it; the management port comes first, as it makes the node ready."""
+        return Declaration(
+            after=("management_port",),
+            kinds=(LINKS,),
+            privileges=(Privilege("", ("pods",), ("get", "list", "watch")),),
+            default=True,
+            summary="plugs pods: the CNI executable and the node's CNI server",
+        )
+
+    @hookimpl
+    def ovnkit_started(self, runtime: Runtime) -> None:
+        """On nodes: serve, install the executable, and say that the node is ready when it is."""
+        if Role.NODE not in runtime.scope.roles:
+            return
+        options = runtime.config.cni
+        commands = Commands(runtime)
+        self._server = CniServer(Path(options.run_dir), commands)
+        self._server.start()
+        install_shim(options)
+        Hygiene(runtime, commands).start()
+        threading.Thread(target=self._announce, args=(runtime, commands), name="cni-conf", daemon=True).start()
+
+    def _announce(self, runtime: Runtime, commands: Commands) -> None:
+        """Write the configuration file once the management port is up."""
+        needs_port = "management_port" not in runtime.config.plugins.disabled
+        while needs_port and not commands.stopping.is_set():
+            try:
+                runtime.wait_for(LINKS, MANAGEMENT_PORT, _PATIENCE, lambda link: link is not None and link.up)
+            except TimeoutError:
+                self._problem = f"interface {MANAGEMENT_PORT} is not up"
+                continue
+            break
+        if commands.stopping.is_set():
+            return
+        self._problem = ""
+        log.info("node is ready for pods", conf=str(write_conf(runtime.config.cni)))
+
+    @hookimpl
+    def ovnkit_stopping(self) -> None:
+        """Stop serving."""
+        if self._server is not None:
+            self._server.stop()
+
+    @hookimpl
+    def ovnkit_health(self, runtime: Runtime) -> Mapping[str, str] | None:
+        """Whether pods can be plugged."""
+        if Role.NODE not in runtime.scope.roles:
+            return None
+        if self._server is None or not self._server.listening:
+            return {"cni-server": "not listening"}
+        return {"cni-conf": self._problem} if self._problem else {}
