@@ -28,6 +28,12 @@ _HOST_SETTINGS = {
     "net.ipv4.conf.all.rp_filter": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
+POD_SETTINGS = {
+    "net.ipv4.ping_group_range": "0 2147483647",
+    "net.ipv6.conf.all.disable_ipv6": "0",
+    "net.ipv6.conf.default.disable_ipv6": "0",
+    "net.ipv6.conf.default.accept_ra": "0",
+}
 _UPLINK_IS_THE_SWITCHS = f"""
 table netdev ovnkit-lab {{
   chain uplink {{ type filter hook ingress device "{UPLINK}" priority 0; policy drop; }}

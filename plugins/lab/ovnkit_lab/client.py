@@ -1,0 +1,197 @@
+"""A small Kubernetes client for the lab's own programs: requests, and listings kept up to date by a watch."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import structlog
+import urllib3
+
+from ovnkit_lab.layout import LabError
+
+Json = dict[str, Any]
+log = structlog.get_logger()
+
+MERGE_PATCH = "application/merge-patch+json"
+STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+_WATCH_SECONDS = 300
+_RETRY_DELAY = 0.3
+
+
+class ApiError(LabError):
+    """An answer of the API server that is an error; `status` is the HTTP status (0: no answer)."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Client:
+    """Requests to one API server with one token. Safe from any thread."""
+
+    def __init__(self, server: str, authority: Path, token: str) -> None:
+        self._server = server
+        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._pool = urllib3.PoolManager(
+            maxsize=64, ca_certs=str(authority), cert_reqs="CERT_REQUIRED", retries=False
+        )
+
+    def request(
+        self, method: str, path: str, body: Json | None = None, *,
+        content_type: str = "application/json", **query: str,
+    ) -> Json:  # fmt: skip
+        """Send a request and decode the answer; raises ApiError."""
+        headers = {**self._headers, "Content-Type": content_type}
+        url = self._server + path + (f"?{urlencode(query)}" if query else "")
+        try:
+            answer = self._pool.request(
+                method, url, body=orjson.dumps(body) if body is not None else None, headers=headers, timeout=30
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise ApiError(0, f"{method} {path}: {error}") from error
+        if answer.status >= 400:
+            raise ApiError(answer.status, f"{method} {path}: {_message(answer.data)}")
+        return dict(orjson.loads(answer.data)) if answer.data[:1] == b"{" else {}
+
+    def get(self, path: str, **query: str) -> Json:
+        """GET a decoded object or list."""
+        return self.request("GET", path, None, content_type="application/json", **query)
+
+    def create(self, path: str, body: Json) -> Json:
+        """POST an object to a collection."""
+        return self.request("POST", path, body)
+
+    def ensure(self, path: str, body: Json) -> None:
+        """Create an object, or replace it when it is there."""
+        try:
+            self.create(path, body)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+            name = body["metadata"]["name"]
+            self.patch(f"{path}/{name}", {key: value for key, value in body.items() if key != "status"})
+
+    def patch(self, path: str, body: Json, content_type: str = MERGE_PATCH) -> Json:
+        """PATCH an object."""
+        return self.request("PATCH", path, body, content_type=content_type)
+
+    def delete(self, path: str, body: Json | None = None) -> Json:
+        """DELETE an object; one that isn't there is fine."""
+        try:
+            return self.request("DELETE", path, body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            return {}
+
+    def watch(self, path: str, version: str) -> Iterator[Json]:
+        """The events of a collection after a resourceVersion, until the server ends the watch."""
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true",
+                 "timeoutSeconds": str(_WATCH_SECONDS)}  # fmt: skip
+        try:
+            answer = self._pool.request(
+                "GET", f"{self._server}{path}?{urlencode(query)}", headers=self._headers,
+                preload_content=False, timeout=urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 15),
+            )  # fmt: skip
+            try:
+                if answer.status >= 400:
+                    raise ApiError(answer.status, f"watch {path}: {_message(answer.data)}")
+                rest = b""
+                for part in answer.stream(amt=None):
+                    *lines, rest = (rest + part).split(b"\n")
+                    yield from (orjson.loads(line) for line in lines if line)
+            finally:
+                answer.close()
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise ApiError(0, f"watch {path}: {error}") from error
+
+
+def _message(data: bytes) -> str:
+    try:
+        return str(orjson.loads(data)["message"])
+    except (ValueError, KeyError, TypeError):
+        return data[:200].decode(errors="replace")
+
+
+def key_of(item: Json) -> str:
+    """`namespace/name`, or `name` of a cluster-wide object."""
+    meta = item["metadata"]
+    return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
+
+
+class Informer:
+    """A listing kept up to date by a thread of its own; `changed(key)` is called in that thread."""
+
+    def __init__(self, client: Client, path: str, changed: Callable[[str], None]) -> None:
+        self._client, self._path, self._changed = client, path, changed
+        self._objects: dict[str, Json] = {}
+        self._deleted: deque[str] = deque(maxlen=1000)
+        self._lock = threading.Lock()
+        self.synced = threading.Event()
+        threading.Thread(target=self._run, name=f"watch {path}", daemon=True).start()
+
+    def get(self, key: str) -> Json | None:
+        """The object as last observed."""
+        return self._objects.get(key)
+
+    def all(self) -> list[Json]:
+        """Every object as last observed."""
+        return list(self._objects.values())
+
+    def put(self, item: Json) -> None:
+        """Take note of an object the caller has just written, ahead of the watch."""
+        with self._lock:
+            known = self._objects.get(key_of(item))
+            newer = known is None or int(known["metadata"]["resourceVersion"]) < int(
+                item["metadata"]["resourceVersion"]
+            )
+            if newer and item["metadata"]["uid"] not in self._deleted:
+                self._objects[key_of(item)] = item
+
+    def _run(self) -> None:
+        while True:
+            try:
+                version = self._list()
+                while version:
+                    version = self._follow(version)
+            except Exception as error:  # a watch must outlive whatever the server says
+                log.info("watch interrupted", path=self._path, error=str(error)[:200])
+            time.sleep(_RETRY_DELAY * (1 + random.random()))
+
+    def _list(self) -> str:
+        answer = self._client.get(self._path)
+        found = {key_of(item): item for item in answer.get("items") or ()}
+        touched = found.keys() | self._objects.keys()
+        with self._lock:
+            self._objects = found
+        self.synced.set()
+        for key in touched:
+            self._changed(key)
+        return str(answer["metadata"]["resourceVersion"])
+
+    def _follow(self, version: str) -> str:
+        """Apply the events of one watch; the version to go on from, empty when a new listing is needed."""
+        for event in self._client.watch(self._path, version):
+            item = event["object"]
+            if event["type"] == "ERROR":
+                return ""
+            version = item["metadata"]["resourceVersion"]
+            if event["type"] == "BOOKMARK":
+                continue
+            key = key_of(item)
+            with self._lock:
+                if event["type"] == "DELETED":
+                    self._objects.pop(key, None)
+                    self._deleted.append(item["metadata"]["uid"])
+                else:
+                    self._objects[key] = item
+            self._changed(key)
+        return version

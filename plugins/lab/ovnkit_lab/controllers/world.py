@@ -1,0 +1,156 @@
+"""What the controllers look at, and what they share: selectors, ownership, conditions. Level-triggered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from ovnkit_lab.client import ApiError, Client, Informer
+from ovnkit_lab.kubelet.containers import stamp
+
+Json = dict[str, Any]
+
+PATHS = {
+    "pods": "/api/v1/pods",
+    "nodes": "/api/v1/nodes",
+    "services": "/api/v1/services",
+    "endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
+    "deployments": "/apis/apps/v1/deployments",
+    "replicasets": "/apis/apps/v1/replicasets",
+    "daemonsets": "/apis/apps/v1/daemonsets",
+}
+
+
+class Wake(Protocol):
+    """Told that something has changed."""
+
+    def __call__(self, key: str) -> None:
+        """`key` is the object's."""
+
+
+class World:
+    """The objects of all kinds in `PATHS`, and the client to change them."""
+
+    def __init__(self, client: Client, changed: Wake) -> None:
+        self.client = client
+        self._informers = {name: Informer(client, path, changed) for name, path in PATHS.items()}
+
+    def wait(self) -> None:
+        """Return once everything has been listed."""
+        for informer in self._informers.values():
+            informer.synced.wait()
+
+    def all(self, kind: str) -> list[Json]:
+        """Every object of a kind as last observed."""
+        return self._informers[kind].all()
+
+    def owned(self, kind: str, owner: Json) -> list[Json]:
+        """The objects of a kind whose controller is `owner`."""
+        uid, namespace = owner["metadata"]["uid"], owner["metadata"]["namespace"]
+        return [
+            item for item in self.all(kind)
+            if item["metadata"]["namespace"] == namespace and controller_uid(item) == uid
+        ]  # fmt: skip
+
+    def create(self, kind: str, namespace: str, body: Json) -> None:
+        """Create an object and count it as observed."""
+        self._informers[kind].put(self.client.create(self.collection(kind, namespace), body))
+
+    def patch(self, kind: str, item: Json, body: Json) -> None:
+        """Patch an object and count the change as observed."""
+        self._informers[kind].put(self.client.patch(self.path(kind, item), body))
+
+    def delete(self, kind: str, item: Json) -> None:
+        """Delete an object and count it as being deleted."""
+        answer = self.client.delete(self.path(kind, item))
+        if "deletionTimestamp" in answer.get("metadata", {}):
+            self._informers[kind].put(answer)
+
+    def path(self, kind: str, item: Json) -> str:
+        """REST path of a namespaced object."""
+        return f"{self.collection(kind, item['metadata']['namespace'])}/{item['metadata']['name']}"
+
+    def collection(self, kind: str, namespace: str) -> str:
+        """REST path of the collection in a namespace."""
+        prefix, _, plural = PATHS[kind].rpartition("/")
+        return f"{prefix}/namespaces/{namespace}/{plural}"
+
+    def status(self, kind: str, item: Json, status: Json) -> None:
+        """Write a status if it differs from the object's; conditions keep their transition times."""
+        present = item.get("status") or {}
+        if all(present.get(key) == value for key, value in status.items() if value or key in present):
+            return
+        try:
+            self.client.patch(f"{self.path(kind, item)}/status", {"status": status})
+        except ApiError as error:
+            if error.status != 404:
+                raise
+
+
+def controller_uid(item: Json) -> str:
+    """UID of the object's controller, empty without one."""
+    for reference in item["metadata"].get("ownerReferences") or ():
+        if reference.get("controller"):
+            return str(reference["uid"])
+    return ""
+
+
+def owner_reference(owner: Json, api_version: str, kind: str) -> Json:
+    """The reference by which an object is controlled."""
+    meta = owner["metadata"]
+    return {"apiVersion": api_version, "kind": kind, "name": meta["name"], "uid": meta["uid"],
+            "controller": True, "blockOwnerDeletion": True}  # fmt: skip
+
+
+def deleting(item: Json) -> bool:
+    """Whether the object is being deleted."""
+    return "deletionTimestamp" in item["metadata"]
+
+
+def completed(pod: Json) -> bool:
+    """Whether a pod has run to its end."""
+    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
+
+
+def is_true(item: Json, kind: str) -> bool:
+    """Whether a condition of the object is True."""
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
+
+
+def conditions(item: Json, *wanted: tuple[str, bool, str, str]) -> list[Json]:
+    """Conditions (type, value, reason, message), each with the transition time it has or now."""
+    present = {entry["type"]: entry for entry in (item.get("status") or {}).get("conditions") or ()}
+    result = []
+    for kind, value, reason, message in wanted:
+        status = "True" if value else "False"
+        old = present.get(kind, {})
+        same = old.get("status") == status
+        now = stamp(time.time())
+        since = old.get("lastTransitionTime") if same else now
+        updated = old.get("lastUpdateTime") if same and old.get("reason") == reason else now
+        result.append({"type": kind, "status": status, "reason": reason, "message": message,
+                       "lastTransitionTime": since, "lastUpdateTime": updated})  # fmt: skip
+    return result
+
+
+def selects(selector: Json, labels: Mapping[str, str]) -> bool:
+    """Whether a label selector (matchLabels and matchExpressions) selects these labels."""
+    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
+        return False
+    return all(_expression(item, labels) for item in selector.get("matchExpressions") or ())
+
+
+def _expression(item: Json, labels: Mapping[str, str]) -> bool:
+    key, values = item["key"], item.get("values") or ()
+    match item["operator"]:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case "DoesNotExist":
+            return key not in labels
+    return False

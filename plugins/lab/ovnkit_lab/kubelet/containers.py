@@ -1,0 +1,155 @@
+"""What a container of a pod's specification comes to: command, environment, and its status. Pure."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import define
+
+from ovnkit_lab.kubelet.processes import Running
+
+Json = dict[str, Any]
+_PAUSE = ("sleep", "infinity")
+_REFERENCE = re.compile(r"\$\$|\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+_INHERITED = ("PATH", "LANG", "LC_ALL", "TERM", "HOME", "TMPDIR")
+BACK_OFF_START = 1.0
+BACK_OFF_MAX = 30.0
+
+
+@define(eq=False)
+class Container:
+    """A container of a pod and its present process. `ready` is what its readiness probe says."""
+
+    spec: Json
+    running: Running | None = None
+    previous: Running | None = None
+    restarts: int = 0
+    restart_at: float = 0.0
+    ready: bool = False
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name in the pod."""
+        return str(self.spec["name"])
+
+    @property
+    def alive(self) -> bool:
+        """Whether its process runs."""
+        return self.running is not None and self.running.exit_code is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """Exit code of its last process, None when there was none or it lives."""
+        return self.running.exit_code if self.running else None
+
+    def back_off(self) -> float:
+        """Seconds to wait before the next start; doubles with each."""
+        return float(min(BACK_OFF_START * 2 ** max(self.restarts - 1, 0), BACK_OFF_MAX)) if self.restarts else 0.1
+
+
+def command(spec: Json, env: Mapping[str, str]) -> list[str]:
+    """The argument vector: command and args, or a pause where the image alone would say."""
+    words = [*(spec.get("command") or ()), *(spec.get("args") or ())]
+    return [expand(str(word), env) for word in words] or list(_PAUSE)
+
+
+def expand(text: str, env: Mapping[str, str]) -> str:
+    """Replace `$(NAME)` by variables; unknown ones stay, `$$` is a dollar."""
+
+    def one(match: re.Match[str]) -> str:
+        if match[0] == "$$":
+            return "$"
+        return env.get(match[1], match[0])
+
+    return _REFERENCE.sub(one, text)
+
+
+def environment(pod: Json, spec: Json, addresses: Sequence[str], host_addresses: Sequence[str]) -> dict[str, str]:
+    """The process' environment: a few of the machine's variables, the pod's name, and what the container names."""
+    env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"]
+    for item in spec.get("env") or ():
+        if "valueFrom" in item:
+            path = (item["valueFrom"].get("fieldRef") or {}).get("fieldPath", "")
+            env[item["name"]] = _field(pod, path, addresses, host_addresses)
+        else:
+            env[item["name"]] = expand(str(item.get("value") or ""), env)
+    return env
+
+
+def _field(pod: Json, path: str, addresses: Sequence[str], host_addresses: Sequence[str]) -> str:
+    known = {
+        "status.podIP": (addresses or [""])[0], "status.podIPs": ",".join(addresses),
+        "status.hostIP": (host_addresses or [""])[0], "status.hostIPs": ",".join(host_addresses),
+    }  # fmt: skip
+    if path in known:
+        return known[path]
+    match = re.fullmatch(r"metadata\.(labels|annotations)\['([^']+)'\]", path)
+    if match:
+        return str((pod["metadata"].get(match[1]) or {}).get(match[2], ""))
+    value: Any = pod
+    for part in path.split("."):
+        value = value.get(part, "") if isinstance(value, dict) else ""
+    return str(value) if not isinstance(value, dict) else ""
+
+
+def stamp(seconds: float) -> str:
+    """A time in seconds as the API writes it."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _terminated(running: Running) -> Json:
+    code = running.exit_code or 0
+    return {
+        "exitCode": code, "reason": "Completed" if code == 0 else "Error",
+        "startedAt": stamp(running.started), "finishedAt": stamp(running.finished),
+    }  # fmt: skip
+
+
+def container_status(container: Container, restarts_again: bool) -> Json:
+    """One entry of `containerStatuses`."""
+    state: Json
+    if container.alive and container.running:
+        state = {"running": {"startedAt": stamp(container.running.started)}}
+    elif container.running and not restarts_again:
+        state = {"terminated": _terminated(container.running)}
+    elif container.running:
+        state = {"waiting": {"reason": "CrashLoopBackOff", "message": f"back-off {container.back_off():.0f}s"}}
+    else:
+        state = {"waiting": {"reason": "ContainerCreating"}}
+        if container.problem:
+            state["waiting"]["message"] = container.problem
+    last = container.previous or (container.running if not container.alive and restarts_again else None)
+    return {
+        "name": container.name, "image": container.spec.get("image", ""), "imageID": "",
+        "containerID": f"lab://{container.running.process.pid}" if container.running else "",
+        "ready": container.alive and container.ready, "started": container.alive,
+        "restartCount": container.restarts, "state": state,
+        "lastState": {"terminated": _terminated(last)} if last else {},
+    }  # fmt: skip
+
+
+def phase(containers: Sequence[Container], policy: str, started: bool) -> str:
+    """The pod's phase."""
+    if not started:
+        return "Pending"
+    if all(item.exit_code is not None for item in containers) and policy != "Always":
+        codes = [item.exit_code for item in containers]
+        if not any(codes):
+            return "Succeeded"
+        if policy == "Never":
+            return "Failed"
+    return "Running"
+
+
+def condition(kind: str, value: bool, reason: str = "") -> Json:
+    """One entry of `conditions`; the caller sets its transition time."""
+    entry: Json = {"type": kind, "status": "True" if value else "False"}
+    if reason:
+        entry["reason"] = reason
+    return entry

@@ -1,0 +1,291 @@
+"""One pod from its binding to its end: sandbox, containers, status. A thread each, as a kubelet's pod worker."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import structlog
+from attrs import field, frozen
+
+from ovnkit_lab import namespaces
+from ovnkit_lab.client import ApiError, Client
+from ovnkit_lab.kubelet import containers as model
+from ovnkit_lab.kubelet.cni import CniError, Runtime, Sandbox
+from ovnkit_lab.kubelet.containers import Container
+from ovnkit_lab.kubelet.probes import Prober
+from ovnkit_lab.kubelet.processes import Reaper, end, start
+from ovnkit_lab.kubelet.status import StatusWriter
+from ovnkit_lab.layout import LabError, LabSpec
+
+Json = dict[str, Any]
+log = structlog.get_logger()
+_SANDBOX_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)
+
+
+@frozen(eq=False)
+class NodeContext:
+    """What pods of one node share. `is_up` tells whether the node is up (a node taken down acts on nothing)."""
+
+    spec: LabSpec
+    node: str
+    client: Client
+    cni: Runtime
+    reaper: Reaper
+    is_up: Callable[[], bool]
+    pods_dir: Path
+    log_dir: Path
+    host_addresses: Sequence[str] = field(factory=tuple)
+
+
+class PodWorker(threading.Thread):
+    """Runs one pod; `update` brings news of its object, None when the object is gone."""
+
+    def __init__(self, context: NodeContext, pod: Json, done: Callable[[str], None]) -> None:
+        meta = pod["metadata"]
+        super().__init__(name=f"pod {meta['namespace']}/{meta['name']}", daemon=True)
+        self.uid = str(meta["uid"])
+        self.node = context.node
+        self._context, self._pod, self._done = context, pod, done
+        self._wake = threading.Condition()
+        self._news = 0
+        self._gone = False
+        self._sandbox: Sandbox | None = None
+        self._result: Json = {}
+        self._addresses: tuple[str, ...] = ()
+        spec = pod["spec"]
+        self._policy = str(spec.get("restartPolicy") or "Always")
+        self._init = [Container(item) for item in spec.get("initContainers") or ()]
+        self._containers = [Container(item) for item in spec["containers"]]
+        self._probes: list[Prober] = []
+        self._status = StatusWriter(context.client, pod, context.host_addresses)
+        self._log = log.bind(node=context.node, kind="Pod", namespace=meta["namespace"], name=meta["name"])
+
+    # -- news ---------------------------------------------------------------------------------------------
+
+    def update(self, pod: Json | None) -> None:
+        """The object changed, or is gone (None)."""
+        with self._wake:
+            if pod is None:
+                self._gone = True
+            else:
+                self._pod = pod
+            self._news += 1
+            self._wake.notify_all()
+
+    def poke(self) -> None:
+        """Something else happened: a process ended, a probe has a new result, the node is up again."""
+        with self._wake:
+            self._news += 1
+            self._wake.notify_all()
+
+    @property
+    def _ending(self) -> bool:
+        return self._gone or "deletionTimestamp" in self._pod["metadata"]
+
+    def _sleep(self, seconds: float | None) -> None:
+        """Wait until there is news, at most `seconds`."""
+        with self._wake:
+            seen = self._news
+            self._wake.wait_for(lambda: self._news != seen, timeout=seconds)
+
+    # -- life ---------------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """The pod's life."""
+        try:
+            self._forget_old_sandbox()
+            if self._pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
+                if self._set_up() and self._initialize():
+                    self._supervise()
+                self._stop_processes()
+                self._remove_sandbox()
+            while not self._ending:
+                self._sleep(None)
+            self._finish()
+        except Exception:
+            self._log.exception("pod worker failed")
+        finally:
+            self._done(self.uid)
+
+    def _set_up(self) -> bool:
+        """Make the sandbox, trying again until the pod is deleted; whether it is there."""
+        attempt = 0
+        while not self._ending:
+            if not self._context.is_up():
+                self._sleep(0.5)
+                continue
+            try:
+                self._make_sandbox()
+                return True
+            except LabError as error:
+                self._log.warning("sandbox failed", error=str(error))
+                self._status.event("FailedCreatePodSandBox", f"Failed to create pod sandbox: {error}")
+                self._remove_sandbox()
+                self._sleep(_SANDBOX_BACK_OFF[min(attempt, len(_SANDBOX_BACK_OFF) - 1)])
+                attempt += 1
+        return False
+
+    def _make_sandbox(self) -> None:
+        meta, context = self._pod["metadata"], self._context
+        if self._pod["spec"].get("hostNetwork"):
+            self._addresses = tuple(context.host_addresses)
+            self._record(context.spec.netns(context.node))
+            return
+        identity = uuid.uuid4().hex * 2
+        netns = context.spec.netns(f"pod-{identity[:12]}")
+        self._sandbox = Sandbox(identity, netns, meta["namespace"], meta["name"], self.uid)
+        namespaces.add_namespace(netns, namespaces.POD_SETTINGS)
+        self._record(netns)
+        self._result = context.cni.call("ADD", self._sandbox)
+        addresses = [item["address"].partition("/")[0] for item in self._result.get("ips") or ()]
+        if not addresses:
+            raise CniError("the CNI result has no address")
+        self._addresses = tuple(addresses)
+
+    def _record(self, netns: str) -> None:
+        """Leave word of the sandbox for `ovnkit lab exec` and for a later agent."""
+        meta = self._pod["metadata"]
+        content = {
+            "namespace": meta["namespace"], "name": meta["name"], "node": self._context.node, "netns": netns,
+            "sandbox": self._sandbox.id if self._sandbox else "",
+        }  # fmt: skip
+        path = self._record_path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".new")
+        partial.write_text(json.dumps(content))
+        partial.rename(path)
+
+    @property
+    def _record_path(self) -> Path:
+        return self._context.pods_dir / f"{self.uid}.json"
+
+    def _forget_old_sandbox(self) -> None:
+        """Remove what an earlier agent left of this pod."""
+        try:
+            old = json.loads(self._record_path.read_text())
+        except (OSError, ValueError):
+            return
+        if old["sandbox"]:
+            self._sandbox = Sandbox(old["sandbox"], old["netns"], old["namespace"], old["name"], self.uid)
+            self._remove_sandbox()
+        self._record_path.unlink(missing_ok=True)
+
+    def _initialize(self) -> bool:
+        """Run the init containers one after another; whether all have succeeded."""
+        for container in self._init:
+            while not self._ending:
+                if not container.alive:
+                    if container.exit_code == 0:
+                        break
+                    if container.exit_code is not None and self._policy == "Never":
+                        self._write_status()
+                        return False
+                    self._start_when_due(container)
+                    self._write_status()
+                self._sleep(self._next_start([container]))
+        return not self._ending
+
+    def _supervise(self) -> None:
+        """Keep the containers running until the pod is complete or to be deleted."""
+        while not self._ending:
+            for container in self._containers:
+                if not container.alive and self._wanted(container):
+                    self._start_when_due(container)
+            self._write_status()
+            if model.phase(self._containers, self._policy, True) in ("Succeeded", "Failed"):
+                return
+            self._sleep(self._next_start(self._containers))
+
+    def _wanted(self, container: Container) -> bool:
+        """Whether a container that doesn't run should be started (again)."""
+        if container.exit_code is None:
+            return True
+        return self._policy == "Always" or (self._policy == "OnFailure" and container.exit_code != 0)
+
+    def _start_when_due(self, container: Container) -> None:
+        now = time.monotonic()
+        if container.running is not None and not container.restart_at:
+            container.restart_at = now + container.back_off()
+        if now < container.restart_at:
+            return
+        if container.running is not None:
+            container.previous = container.running
+            container.restarts += 1
+        container.restart_at = 0.0
+        self._start(container)
+
+    def _next_start(self, group: Sequence[Container]) -> float | None:
+        due = [item.restart_at for item in group if item.restart_at and not item.alive]
+        return max(0.01, min(due) - time.monotonic()) if due else None
+
+    def _start(self, container: Container) -> None:
+        context, spec = self._context, container.spec
+        netns = self._sandbox.netns if self._sandbox else context.spec.netns(context.node)
+        env = model.environment(self._pod, spec, self._addresses, context.host_addresses)
+        meta = self._pod["metadata"]
+        directory = context.log_dir / "pods" / f"{meta['namespace']}_{meta['name']}_{self.uid[:8]}"
+        cwd = spec.get("workingDir") or "/"
+        running = start(netns, model.command(spec, env), env, cwd if Path(cwd).is_dir() else "/",
+                        directory / f"{container.name}.log")  # fmt: skip
+        container.running = running
+        container.ready = "readinessProbe" not in spec
+        context.reaper.watch(running, self.poke)
+        if not container.ready and container in self._containers and container.restarts == 0:
+            prober = Prober(context.spec.netns(context.node), netns, self._addresses, container, self.poke)
+            self._probes.append(prober)
+            prober.start()
+
+    def _write_status(self) -> None:
+        if self._context.is_up():
+            self._status.write(self._init, self._containers, self._policy, self._addresses, self._pod)
+
+    # -- end ----------------------------------------------------------------------------------------------
+
+    def _stop_processes(self) -> None:
+        for prober in self._probes:
+            prober.stop()
+        grace = 0.0 if self._gone else float(self._pod["metadata"].get("deletionGracePeriodSeconds") or 0)
+        group = [item.running for item in (*self._init, *self._containers) if item.running]
+        if self._ending:
+            self._write_status()
+        end(group, grace, self._wake)
+
+    def _remove_sandbox(self) -> None:
+        """Take the sandbox off the network and remove it; goes on trying until that has worked."""
+        sandbox, attempt = self._sandbox, 0
+        while sandbox is not None:
+            try:
+                if self._context.is_up():
+                    self._context.cni.call("DEL", sandbox, self._result)
+                    namespaces.kill_all([sandbox.netns])
+                    namespaces.delete_namespace(sandbox.netns)
+                    self._sandbox = None
+                    break
+            except LabError as error:
+                self._log.warning("removing the sandbox failed", error=str(error))
+            self._sleep(_SANDBOX_BACK_OFF[min(attempt, len(_SANDBOX_BACK_OFF) - 1)])
+            attempt += 1
+        self._record_path.unlink(missing_ok=True)
+
+    def _finish(self) -> None:
+        """Tell the last status and remove the object for good."""
+        meta = self._pod["metadata"]
+        path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
+        while not self._gone:
+            if self._context.is_up():
+                try:
+                    self._context.client.delete(
+                        path, {"gracePeriodSeconds": 0, "preconditions": {"uid": self.uid}}
+                    )
+                    return
+                except ApiError as error:
+                    if error.status == 409:
+                        return
+                    self._log.warning("deleting the pod object failed", error=str(error))
+            self._sleep(0.5)
