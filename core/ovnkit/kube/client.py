@@ -78,7 +78,7 @@ class Client:
     """A thread-safe connection pool to one API server. `max_connections` are kept open; more are made at need.
 
     There is no rate limit on our side; callers heed `TooManyRequests.retry_after`.
-    Counters: `requests`, `errors`, by nothing else than being asked.
+    `host` is the server's URL; `requests` and `errors` count what was sent and what failed.
     """
 
     def __init__(self, load: Callable[[], Any], *, max_connections: int = 64) -> None:
@@ -100,13 +100,10 @@ class Client:
         configuration = self._load()
         configuration.connection_pool_maxsize = self._max_connections
         self._configuration = configuration
+        # kept apart, because hooks that refresh credentials also put the kubeconfig's server back
+        self.host = str(configuration.host).rstrip("/")
         self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
         self._loaded = time.monotonic()
-
-    @property
-    def host(self) -> str:
-        """URL of the API server."""
-        return str(self._configuration.host)
 
     def close(self) -> None:
         """Close idle connections."""
@@ -183,7 +180,8 @@ class Client:
             )
         except (HTTPError, OSError) as error:
             self.errors += 1
-            raise ServerUnavailable(f"{method} {self.host}{target}: {error}") from error
+            where = f"{method} {self.host}{target.partition('?')[0]}"
+            raise ServerUnavailable(f"{where}: {error}") from error
 
     def _headers(self) -> dict[str, str]:
         headers = {"User-Agent": "ovnkit", "Accept": "application/json"}

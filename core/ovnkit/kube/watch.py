@@ -41,7 +41,7 @@ _SERVED_WELL = 5.0
 
 @define
 class WatchCounters:
-    """What a watch has done so far, for metrics."""
+    """What a watch has done so far, for metrics. `decode_seconds` is CPU time of decoding and views in lists."""
 
     lists: int = 0
     watches: int = 0
@@ -50,6 +50,7 @@ class WatchCounters:
     expired: int = 0
     errors: int = 0
     view_errors: int = 0
+    decode_seconds: float = 0.0
 
 
 class Watcher:
@@ -173,6 +174,7 @@ class Watcher:
     def _missing(self, error: NotFound) -> None:
         """The resource isn't there: what we knew of it is gone; look again later."""
         self._version = ""
+        self.state = "missing"
         if self._missing_is_empty:
             self._deliver([(key, None) for key in self._known])
             self._known.clear()
@@ -196,7 +198,7 @@ class Watcher:
         listed: dict[str, str] = {}
         while True:
             try:
-                content = orjson.loads(self._client.request("GET", self._path, query=query).body)
+                page = self._client.request("GET", self._path, query=query).body
             except Gone:
                 if "continue" not in query:
                     raise
@@ -204,7 +206,11 @@ class Watcher:
                 query = dict(self._selectors)
                 listed.clear()
                 continue
-            self._deliver(self._page_changes(content.get("items") or (), listed))
+            began = time.thread_time()
+            content = orjson.loads(page)
+            del page
+            self._deliver(self._page_changes(content.pop("items", None) or (), listed))
+            self.counters.decode_seconds += time.thread_time() - began
             token = content["metadata"].get("continue")
             if not token or self._stop.is_set():
                 break

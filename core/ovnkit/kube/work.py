@@ -1,9 +1,7 @@
-"""Threads of the Kubernetes writer: a pool that works off a queue, a pacer, and a timer."""
+"""Threads of the Kubernetes writer: a pool that works off a queue, and a pacer."""
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import queue
 import threading
 import time
@@ -81,45 +79,3 @@ class Workers:
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
-
-
-class Timer:
-    """One thread that calls functions later."""
-
-    def __init__(self, name: str) -> None:
-        self._heap: list[tuple[float, int, Task]] = []
-        self._changed = threading.Condition()
-        self._order = itertools.count()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._stopped = False
-
-    def after(self, seconds: float, task: Task) -> None:
-        """Call `task` in the timer's thread in `seconds`; it must be quick."""
-        with self._changed:
-            if self._stopped:
-                return
-            heapq.heappush(self._heap, (time.monotonic() + seconds, next(self._order), task))
-            self._changed.notify()
-            if self._thread.ident is None:
-                self._thread.start()
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                if self._stopped:
-                    return
-                wait = self._heap[0][0] - time.monotonic() if self._heap else None
-                if wait is None or wait > 0:
-                    self._changed.wait(wait)
-                    continue
-                task = heapq.heappop(self._heap)[2]
-            try:
-                task()
-            except Exception:
-                log.exception("timed task failed")
-
-    def stop(self) -> None:
-        """Forget what is due and end the thread."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()

@@ -21,7 +21,7 @@ from ovnkit.kube.patcher import Outcome, Patcher
 from ovnkit.kube.plan import Field, KnownStatus, Plan, fields_of, make_plan, version
 from ovnkit.kube.target import Target
 from ovnkit.kube.watch import Post
-from ovnkit.kube.work import Pacer, Timer, Workers
+from ovnkit.kube.work import Pacer, Workers
 
 log = structlog.get_logger()
 
@@ -40,7 +40,8 @@ class KubeSink:
     What is there comes from `observed(kind, key)`, the views of the world. The kernel calls
     `observed_changed(kind, key)` when a view changed, so that edits from outside are put right, and gives
     `tap` to the watchers, which tells the sink of changes that views don't show (status, and our own writes).
-    `status_kinds` are kinds whose status is remembered from the start; others are read when first needed.
+    `post` and `post_later` run a function in the reconciler's thread. `status_kinds` are kinds whose status is
+    remembered from the start; others are read when first needed.
     """
 
     name = "kube"
@@ -52,6 +53,7 @@ class KubeSink:
         *,
         observed: Callable[[Kind[Any], str], ObjectView | None],
         post: Post,
+        post_later: Callable[[float, Callable[[], None]], Any],
         report: Report,
         recorder: EventRecorder | None = None,
         status_kinds: Collection[Kind[Any]] = (),
@@ -63,11 +65,11 @@ class KubeSink:
         self._last: Exception | None = None
         self._observed = observed
         self._post = post
+        self._post_later = post_later
         self._report = report
         self._pacer = Pacer()
         self._patcher = Patcher(client, self._pacer)
         self._workers = Workers(writers, "kube-writer")
-        self._timer = Timer("kube-retry")
         self._status_kinds = set(status_kinds)
         self._statuses: dict[ObjectKey, KnownStatus] = {}
         self._targets: dict[ObjectKey, Target] = {}
@@ -162,7 +164,6 @@ class KubeSink:
 
     def stop(self, timeout: float = 5.0) -> None:
         """Finish what is queued, for up to `timeout` seconds, and end the threads."""
-        self._timer.stop()
         self._workers.stop(timeout)
         self._pacer.stop()
         self.events.stop(timeout)
@@ -273,7 +274,7 @@ class KubeSink:
             self._failed(name, target, path, error)
         outage = all(isinstance(error, ServerUnavailable) for error in outcome.errors.values())
         delay = target.hold_back(_OUTAGE_RETRY if outage else _REFUSED_RETRY)
-        self._timer.after(delay, partial(self._post, partial(self._retry, name)))
+        self._post_later(delay, partial(self._dispatch, name))
 
     def _failed(self, name: ObjectKey, target: Target, path: Field, error: Exception) -> None:
         self._last, self.last_error = error, str(error)
@@ -288,11 +289,6 @@ class KubeSink:
     def _tell(self, owner: Owner, error: Exception) -> None:
         self.reported += 1
         self._report(owner, error)
-
-    def _retry(self, name: ObjectKey) -> None:
-        target = self._targets.get(name)
-        if target is not None:
-            self._dispatch(name)
 
     def _seen(self, name: ObjectKey, resource_version: str) -> None:
         """A watcher saw this version of an object, whose view (if it changed) is in the world by now."""
