@@ -87,3 +87,8 @@ def pod_port(pod: str) -> RowId:
 def namespace_address_set(namespace: str, family: int) -> RowId:
     """Address_Set of the addresses of a namespace's pods, of IP version `family`."""
     return RowId("pods", "namespace", namespace, f"v{family}")
+
+
+def gateway_router(node: str) -> RowId:
+    """Logical_Router `GR_<node>`."""
+    return RowId("gateway", "node", node, "router")

@@ -1,0 +1,48 @@
+"""Role cluster: Events on services and slices that ask for what they can't have. Said once, not by each zone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from attrs import frozen
+
+from ovnkit.api.items import Event
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
+from ovnkit.api.world import World
+from ovnkit_services.endpoints import faults
+from ovnkit_services.frontends import frontends, source_ranges
+from ovnkit_services.layout import Layout
+
+SHOWN = 5
+"""Faults named in one message."""
+
+
+@frozen
+class Complaints:
+    """The renderers of the cluster role."""
+
+    layout: Layout
+
+    def renderers(self) -> Iterable[Renderer]:
+        """One render per service and per slice."""
+        yield Renderer("service-events", Role.CLUSTER, self.service, each=SERVICES)
+        yield Renderer("slice-events", Role.CLUSTER, self.slice, each=ENDPOINT_SLICES)
+
+    def service(self, world: World, key: str) -> Iterable[Event]:
+        """What is wrong with a service."""
+        service = world.get(SERVICES, key)
+        if service is None:
+            return
+        _, complaints = frontends(world, service, self.layout)
+        _, more = source_ranges(service)
+        for complaint in (*complaints, *more):
+            yield Event(SERVICES, key, complaint.reason, complaint.message)
+
+    def slice(self, world: World, key: str) -> Iterable[Event]:
+        """What is wrong with the endpoints of a slice."""
+        found = world.get(ENDPOINT_SLICES, key)
+        wrong = faults(found) if found is not None and found.service else []
+        if wrong:
+            more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+            yield Event(ENDPOINT_SLICES, key, "InvalidEndpoint", "; ".join(wrong[:SHOWN]) + more)

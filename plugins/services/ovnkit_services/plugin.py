@@ -1,0 +1,64 @@
+"""The services plugin: hooks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.renderers import Renderer
+from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
+from ovnkit_services.complaints import Complaints
+from ovnkit_services.layout import Layout
+from ovnkit_services.options import ServicesOptions
+from ovnkit_services.zone import ZoneServices
+
+COLUMNS = (
+    Columns("nb", "Load_Balancer", ("name", "vips", "protocol", "selection_fields", "options", "external_ids")),
+    Columns("nb", "Load_Balancer_Group", ("load_balancer",)),
+    Columns("nb", "Logical_Switch", ("load_balancer",)),
+    Columns("nb", "Logical_Router", ("load_balancer",)),
+)
+TEMPLATE_COLUMNS = Columns("nb", "Chassis_Template_Var", ("chassis", "variables", "external_ids"))
+
+
+class ServicesPlugin:
+    """Kubernetes Services as OVN load balancers."""
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """See `ServicesOptions`."""
+        return ServicesOptions
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """On by default; its load balancers hang on rows of the topology."""
+        return Declaration(
+            needs=("topology",),
+            kinds=(SERVICES, ENDPOINT_SLICES),
+            columns=(*COLUMNS, TEMPLATE_COLUMNS),
+            privileges=(
+                Privilege("", ("services",), ("get", "list", "watch")),
+                Privilege("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch")),
+            ),
+            default=True,
+            summary="Services: cluster IPs, NodePorts, external and load balancer addresses",
+        )
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
+        """Cluster: Events. Zone: load balancers."""
+        layout = Layout.of(config, scope)
+        yield from Complaints(layout).renderers()
+        yield from ZoneServices(layout, scope.per_node_zones).renderers()
+
+    @hookimpl
+    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        owner = external_ids.get(OWNER_KEY, "")
+        if not owner.startswith("services/"):
+            return None
+        if table == "Load_Balancer":
+            return f"answers at addresses of service {external_ids.get('k8s.ovn.org/owner', '?')}"
+        return "holds the addresses of a node that NodePort services answer at"
