@@ -67,3 +67,7 @@ class BadValue(OvnkitError):
 
 class NameTaken(OvnkitError):
     """Two wanted rows have the same value in a column that must be unique; the first one stays."""
+
+
+class Collected(OvnkitError):
+    """A row was written and vanished at once: nothing refers to it strongly (it needs another parent)."""

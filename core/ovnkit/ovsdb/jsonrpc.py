@@ -8,6 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -174,8 +175,6 @@ class Connection:
 
 def drain(waker: socket.socket) -> None:
     """Empty the receiving end of a waker."""
-    try:
+    with suppress(BlockingIOError):
         while waker.recv(4096):
             pass
-    except BlockingIOError:
-        pass

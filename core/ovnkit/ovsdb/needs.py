@@ -14,6 +14,8 @@ class Needs:
     """Registered tables and columns. May be added to from any thread."""
 
     def __init__(self, needs: Mapping[str, Iterable[str]] | None = None) -> None:
+        self.generation = 0
+        """Grows with each addition."""
         self._lock = threading.Lock()
         self._columns: dict[str, set[str]] = {}
         for table, columns in (needs or {}).items():
@@ -26,12 +28,13 @@ class Needs:
             if known is not None and known.issuperset(columns):
                 return False
             self._columns.setdefault(table, set()).update(columns)
+            self.generation += 1
             return True
 
-    def snapshot(self) -> Columns:
-        """What is registered now."""
+    def snapshot(self) -> tuple[Columns, int]:
+        """What is registered now, and the generation."""
         with self._lock:
-            return {table: frozenset(columns) for table, columns in self._columns.items()}
+            return {table: frozenset(columns) for table, columns in self._columns.items()}, self.generation
 
 
 def available(needs: Columns, schema: Schema) -> Columns:

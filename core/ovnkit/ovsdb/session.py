@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 import structlog
@@ -71,7 +72,8 @@ class Session:
         self.replica = Replica()
         self.listeners: list[Listener] = []
         self.connected = False
-        self.loaded = False
+        self._loaded = False
+        self._generation = -1
         self.missing: tuple[str, ...] = ()
         self.endpoint = ""
         self.last_error = ""
@@ -84,7 +86,7 @@ class Session:
         self._methods = methods
         self._post = post
         self._needs = Needs(needs)
-        self._needs_changed = False
+        self._sent_generation = 0
         self._requests: deque[tuple[list[Any], Reply]] = deque()
         self._replies: dict[int, Reply] = {}
         self._schema: tuple[Any, Schema] | None = None
@@ -117,9 +119,13 @@ class Session:
         """Monitor these columns too; returns whether that is new. When connected the content is loaded anew."""
         if not self._needs.add(table, tuple(columns)):
             return False
-        self._needs_changed = True
         self._wake()
         return True
+
+    @property
+    def loaded(self) -> bool:
+        """Whether the replica is current and has all the columns that are needed."""
+        return self._loaded and self._generation == self._needs.generation
 
     def transact(self, operations: list[Any], callback: Reply) -> None:
         """Send a transaction; `callback(results, error)` runs in the reconciler's thread.
@@ -131,10 +137,8 @@ class Session:
         self._wake()
 
     def _wake(self) -> None:
-        try:
+        with suppress(OSError):
             self._wake_out.send(b"x")
-        except (BlockingIOError, OSError):
-            pass
 
     # --- I/O thread -------------------------------------------------------------------------------------------
 
@@ -185,11 +189,12 @@ class Session:
         return usable
 
     def _open_link(self, link: Link, endpoint: Endpoint) -> None:
-        self._needs_changed = False
+        needs, generation = self._needs.snapshot()
+        self._sent_generation = generation
         opened = open_database(
             link,
             self.database,
-            self._needs.snapshot(),
+            needs,
             leader_only=self._leader_only,
             methods=self._methods,
             former=(self._schema, self._monitored, self._last_transaction),
@@ -211,7 +216,7 @@ class Session:
             else:
                 self.resumed += 1
             changes = self.replica.apply(opened.deltas)
-            self.loaded = True
+            self._loaded, self._generation = True, generation
             for listener in list(self.listeners):
                 listener.on_loaded(not opened.resumed, changes)
 
@@ -220,7 +225,7 @@ class Session:
     def _loop(self, link: Link) -> None:
         number = link.last_id
         while not self._stopping:
-            if self._needs_changed:
+            if self._sent_generation != self._needs.generation:
                 self._last_transaction = NO_TRANSACTION
                 raise Disconnected("more columns are needed")
             while self._requests:
@@ -268,10 +273,8 @@ class Session:
         deadline = time.monotonic() + seconds
         while not self._stopping and (left := deadline - time.monotonic()) > 0:
             self._wake_in.settimeout(left)
-            try:
+            with suppress(TimeoutError, BlockingIOError):
                 self._wake_in.recv(4096)
-            except (TimeoutError, BlockingIOError):
-                pass
             self._wake_in.setblocking(False)
             drain(self._wake_in)
             self._fail_requests(Disconnected(f"{self.name}: not connected"))
@@ -282,7 +285,7 @@ class Session:
         self.last_error = str(error)
         if not self.connected:
             return
-        self.connected = self.loaded = False
+        self.connected = self._loaded = False
         for listener in list(self.listeners):
             listener.on_disconnected(error)
 

@@ -1,0 +1,307 @@
+"""Plans one transaction: what differs, in an order and in company that the server can accept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import structlog
+
+from ovnkit.api.sinks import Owner
+from ovnkit.ovsdb.batch import Batch, Touched, Verb
+from ovnkit.ovsdb.desired import Target, Want
+from ovnkit.ovsdb.differ import Differ
+from ovnkit.ovsdb.errors import NameTaken
+from ovnkit.ovsdb.live import LiveView
+from ovnkit.ovsdb.replica import IndexKey, Record, index_key
+from ovnkit.ovsdb.schema import Column, Schema, Shape
+from ovnkit.ovsdb.state import State
+from ovnkit.ovsdb.values import DEFAULTS, default
+from ovnkit.ovsdb.view import View, leftover
+
+log = structlog.get_logger()
+
+
+class Planner:
+    """Fills one batch. Rows that must come together (a row and its parent, a name's old and new holder) do."""
+
+    def __init__(self, db: str, state: State, schema: Schema) -> None:
+        self.batch = Batch(schema)
+        self._db = db
+        self._state = state
+        self._schema = schema
+        self._rows = state.desired.rows
+        self._differ = Differ(db, state, self.batch, self)
+        self._comparing: set[str] = set()
+
+    def plan(self, uuid: str, touched: Touched) -> None:
+        """Put what differs in a row into the batch, if it can go now; else it waits for what it needs."""
+        if self.batch.deletes(uuid):
+            return
+        want = self._rows.get(uuid)
+        record = self._state.replica.rows.get(uuid)
+        operation = self.batch.rows.get(uuid)
+        if operation is not None and operation.verb is Verb.INSERT:
+            self._complete(uuid, touched)
+        elif record is None:
+            if want is not None and not self._is_pulled(want):
+                self._try_insert(want)
+        elif want is not None and want.table != record.table:
+            self.delete(record, want.owner)
+        elif uuid not in self._comparing:
+            self._comparing.add(uuid)
+            self._differ.compare(record, want, touched)
+            self._comparing.discard(uuid)
+
+    def delete(self, record: Record, owner: Owner) -> bool:
+        """Delete a row and the strong references to it; False when a reference can't go yet."""
+        if self.batch.deletes(record.uuid):
+            return True
+        replica = self._state.replica
+        referrers = [(replica.rows[uuid], name) for uuid, name in replica.referrers(record.uuid)]
+        referrers = [(row, name) for row, name in referrers if not self.batch.deletes(row.uuid)]
+        for row, name in referrers:
+            column = self._schema.tables[row.table].columns[name]
+            if column.min and not self._can_spare(row, column, record.uuid):
+                if row.uuid in self._rows or not self._state.is_ours(row.uuid):
+                    return False
+                if not self.delete(row, leftover(row.uuid)):
+                    return False
+        self.batch.delete(record.table, record.uuid, owner)
+        for row, name in referrers:
+            if not self.batch.deletes(row.uuid):
+                self._unrefer(row, self._schema.tables[row.table].columns[name], record.uuid, owner)
+        return True
+
+    # --- rows that aren't there yet ---------------------------------------------------------------------------
+
+    def exists(self, uuid: str) -> bool:
+        """Whether a row is there after this batch."""
+        operation = self.batch.rows.get(uuid)
+        if operation is not None:
+            return operation.verb is not Verb.DELETE
+        return uuid in self._state.replica.rows
+
+    def _is_pulled(self, want: Want) -> bool:
+        """Whether only a reference keeps the row alive, so that it goes with the row that refers to it."""
+        table = self._schema.tables.get(want.table)
+        return want.parent is None and table is not None and not table.root
+
+    def _try_insert(self, want: Want) -> None:
+        blocker = self._blocker(want.uuid, {want.uuid})
+        if blocker is None:
+            self._insert(want)
+        elif blocker != want.uuid:
+            self._state.wait(blocker, (want.uuid, None))
+
+    def _blocker(self, uuid: str, visiting: set[str]) -> Target | None:
+        """What keeps a row from being inserted: the row or look-up it must wait for; None when nothing does."""
+        want = self._rows.get(uuid)
+        if want is None or uuid in self._state.replica.rows or not self._state.gate(want.owner):
+            return uuid
+        content = self._differ.content(want)
+        if content is None or not self._name_is_free(want, content):
+            return uuid
+        needed = [target for targets in want.refs.values() for target in targets]
+        if want.parent is not None:
+            home = self._state.resolve(want.parent[0])
+            if home is None:
+                return want.parent[0]
+            needed.append(home)
+        for target in needed:
+            if target in visiting or self.exists(target):
+                continue
+            visiting.add(target)
+            blocker = self._blocker(target, visiting)
+            if blocker is not None:
+                return blocker
+        return None
+
+    def _insert(self, want: Want) -> None:
+        content = self._state.desired.content(want)
+        table = self._schema.tables[want.table]
+        for _, occupant in self._occupants(want, content):
+            if occupant.uuid not in self._rows:
+                self._evict(want, occupant)
+        operation = self.batch.insert(want.table, want.uuid, want.owner)
+        for name, value in content.items():
+            if isinstance(value, (dict, frozenset, set)):
+                value = dict(value) if isinstance(value, dict) else set(value)
+            if not isinstance(value, LiveView) and value is not None:
+                operation.values[name] = value
+        for targets in want.refs.values():
+            for target in targets:
+                self._pull(target)
+        if want.parent is not None:
+            home = self._state.resolve(want.parent[0])
+            if home is not None:
+                self._pull(home)
+        self._complete(want.uuid, None)
+        for name in [name for name, column in table.columns.items() if column.min > 0]:
+            if name not in operation.values and table.columns[name].shape is Shape.SET:
+                log.warning("row without a value it needs", row=want.path, column=f"{want.table}.{name}")
+        if want.parent is not None and home is not None:
+            self.plan(home, {want.parent[1]: {want.uuid}})
+        self._state.wake(want.uuid)
+
+    def _pull(self, target: str) -> None:
+        if not self.exists(target) and target in self._rows:
+            self._insert(self._rows[target])
+
+    def _complete(self, uuid: str, touched: Touched) -> None:
+        """Put members and live elements into a row that this batch inserts."""
+        want = self._rows[uuid]
+        content = self._state.desired.content(want)
+        record = Record(want.table, uuid, self._blank(want.table))
+        names = set(content) if touched is None else set(touched)
+        if touched is None:
+            for target in self._state.names(uuid):
+                names.update(self._state.desired.members.get(target, ()))
+        part: dict[str, set[Any] | None] = {}
+        for name in names:
+            value = content.get(name)
+            view = View(self._differ, record, want, content, name)
+            if view.column is None or not (view.groups or isinstance(value, LiveView)):
+                continue
+            elements = None if touched is None else touched[name]
+            wanted = view.all_wanted() if elements is None else elements
+            if not isinstance(value, LiveView) and value:
+                wanted = {element for element in wanted if element not in value}
+            part[name] = None if view.column.shape is Shape.SCALAR else wanted
+        self._differ.compare(record, want, part)
+
+    def _blank(self, table: str) -> dict[str, Any]:
+        return {name: default(column) for name, column in self._schema.tables[table].columns.items()}
+
+    # --- what the differ asks ---------------------------------------------------------------------------------
+
+    def reachable(self, column: Column, target: str, waiting: tuple[str, str]) -> bool:
+        """Whether a new reference can be written now; else `waiting` is touched when the row appears."""
+        if self.exists(target):
+            return True
+        want = self._rows.get(target)
+        reference = column.reference
+        assert reference is not None
+        if want is not None and not self.batch.deletes(target) and reference.strong:
+            here = want.parent is not None and want.parent[1] == column.name
+            together = self._is_pulled(want) or (here and column.min > 0)
+            if together and self._blocker(target, {target, waiting[0]}) is None:
+                self._insert(want)
+                return self.exists(target)
+        self._state.wait(target, waiting)
+        return False
+
+    def keep_home(self, target: str) -> None:
+        """A reference that may be the last goes: put the one that keeps a wanted row alive into this batch."""
+        want = self._rows.get(target)
+        if want is None or want.parent is None or not self.exists(target):
+            return
+        home = self._state.resolve(want.parent[0])
+        if home is None:
+            return
+        if not self.exists(home):
+            self._pull_if_free(home)
+        if self.exists(home):
+            self.plan(home, {want.parent[1]: {target}})
+
+    def _pull_if_free(self, uuid: str) -> None:
+        if uuid in self._rows and self._blocker(uuid, {uuid}) is None:
+            self._pull(uuid)
+
+    def replace(self, record: Record, owner: Owner) -> None:
+        """Delete a row whose unchangeable column is wrong. It is written anew once the deletion has come back:
+        a transaction can't insert a UUID that it deletes."""
+        log.warning("row replaced: a column that can't change differs", table=record.table, uuid=record.uuid)
+        self.delete(record, owner)
+
+    def rename(self, want: Want, record: Record) -> bool:
+        """Make room for the unique values a row is about to get; whether there is room."""
+        content = self._state.desired.content(want)
+        if not self._name_is_free(want, content):
+            return False
+        for _, occupant in self._occupants(want, content, record.values):
+            if occupant.uuid not in self._rows:
+                self._evict(want, occupant)
+        return True
+
+    # --- unique names -----------------------------------------------------------------------------------------
+
+    def _occupants(
+        self, want: Want, content: Mapping[str, Any], actual: Mapping[str, Any] | None = None
+    ) -> Iterator[tuple[tuple[str, ...], Record]]:
+        """Other rows that have a unique value the wanted row is to have."""
+        for index in self._schema.tables[want.table].indexes:
+            key = self._key(want, content, index, actual)
+            if key is None:
+                continue
+            for uuid in list(self._state.replica.find(want.table, index, key)):
+                if uuid != want.uuid and not self.batch.deletes(uuid):
+                    yield index, self._state.replica.rows[uuid]
+
+    def _key(
+        self, want: Want, content: Mapping[str, Any], index: tuple[str, ...], actual: Mapping[str, Any] | None
+    ) -> IndexKey | None:
+        values: dict[str, Any] = {}
+        for name in index:
+            column = self._schema.tables[want.table].columns[name]
+            fallback = actual[name] if actual is not None and name in actual else default(column)
+            values[name] = content.get(name, fallback)
+            if isinstance(values[name], LiveView):
+                return None
+        return index_key(values, index)
+
+    def _name_is_free(self, want: Want, content: Mapping[str, Any]) -> bool:
+        """Whether no other wanted row has, and keeps, a unique value of this one."""
+        record = self._state.replica.rows.get(want.uuid)
+        actual = record.values if record is not None else None
+        for index, occupant in self._occupants(want, content, actual):
+            other = self._rows.get(occupant.uuid)
+            if other is None:
+                continue
+            wanted = self._differ.content(other)
+            gets = None if wanted is None else self._key(other, wanted, index, occupant.values)
+            if gets is not None and gets != index_key(occupant.values, index):
+                self.plan(occupant.uuid, None)
+                operation = self.batch.rows.get(occupant.uuid)
+                if operation is not None and any(name in operation.values for name in index):
+                    continue
+            name = ", ".join(f"{column} {occupant.values[column]!r}" for column in index)
+            self._state.name_waits.setdefault(occupant.uuid, {})[want.uuid] = None
+            self._state.report(want.owner, NameTaken(f"{want.table} {name} is {other.path}'s"))
+            return False
+        return True
+
+    def _evict(self, want: Want, occupant: Record) -> None:
+        log.warning("row replaced: it has a name that is ours", table=occupant.table, uuid=occupant.uuid,
+                    owner=want.path, former=self._state.marks.get(occupant.uuid, ""))  # fmt: skip
+        self.delete(occupant, want.owner)
+
+    # --- references to rows that go ---------------------------------------------------------------------------
+
+    def _can_spare(self, row: Record, column: Column, target: str) -> bool:
+        """Whether a column that needs a value keeps, or gets, another one."""
+        self.plan(row.uuid, {column.name: None})
+        operation = self.batch.rows.get(row.uuid)
+        if column.shape is Shape.SCALAR:
+            return operation is not None and operation.values.get(column.name, target) != target
+        actual = row.values[column.name]
+        left = sum(1 for element in actual if element != target and not self.batch.deletes(element))
+        return left > 0 or (operation is not None and bool(operation.add.get(column.name)))
+
+    def _unrefer(self, row: Record, column: Column, target: str, owner: Owner) -> None:
+        operation = self.batch.modify(row.table, row.uuid, owner)
+        actual = row.values[column.name]
+        if column.shape is Shape.SET:
+            operation.remove_element(column, target)
+            ids = row.values.get("external_ids", {})
+            view = View(self._differ, row, self._rows.get(row.uuid), {}, column.name)
+            entry = view.ledger_entry(target)
+            if entry is not None and ids:
+                described = self._schema.tables[row.table].columns["external_ids"]
+                operation.remove_pair(described, f"ovnkit.io/member/{column.name}/{target}")
+        elif column.shape is Shape.MAP:
+            for key, value in actual.items():
+                if value == target:
+                    operation.remove_pair(column, key)
+        elif operation.values.get(column.name, target) == target:
+            operation.values[column.name] = None if column.min == 0 else DEFAULTS[column.key.type]

@@ -1,0 +1,367 @@
+"""The sink for rows of an OVSDB database: one writer that batches, compares, and puts right."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import structlog
+
+from ovnkit.api.items import Lookup, Member, Row, Slot
+from ovnkit.api.live import LiveContent, LiveSet
+from ovnkit.api.sinks import Owner, Report
+from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
+from ovnkit.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
+from ovnkit.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later, is_leftover
+from ovnkit.ovsdb.planner import Planner
+from ovnkit.ovsdb.replica import Change
+from ovnkit.ovsdb.schema import Schema
+from ovnkit.ovsdb.session import Post, Session
+from ovnkit.ovsdb.state import State
+from ovnkit.ovsdb.view import leftover
+
+log = structlog.get_logger()
+BATCH_ROWS = 1000
+"""Rows per transaction: enough to make the round trip cheap, small enough that one takes about 0.1 s."""
+MASS_DELETE_MINIMUM = 20
+"""Fewer deletions than this are never held back."""
+
+
+class OvsdbSink:
+    """Keeps the rows and members of one database as they are wanted (see `ovnkit.api.sinks.Sink`).
+
+    Until `settle()` nothing is deleted and no element removed, except what occupies a unique name of a wanted
+    row. `later` runs a function in the reconciler's thread after a time; by default a timer posts it.
+    """
+
+    item_types: tuple[type, ...] = (Row, Member)
+
+    def __init__(
+        self,
+        db: str,
+        session: Session,
+        *,
+        post: Post,
+        report: Report,
+        live: Callable[[LiveSet], LiveContent],
+        allow_mass_delete: bool = False,
+        later: Later | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> None:
+        self.name = db
+        self.session = session
+        self.allow_mass_delete = allow_mass_delete
+        self.transactions = self.failed_transactions = self.rows_written = 0
+        self.last_error = ""
+        self._post = post
+        self._batch_rows = batch_rows
+        self._later = later or self._timer
+        self._state = State(db, session.replica, live, report)
+        self._failures = Failures(self._later, self._blamed)
+        self._failures.retry = self._retry
+        self._state.gate = self._failures.gate
+        self._doomed: dict[str, None] = {}
+        self._held = 0
+        self._in_flight: Batch | None = None
+        self._kicked = False
+        self._pause_until_retry = False
+        self._pause = FIRST_DELAY
+        self._log = log.bind(db=db)
+        session.listeners.append(self)
+
+    # --- the interface ----------------------------------------------------------------------------------------
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """From now on `owner` wants exactly `items`; those for another database are left out."""
+        known = self._state.desired.owners.get(owner)
+        if known is not None and known.items == items:
+            return
+        for item in items:
+            if item.db == self.name:
+                self._register(item)
+        if self._failures.pardon(owner) | self._state.forget_reports(owner):
+            self._touch_owner(owner)
+        try:
+            self._state.desired.want(owner, tuple(items))
+        except BadValue as error:
+            self._state.report(owner, error)
+        self._kick()
+
+    def flush(self) -> None:
+        """Start applying what differs, unless a transaction is in flight (then its reply goes on)."""
+        schema = self.session.replica.schema
+        if self._in_flight is not None or not self.ready or schema is None or self._pause_until_retry:
+            return
+        while self._state.touched or self._doomed or self._failures.trying:
+            self._failures.begin()
+            batch = self._plan(schema)
+            operations = batch.encode()
+            if operations:
+                self._send(batch, operations)
+                return
+            self._failures.empty()
+            if not self._failures.trying and not self._state.touched:
+                return
+
+    def settle(self) -> None:
+        """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
+        if not self._state.settled:
+            self._state.settled = True
+            self._state.touch_all()
+        self._kick()
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting to be applied, or in flight. What waits for a missing row doesn't count."""
+        return not (
+            self._in_flight
+            or self._state.touched
+            or (self._doomed and not self._held)
+            or self._failures.trying
+            or self._pause_until_retry
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether the database is loaded and connected."""
+        return self.session.loaded
+
+    def status(self) -> dict[str, Any]:
+        """State for `/readyz`, metrics and `ovnkit status`."""
+        return {
+            "connected": self.session.connected,
+            "endpoint": self.session.endpoint,
+            "loaded": self.session.loaded,
+            "settled": self._state.settled,
+            "wanted": len(self._state.desired.rows),
+            "owned": len(self._state.marks),
+            "pending": len(self._state.touched) + (len(self._in_flight) if self._in_flight else 0),
+            "waiting": sum(len(waiting) for waiting in self._state.waits.values()),
+            "held_back": self._held,
+            "missing": list(self.session.missing),
+            "failing": {**self._state.failing, **{k: [v] for k, v in self._failures.errors.items()}},
+            "transactions": self.transactions,
+            "failed_transactions": self.failed_transactions,
+            "rows_written": self.rows_written,
+            "last_error": self.last_error or self.session.last_error,
+        }
+
+    def release_mass_delete(self) -> None:
+        """Let the deletions that are held back now go."""
+        self.allow_mass_delete = True
+        self._held = 0
+        self._kick()
+
+    # --- the session ------------------------------------------------------------------------------------------
+
+    def on_connected(self, schema: Schema) -> None:
+        """Derive from the schema what depends on it."""
+        self._state.desired.use_schema(schema)
+
+    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+        """Compare with what is there."""
+        self._failures.reset()
+        self._pause_until_retry = False
+        if complete:
+            self._doomed.clear()
+            self._state.reload()
+        else:
+            self._state.follow(changes)
+        self._kick()
+
+    def on_update(self, changes: list[Change]) -> None:
+        """Put right what others changed."""
+        self._state.follow(changes)
+        if self._in_flight is None and self._state.touched:
+            self._kick()
+
+    def on_disconnected(self, error: Exception) -> None:
+        """Wait for the session to come back; transactions in flight have been answered with an error."""
+        self.last_error = str(error)
+        self._failures.reset()
+
+    # --- planning ---------------------------------------------------------------------------------------------
+
+    def _register(self, item: Row | Member) -> None:
+        slots: list[Slot] = []
+        if isinstance(item, Row):
+            self.session.need(item.table, item.columns)
+            if item.parent is not None:
+                slots.append(item.parent)
+        else:
+            slots.append(item.slot)
+        for slot in slots:
+            self.session.need(slot.table, (slot.column,))
+            if isinstance(slot.row, Lookup):
+                self.session.need(slot.row.table, (slot.row.column,) if slot.row.column else ())
+
+    def _plan(self, schema: Schema) -> Batch:
+        state, planner = self._state, Planner(self.name, self._state, schema)
+        kept: dict[str, Touched] = {}
+        while state.touched and len(planner.batch) < self._batch_rows:
+            uuid = next(iter(state.touched))
+            touched = state.touched.pop(uuid)
+            self._failures.skipped = False
+            if self._is_doomed(uuid):
+                self._doomed[uuid] = None
+                continue
+            self._doomed.pop(uuid, None)
+            planner.plan(uuid, touched)
+            if self._failures.skipped:
+                merge(kept, uuid, touched)
+            else:
+                merge(planner.batch.taken, uuid, touched)
+        self._hold()
+        if not self._held and not state.touched:
+            self._plan_deletes(planner)
+        for uuid, touched in kept.items():
+            merge(state.touched, uuid, touched)
+        return planner.batch
+
+    def _is_doomed(self, uuid: str) -> bool:
+        state = self._state
+        if uuid in state.desired.rows or uuid not in state.replica.rows or not state.settled:
+            return False
+        return uuid in state.marks or uuid in state.dropped
+
+    def _hold(self) -> None:
+        """Hold deletions back when they are more than half of what is ours."""
+        doomed = len(self._doomed)
+        owned = len(self._state.marks)
+        too_many = doomed >= MASS_DELETE_MINIMUM and 2 * doomed > owned and not self.allow_mass_delete
+        if too_many and not self._held:
+            self._log.error("mass deletion held back", rows=doomed, owned=owned)
+        self._held = doomed if too_many else 0
+
+    def _plan_deletes(self, planner: Planner) -> None:
+        for uuid in list(self._doomed):
+            record = self._state.replica.rows.get(uuid)
+            if record is None or uuid in self._state.desired.rows:
+                del self._doomed[uuid]
+                continue
+            if len(planner.batch) >= self._batch_rows:
+                return
+            owner = leftover(uuid)
+            if self._failures.gate(owner):
+                planner.delete(record, owner)
+
+    # --- transactions -----------------------------------------------------------------------------------------
+
+    def _send(self, batch: Batch, operations: list[dict[str, Any]]) -> None:
+        self._in_flight = batch
+        self.session.transact(operations, lambda _, error: self._replied(batch, error))
+
+    def _replied(self, batch: Batch, error: Exception | None) -> None:
+        self._in_flight = None
+        if error is None:
+            self.transactions += 1
+            self.rows_written += len(batch)
+            self._pause = FIRST_DELAY
+            self._failures.succeeded(tuple(batch.owners))
+            self._verify(batch)
+        else:
+            self._refused(batch, error)
+        self.flush()
+
+    def _refused(self, batch: Batch, error: Exception) -> None:
+        self.last_error = str(error)
+        for uuid, touched in batch.taken.items():
+            merge(self._state.touched, uuid, touched)
+        for uuid, operation in batch.rows.items():
+            if operation.verb is not Verb.DELETE:
+                self._state.touch(uuid)
+            elif uuid not in self._state.desired.rows:
+                self._doomed[uuid] = None
+        if isinstance(error, Disconnected):
+            return
+        self.failed_transactions += 1
+        if isinstance(error, TransactionError) and error.content:
+            self._log.warning("transaction refused", error=str(error), rows=len(batch), owners=len(batch.owners))
+            self._failures.failed(tuple(batch.owners), self._culprit(batch, error), error)
+            return
+        self._log.warning("transaction failed", error=str(error), rows=len(batch))
+        self._pause_until_retry = True
+        self._later(self._pause, self._unpause)
+        self._pause = min(self._pause * 2, LAST_DELAY)
+
+    def _culprit(self, batch: Batch, error: TransactionError) -> Owner | None:
+        """The owner of the operation that failed, when the server names it and only one has a part in it."""
+        position = error.operation
+        if position is None or position >= len(batch.positions):
+            return None
+        owners = tuple(batch.positions[position].owners)
+        return owners[0] if len(owners) == 1 else None
+
+    def _verify(self, batch: Batch) -> None:
+        """The replica is current now: what isn't as written was undone by the server or by others meanwhile."""
+        rows = self._state.replica.rows
+        for uuid, operation in batch.rows.items():
+            record = rows.get(uuid)
+            if operation.verb is Verb.DELETE:
+                if record is not None:
+                    self._state.touch(uuid)
+                else:
+                    self._doomed.pop(uuid, None)
+            elif record is not None:
+                for name, elements in operation.add.items():
+                    content = record.values.get(name, elements)
+                    if isinstance(content, set) and not content.issuperset(elements):
+                        self._state.touch(uuid, name, set(elements) - content)
+            elif operation.verb is Verb.INSERT and uuid in self._state.desired.rows:
+                self._vanished(uuid)
+
+    def _vanished(self, uuid: str) -> None:
+        want = self._state.desired.rows[uuid]
+        home = self._state.resolve(want.parent[0]) if want.parent is not None else None
+        if home is not None and home in self._state.replica.rows:
+            self._failures.blame(want.owner, Collected(f"{want.path} vanished: nothing refers to it strongly"))
+        self._state.touch(uuid)
+
+    # --- owners and time --------------------------------------------------------------------------------------
+
+    def _blamed(self, owner: Owner, error: Exception) -> None:
+        if is_leftover(owner):
+            self._log.error("what nobody wants can't be removed", row=owner.key, error=str(error))
+            return
+        self._log.warning("change refused", owner=str(owner), error=str(error))
+        self._state.report(owner, error)
+
+    def _retry(self, owner: Owner) -> None:
+        self._touch_owner(owner)
+        self._kick()
+
+    def _touch_owner(self, owner: Owner) -> None:
+        """Everything an owner has a part in may differ."""
+        if is_leftover(owner):
+            if owner.key in self._state.replica.rows:
+                self._state.touch(owner.key)
+            return
+        wishes = self._state.desired.owners.get(owner)
+        if wishes is None:
+            return
+        for want in wishes.rows:
+            self._state.touch(want.uuid)
+        for target, _, column, element, _ in wishes.members:
+            uuid = self._state.resolve(target)
+            if uuid is not None:
+                self._state.touch(uuid, column, (element,))
+
+    def _kick(self) -> None:
+        """Flush soon, once for all that happens until then."""
+        if not self._kicked:
+            self._kicked = True
+            self._post(self._kicked_flush)
+
+    def _kicked_flush(self) -> None:
+        self._kicked = False
+        self.flush()
+
+    def _unpause(self) -> None:
+        self._pause_until_retry = False
+        self.flush()
+
+    def _timer(self, seconds: float, function: Callable[[], None]) -> None:
+        timer = threading.Timer(seconds, lambda: self._post(function))
+        timer.daemon = True
+        timer.start()

@@ -1,0 +1,219 @@
+"""What the sink knows and shares with the planner: wanted and actual rows, marks, who waits for what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.items import Lookup
+from ovnkit.api.live import LiveContent, LiveSet
+from ovnkit.api.sinks import Owner, Report
+from ovnkit.ovsdb import batch as batches
+from ovnkit.ovsdb.batch import Touched
+from ovnkit.ovsdb.desired import Desired, Target
+from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX
+from ovnkit.ovsdb.live import LiveViews
+from ovnkit.ovsdb.lookups import Lookups
+from ovnkit.ovsdb.replica import Change, Record, Replica
+
+Gate = Callable[[Owner], bool]
+Waiting = tuple[str, str | None]
+"""Who waits: (UUID, None) is a row that can't be written yet, (UUID, column) an element that isn't there yet."""
+
+
+class State:
+    """Desired rows, the replica, and what lies between: all of it in the reconciler's thread."""
+
+    def __init__(self, db: str, replica: Replica, live: Callable[[LiveSet], LiveContent], report: Report) -> None:
+        self.replica = replica
+        self.settled = False
+        self.touched: dict[str, Touched] = {}
+        self.dropped: set[str] = set()
+        """Rows that were wanted in this process and are no more: ours, even if someone took the mark off."""
+        self.marks: dict[str, str] = {}
+        """Rows in the database that carry our mark, with the owner path."""
+        self.ledgered: set[str] = set()
+        """Rows in the database with members in their ledger."""
+        self.waits: dict[Target, dict[Waiting, None]] = {}
+        self.name_waits: dict[str, dict[str, None]] = {}
+        """By the row that has the name: the rows that want it too."""
+        self.lookups = Lookups(replica, self._moved)
+        self.desired = Desired(db, LiveViews(live, self.touch), self._touch_target)
+        self.gate: Gate = lambda _: True
+        self._report = report
+        self._reported: dict[Owner, set[str]] = {}
+
+    # --- what may differ --------------------------------------------------------------------------------------
+
+    def touch(self, uuid: str, column: str | None = None, elements: Iterable[Any] | None = None) -> None:
+        """Elements of a column (None: all), or the whole row, may differ from what is wanted."""
+        batches.touch(self.touched, uuid, column, elements)
+
+    def _touch_target(self, target: Target, column: str | None, element: Any) -> None:
+        if isinstance(target, Lookup):
+            uuid = self.lookups.find(target)
+            if uuid is not None:
+                self.touch(uuid, column, (element,))
+            return
+        if column is None and target not in self.desired.rows:
+            if target in self.replica.rows:
+                self.dropped.add(target)
+        elif column is None:
+            self.dropped.discard(target)
+        self.touch(target, column, (element,))
+
+    def resolve(self, target: Target) -> str | None:
+        """The UUID of a target, if it is known."""
+        return self.lookups.find(target) if isinstance(target, Lookup) else target
+
+    def names(self, uuid: str) -> list[Target]:
+        """Everything by which members may mean a row."""
+        return [uuid, *self.lookups.names(uuid)]
+
+    def wait(self, target: Target, waiting: Waiting) -> None:
+        """Touch `waiting` again when the target appears."""
+        self.waits.setdefault(target, {})[waiting] = None
+
+    def wake(self, target: Target) -> None:
+        """The target is there (or will be, by the transaction in the making)."""
+        uuid = self.resolve(target)
+        for waiter, column in self.waits.pop(target, ()):
+            self.touch(waiter, column, None if column is None or uuid is None else (uuid,))
+
+    def _moved(self, lookup: Lookup, old: str | None, new: str | None) -> None:
+        for uuid in (old, new):
+            if uuid is not None:
+                self.touch(uuid)
+        if new is not None:
+            self.wake(lookup)
+
+    # --- what is there ----------------------------------------------------------------------------------------
+
+    def is_ours(self, uuid: str) -> bool:
+        """Whether a row in the database is ovnkit's."""
+        return uuid in self.marks or uuid in self.dropped or uuid in self.desired.rows
+
+    def reload(self) -> None:
+        """The replica was loaded anew: everything may differ."""
+        self.marks.clear()
+        self.ledgered.clear()
+        self.waits.clear()
+        self.name_waits.clear()
+        self.touched.clear()
+        for record in self.replica.rows.values():
+            self._read_marks(record)
+        self.lookups.refresh()
+        self.touch_all()
+
+    def touch_all(self) -> None:
+        """Everything that is wanted or ours may differ."""
+        for uuid in self.desired.rows:
+            self.touch(uuid)
+        for target in list(self.desired.members):
+            uuid_or_none = self.resolve(target)
+            if uuid_or_none is not None:
+                self.touch(uuid_or_none)
+        for uuid in (*self.marks, *self.ledgered, *self.dropped):
+            self.touch(uuid)
+
+    def follow(self, changes: Iterable[Change]) -> None:
+        """Take note of what happened to rows, by us or by others."""
+        for change in changes:
+            record, uuid = change.record, change.record.uuid
+            if change.gone:
+                self._forget(record)
+            elif change.columns is None:
+                self._read_marks(record)
+                if self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
+                    self.touch(uuid)
+                self.wake(uuid)
+            else:
+                self._modified(change)
+            self.lookups.follow(change)
+            if uuid in self.name_waits and (change.gone or change.before):
+                for waiter in self.name_waits.pop(uuid):
+                    self.touch(waiter)
+
+    def _forget(self, record: Record) -> None:
+        uuid = record.uuid
+        self.marks.pop(uuid, None)
+        self.ledgered.discard(uuid)
+        self.dropped.discard(uuid)
+        if uuid in self.desired.rows:
+            self.touch(uuid)
+        else:
+            self.touched.pop(uuid, None)
+        singleton = self._singleton()
+        if singleton is not None and ROW_PREFIX + uuid in singleton.values["external_ids"]:
+            self.touch(singleton.uuid, "external_ids", (ROW_PREFIX + uuid,))
+
+    def _modified(self, change: Change) -> None:
+        assert change.columns is not None
+        uuid = change.record.uuid
+        if "external_ids" in change.columns:
+            self._read_marks(change.record, change.columns["external_ids"])
+        ours = self.is_ours(uuid) or uuid in self.ledgered
+        if ours or uuid in self.desired.members or self.lookups.names(uuid):
+            for name, elements in change.columns.items():
+                self.touch(uuid, name, elements)
+
+    def _read_marks(self, record: Record, keys: Iterable[str] | None = None) -> None:
+        """Find our marks on a row; `keys` are those of its external_ids that changed, None for all."""
+        ids = record.values.get("external_ids")
+        uuid = record.uuid
+        if ids is None:
+            singleton = self._singleton()
+            if singleton is not None and ROW_PREFIX + uuid in singleton.values["external_ids"]:
+                self.marks[uuid] = record.table
+            return
+        path = ids.get(OWNER_KEY)
+        if path is not None:
+            self.marks[uuid] = path
+        else:
+            self.marks.pop(uuid, None)
+        if any(key.startswith(MEMBER_PREFIX) for key in ids):
+            self.ledgered.add(uuid)
+        else:
+            self.ledgered.discard(uuid)
+        schema = self.replica.schema
+        if schema is not None and record.table == schema.singleton:
+            for key in ids if keys is None else keys:
+                if key.startswith(ROW_PREFIX):
+                    self._read_row_entry(record, key)
+
+    def _read_row_entry(self, singleton: Record, key: str) -> None:
+        """A row in a table without external_ids has been entered in the ledger, or taken off it."""
+        uuid = key[len(ROW_PREFIX) :]
+        record = self.replica.rows.get(uuid)
+        if record is None:
+            self.touch(singleton.uuid, "external_ids", (key,))
+        elif "external_ids" not in record.values:
+            if key in singleton.values["external_ids"]:
+                self.marks[uuid] = record.table
+                self.touch(uuid)
+            else:
+                self.marks.pop(uuid, None)
+
+    def _singleton(self) -> Record | None:
+        schema = self.replica.schema
+        rows = self.replica.table(schema.singleton) if schema is not None else {}
+        return next(iter(rows.values()), None)
+
+    # --- reports ----------------------------------------------------------------------------------------------
+
+    def report(self, owner: Owner, error: Exception) -> None:
+        """Tell the owner, once for each text until it wants something else."""
+        known = self._reported.setdefault(owner, set())
+        if str(error) not in known:
+            known.add(str(error))
+            self._report(owner, error)
+
+    def forget_reports(self, owner: Owner) -> bool:
+        """The owner wants something else; returns whether anything had been reported."""
+        return self._reported.pop(owner, None) is not None
+
+    @property
+    def failing(self) -> dict[str, list[str]]:
+        """Owners with something that could not be applied, and why."""
+        return {str(owner): sorted(texts) for owner, texts in self._reported.items()}
