@@ -104,6 +104,7 @@ class RemovePorts(BaseCommand):  # type: ignore[misc]
                 continue
             self.result.append(port.name)
             bridge.delvalue("ports", port)
+            port.qos = []
             if sandbox := ids.get("sandbox"):
                 self._remove_limits(sandbox)
 

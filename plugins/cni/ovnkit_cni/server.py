@@ -53,7 +53,7 @@ class CniServer:
         finally:
             os.umask(before)
         self.socket.chmod(0o600)
-        threading.Thread(target=self._server.serve_forever, name="cni-server", daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.05,), name="cni-server", daemon=True).start()
         log.info("CNI server listens", socket=str(self.socket))
 
     def stop(self) -> None:
