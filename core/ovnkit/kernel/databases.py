@@ -13,6 +13,7 @@ from ovnkit.api.errors import ConfigError
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.renderers import Role
+from ovnkit.kernel.plugins import Plugins
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kernel.tables import TableFeed
 from ovnkit.kernel.watches import tables_of
@@ -62,7 +63,10 @@ def endpoint(config: Config, db: str) -> str:
     return options.address or f"unix:{config.ovspaths.ovn_run_dir}/ovn{db}_db.sock"
 
 
-def _tls(options: DatabaseOptions, section: str) -> Tls | None:
+def tls_for(config: Config, db: str) -> Tls | None:
+    """The TLS files of a database; None when it is reached without. Raises ConfigError if one is missing."""
+    section = {"nb": "ovnnorth", "sb": "ovnsouth"}.get(db, "")
+    options: DatabaseOptions = getattr(config, section) if section else DatabaseOptions()
     if "ssl:" not in options.address:
         return None
     for key in ("client_privkey", "client_cert", "client_cacert"):
@@ -82,6 +86,12 @@ def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[Any
         assert isinstance(kind.source, Table)
         found.setdefault(kind.source.table, set()).update(kind.source.columns)
     return found
+
+
+def named_tables(plugins: Plugins, db: str) -> list[str]:
+    """The tables that plugins may have rows in."""
+    declared = [plugin.declaration for plugin in plugins.all.values()]
+    return sorted(needs(db, declared, ()))
 
 
 class Databases:
@@ -109,20 +119,22 @@ class Databases:
             wanted = needs(db, declared, kinds)
             if ROLES[db] not in scope.roles or not wanted:
                 continue
-            options = {"nb": config.ovnnorth, "sb": config.ovnsouth}.get(db, DatabaseOptions())
             session = Session(
                 db,
                 endpoint(config, db),
                 post=reconciler.inbox.post,
                 database=NAMES[db],
                 needs=wanted,
-                tls=_tls(options, {"nb": "ovnnorth", "sb": "ovnsouth"}.get(db, "")),
+                tls=tls_for(config, db),
             )
             sink = OvsdbSink(
+                db,
                 session,
-                live=reconciler.live,
+                post=reconciler.inbox.post,
                 report=reconciler.report,
+                live=reconciler.live,
                 allow_mass_delete=allow_mass_delete,
+                later=reconciler.inbox.post_later,
             )
             session.listeners.append(_SchemaListener(db, self._schema_known))
             if tables := tables_of(kinds, db):

@@ -8,6 +8,7 @@ from enum import Enum
 from importlib.metadata import entry_points
 from typing import Any
 
+import attrs
 import structlog
 from attrs import define, field
 
@@ -106,16 +107,18 @@ class Plugins:
 
     def _add(self, name: str, instance: object) -> None:
         plugin = self.all[name] = Plugin(name, instance=instance)
-        if name in core_sections():
-            plugin.fail(f"its name is taken by the core's section [{name}] of the configuration")
-            return
         try:
             self.calls.register(name, instance)
         except InvalidPlugin as error:
             plugin.fail(str(error))
             return
         options = self._ask(plugin, "ovnkit_options")
-        plugin.options = options if isinstance(options, type) else None
+        if options is not None and name in core_sections():
+            plugin.fail(f"it has options, but section [{name}] of the configuration is the core's")
+        elif options is not None and not attrs.has(options):
+            plugin.fail(f"ovnkit_options gave {options!r}, which is no attrs class")
+        else:
+            plugin.options = options
 
     def _ask(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
         """A hook without which the plugin can't be used: raising takes it out."""

@@ -14,6 +14,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
+from ovnkit.host.flowsink import FlowSink
 from ovnkit.host.sink import HostSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.config import Loaded
@@ -77,7 +78,11 @@ class Process:
             report=self._reconciler.report,
         )
         self._reconciler.on_event = self._event
-        self._host = HostSink(self._inbox.post, self._reconciler.report) if Role.NODE in scope.roles else None
+        self._host: HostSink | None = None
+        self._flows: FlowSink | None = None
+        if Role.NODE in scope.roles:
+            self._host = HostSink(self._inbox.post, self._reconciler.report)
+            self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
         self._databases = Databases(
             config,
             scope,
@@ -183,7 +188,7 @@ class Process:
             ("kubernetes writer", lambda: self._kube.stop(0.0 if lost else 2.0)),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
-            ("host", self._host.stop if self._host is not None else lambda: None),
+            *((sink.name, sink.stop) for sink in self._node_sinks()),
             ("runtime", self.runtime.close),
             ("status", self._health.stop),
         ]
@@ -206,8 +211,8 @@ class Process:
         reconciler.add_sink(self._kube, frozenset())
         for db, database in self._databases.databases.items():
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
-        if self._host is not None:
-            reconciler.add_sink(self._host, frozenset({Role.NODE}))
+        for sink in self._node_sinks():
+            reconciler.add_sink(sink, frozenset({Role.NODE}))
         self._progress.rendering = True
         self._activate(self._scope.roles - self._leadership.elected)
         self._leadership.start(self._client)
@@ -261,7 +266,10 @@ class Process:
 
     def _sinks(self) -> Sequence[Sink]:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        return [self._kube, *sinks, *([self._host] if self._host is not None else [])]
+        return [self._kube, *sinks, *self._node_sinks()]
+
+    def _node_sinks(self) -> list[HostSink | FlowSink]:
+        return [sink for sink in (self._host, self._flows) if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""

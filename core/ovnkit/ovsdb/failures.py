@@ -11,7 +11,7 @@ from ovnkit.ovsdb.view import LEFTOVERS
 
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0
 """Seconds before an owner's change is tried again; doubled each time."""
-Later = Callable[[float, Callable[[], None]], None]
+Later = Callable[[float, Callable[[], None]], object]
 """Run a function in the reconciler's thread after so many seconds."""
 
 

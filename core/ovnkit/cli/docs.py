@@ -1,0 +1,23 @@
+"""`ovnkit docs`: pages of the manual that are made from the code."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.group()
+def docs() -> None:
+    """Print pages of the manual that are made from the code.
+
+    \b
+    Example:
+      ovnkit docs hooks > docs/hooks.md
+    """
+
+
+@docs.command()
+def hooks() -> None:
+    """The page on hooks (docs/hooks.md)."""
+    from ovnkit.kernel.hookdocs import page
+
+    click.echo(page(), nl=False)
