@@ -12,7 +12,7 @@ from ovnkit.api import podnetwork
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Interface, port_mac
+from ovnkit.api.nodenetwork import Address, Network, port_mac
 from ovnkit.api.world import Pool, World
 from ovnkit_pods.annotated import has_addresses
 
@@ -44,13 +44,15 @@ class RequestedMacs:
     def __init__(self) -> None:
         self._pool: Pool[str] = Pool("pod-macs", "MAC address", lambda _world, _node: _AnyMac(), _held)
 
-    def checked(self, world: World, pod: Pod, mac: str, addresses: Sequence[Interface]) -> str:
+    def checked(
+        self, world: World, pod: Pod, mac: str, addresses: Sequence[Address], subnets: Sequence[Network]
+    ) -> str:
         """The MAC; Reject when it is taken, or would be the MAC of a pod with another address."""
         if mac == port_mac(addresses):
             return mac
         if mac.startswith(_DERIVED):
             owner = IPv4Address(bytes.fromhex(mac[len(_DERIVED) :].replace(":", "")))
-            if any(owner in address.network for address in addresses):
+            if any(owner in subnet for subnet in subnets):
                 raise Reject(f"MAC address {mac} belongs to address {owner} of this subnet", reason="AlreadyInUse")
         return world.allocate(self._pool, pod.node, pod.key, mac)
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from attrs import frozen
 
+from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, Network
 from ovnkit.api.errors import Reject, Retry
+from ovnkit.api.items import Slot
 from ovnkit.api.nodenetwork import (
     Address,
     Interface,
@@ -19,6 +23,7 @@ from ovnkit.api.nodenetwork import (
 )
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
+from ovnkit_pods.texts import AnnotationText
 
 HAIRPIN_OFFSET = 5
 """Offset in the masquerade subnet of the address that a pod sees when it reaches itself through a service."""
@@ -46,11 +51,25 @@ class Layout:
 
 @frozen
 class NodeNetwork:
-    """A node's slices of the cluster network, IPv4 first, and what a pod on it needs besides an address."""
+    """A node's slices of the cluster network, IPv4 first, and what a pod on it needs besides an address.
+
+    `slot` is where its ports go, `text` the usual annotation.
+    """
 
     subnets: tuple[Network, ...]
     gateways: tuple[Address, ...]
     routes: tuple[tuple[Network, Address], ...]
+    slot: Slot
+    text: AnnotationText
+
+    def annotation(self, mac: str, addresses: Sequence[Address]) -> str:
+        """The annotation of a pod that has no other network."""
+        pairs = zip(addresses, self.subnets, strict=True)
+        return self.text.fill(mac, [f"{address}/{network.prefixlen}" for address, network in pairs])
+
+    def owns(self, addresses: Sequence[Address]) -> bool:
+        """Whether these are one address of each subnet, in order."""
+        return len(addresses) == len(self.subnets) and all(map(operator.contains, self.subnets, addresses))
 
     def subnet(self, family: int) -> Network | None:
         """The slice of an IP version."""
@@ -75,7 +94,8 @@ def node_network(world: World, node: str, layout: Layout) -> NodeNetwork | None:
         for network in layout.internal
         if network.version == gateway.version
     )
-    return NodeNetwork(subnets, gateways, routes)
+    slot = Slot("Logical_Switch", rows.node_switch(node), "ports")
+    return NodeNetwork(subnets, gateways, routes, slot, AnnotationText.of(subnets, gateways, routes))
 
 
 @derived

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ovnkit.api import podnetwork, rows
+from ovnkit.api import podnetwork
 from ovnkit.api.addresses import AddressRange
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.items import Annotation, Row, Slot
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Address, Interface, port_mac
+from ovnkit.api.nodenetwork import Address, port_mac
 from ovnkit.api.podnetwork import DEFAULT_NETWORK, PodNetwork
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import Pool, World
@@ -64,34 +64,25 @@ class PodPorts:
         if network is None:
             return
         text = pod.annotations.get(podnetwork.ANNOTATION)
-        existing = podnetwork.parse(text)
-        wanted = self._assign(world, pod, network, existing)
-        if wanted != existing or text is None:
-            text = podnetwork.render(text, DEFAULT_NETWORK, wanted)
-        yield Annotation(PODS, key, podnetwork.ANNOTATION, text)
-        yield self._port(world, pod, wanted)
-
-    # -- addresses ----------------------------------------------------------------------------------------
-
-    def _assign(self, world: World, pod: Pod, network: NodeNetwork, existing: PodNetwork | None) -> PodNetwork:
-        """What the pod has already, or what it asks for, or what is free."""
-        if existing is not None:
-            asked = _annotated_addresses(pod.node, network, existing)
-            mac = existing.mac_address
-        else:
+        existing = None
+        if text is None:
             asked, mac = _requested_addresses(pod, network)
-        addresses: list[Interface] = []
-        for subnet in network.subnets:
-            pool = self._pools[subnet.version]
-            address = world.allocate(pool, pod.node, pod.key, asked.get(subnet.version))
-            addresses.append(interface(address, subnet))
-        mac = self._macs.checked(world, pod, mac, addresses) if mac else port_mac(addresses)
-        return PodNetwork(tuple(addresses), mac, network.gateways, network.routes)
+        elif _is_usual(text, network):
+            asked, mac = {address.version: address for address in annotated.addresses(text)}, ""
+        elif (existing := podnetwork.parse(text)) is None:
+            asked, mac = _requested_addresses(pod, network)
+        else:
+            asked, mac = _annotated_addresses(pod.node, network, existing), existing.mac_address
 
-    # -- port ---------------------------------------------------------------------------------------------
+        addresses = [
+            world.allocate(self._pools[subnet.version], pod.node, key, asked.get(subnet.version))
+            for subnet in network.subnets
+        ]
+        mac = self._macs.checked(world, pod, mac, addresses, network.subnets) if mac else port_mac(addresses)
+        yield Annotation(PODS, key, podnetwork.ANNOTATION, _text(text, existing, network, mac, addresses))
+        yield self._port(world, pod, network.slot, " ".join((mac, *map(str, addresses))))
 
-    def _port(self, world: World, pod: Pod, network: PodNetwork) -> Row:
-        address = " ".join((network.mac_address, *(str(item.ip) for item in network.ip_addresses)))
+    def _port(self, world: World, pod: Pod, slot: Slot, address: str) -> Row:
         options = {"iface-id-ver": pod.uid}
         if self._request_chassis:
             options["requested-chassis"] = requested_chassis(world, pod.node)
@@ -99,7 +90,7 @@ class PodPorts:
             options.update(more)
         return Row(
             "Logical_Switch_Port",
-            rows.pod_port(pod.key).name,
+            "port",
             {
                 "name": f"{pod.namespace}_{pod.name}",
                 "addresses": frozenset((address,)),
@@ -107,8 +98,26 @@ class PodPorts:
                 "external_ids": {"namespace": pod.namespace, "pod": "true"},
                 "options": options,
             },
-            parent=Slot("Logical_Switch", rows.node_switch(pod.node), "ports"),
+            parent=slot,
         )
+
+
+def _is_usual(text: str, network: NodeNetwork) -> bool:
+    """Whether an annotation is, letter for letter, what a pod that asks for nothing has on this node."""
+    found = annotated.addresses(text)
+    return network.owns(found) and text == network.annotation(port_mac(found), found)
+
+
+def _text(
+    text: str | None, existing: PodNetwork | None, network: NodeNetwork, mac: str, addresses: Sequence[Address]
+) -> str:
+    """The annotation; one that says the same already stays as it is."""
+    usual = network.annotation(mac, addresses)
+    if text is None or text == usual:
+        return usual
+    interfaces = tuple(map(interface, addresses, network.subnets))
+    wanted = PodNetwork(interfaces, mac, network.gateways, network.routes)
+    return text if wanted == existing else podnetwork.render(text, DEFAULT_NETWORK, wanted)
 
 
 def _annotated_addresses(node: str, network: NodeNetwork, existing: PodNetwork) -> Mapping[int, Address]:

@@ -245,7 +245,8 @@ def test_no_order_of_events_gives_one_address_to_two_pods() -> None:
 
 def test_completion_and_deletion_give_the_address_back() -> None:
     found = bench()
-    found.put(PODS, pod("a/job", "n1"), pod("a/web", "n1"))
+    found.put(PODS, pod("a/job", "n1"))
+    found.put(PODS, pod("a/web", "n1"))
     assert (address(found, "a/job"), address(found, "a/web")) == ("10.128.1.3/24", "10.128.1.4/24")
     found.put(PODS, evolve(found.get(PODS, "a/job"), completed=True))
     assert set(found.rows("Logical_Switch_Port")) == {"a_web"}
@@ -397,7 +398,8 @@ def test_a_network_by_name_asks_for_nothing(text: str) -> None:
 def test_a_bad_request_gets_an_event_on_the_pod_and_healing_it_is_enough(asks: str, says: str) -> None:
     found = bench()
     static = {REQUEST: '[{"name":"x","mac":"02:00:00:00:00:01"}]'}
-    found.put(PODS, pod("a/first", "n1"), pod("a/static", "n1", static))
+    found.put(PODS, pod("a/first", "n1"))
+    found.put(PODS, pod("a/static", "n1", static))
     found.put(PODS, pod("a/bad", "n1", {REQUEST: asks}), pod("a/good", "n1"))
     assert [event[0] for event in found.events] == ["a/bad"]
     assert says in found.events[0][2]
