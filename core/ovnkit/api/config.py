@@ -232,7 +232,7 @@ class Config:
     plugins: PluginsOptions = PluginsOptions()
     logging: LoggingOptions = LoggingOptions()
     metrics: MetricsOptions = MetricsOptions()
-    plugin_options: Mapping[str, Any] = field(factory=dict)
+    plugin_options: Mapping[str, Any] = field(factory=dict, hash=False)
 
     def options(self, plugin: str, cls: type[T]) -> T:
         """The options of a plugin; raises ConfigError when they are not of the class asked for."""

@@ -1,0 +1,105 @@
+"""Role node: the node's gateway as observed: interface, bridge, addresses, next hops."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+from attrs import frozen
+
+from ovnkit.api.config import Config
+from ovnkit.api.errors import ConfigError, Retry
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface
+from ovnkit.api.models import NODES
+from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
+from ovnkit.api.world import World, derived
+from ovnkit_gateway.detect import GatewayError, Outside, outside
+
+
+@frozen
+class NodeGateway:
+    """What the node role knows of its gateway. `mac` is the bridge's, `addresses` are the node's on it."""
+
+    node: str
+    bridge: ExternalBridge
+    mac: str
+    addresses: tuple[Interface, ...]
+    next_hops: tuple[Address, ...]
+
+    def address(self, family: int) -> Interface | None:
+        """The node's first address of a family."""
+        return next((item for item in self.addresses if item.version == family), None)
+
+
+def configured_next_hops(config: Config) -> tuple[Address, ...]:
+    """`[gateway] next-hop`: up to one address per family; raises ConfigError."""
+    texts = [text.strip() for text in config.gateway.next_hop.split(",") if text.strip()]
+    try:
+        found = tuple(ip_address(text) for text in texts)
+    except ValueError as error:
+        raise ConfigError(f"[gateway] next-hop: {error}") from None
+    if len({address.version for address in found}) != len(found):
+        raise ConfigError("[gateway] next-hop: more than one address of one IP family")
+    return found
+
+
+@derived
+def leads_outside(world: World, config: Config) -> Outside:
+    """The interface that leads outside. Retry while the routes don't allow to tell: what was built stays."""
+    try:
+        return outside(
+            world.list(ROUTES),
+            config.families,
+            interface=config.gateway.interface,
+            next_hops=configured_next_hops(config),
+        )
+    except GatewayError as error:
+        raise Retry(f"{error}; {error.advice}") from None
+
+
+@derived
+def node_gateway(world: World, node: str, config: Config) -> NodeGateway:
+    """The node's gateway; Retry until the bridge and its addresses are there."""
+    found = leads_outside(world, config)
+    name = bridge_of_port(world, found.link) or found.link
+    bridge = external_bridge(world, name, node)
+    if bridge is None:
+        raise Retry(f"{found.link} is not on a bridge yet")
+    link = world.get(LINKS, name)
+    if link is None or not link.mac:
+        raise Retry(f"no network interface {name} yet")
+    addresses = gateway_addresses(world, node, name, config)
+    missing = set(config.families) - {address.version for address in addresses}
+    if missing:
+        families = " and ".join(f"IPv{family}" for family in sorted(missing))
+        raise Retry(f"failed to find {families} address on interface {name}")
+    return NodeGateway(node, bridge, link.mac, addresses, found.next_hops)
+
+
+@derived
+def gateway_addresses(world: World, node: str, link: str, config: Config) -> tuple[Interface, ...]:
+    """The node's own address of each family of the cluster on the bridge; its InternalIP where that is there."""
+    found = world.get(NODES, node)
+    internal = found.addresses if found is not None else ()
+    chosen: dict[int, Interface] = {}
+    for view in sorted(
+        world.list(ADDRESSES, "link", link),
+        key=lambda item: (item.address.version, str(item.address.ip) not in internal, item.address),
+    ):
+        address = view.address
+        unusable = address.ip.is_link_local or view.deprecated or address.version not in config.families
+        if unusable or address.ip in config.masquerade_subnet(address.version):
+            continue
+        chosen.setdefault(address.version, address)
+    return tuple(chosen.values())
+
+
+def check(config: Config) -> None:
+    """Raise when the section `[gateway]` contradicts itself."""
+    options = config.gateway
+    if options.mode not in ("", "shared", "local"):
+        raise ConfigError(f"[gateway] mode: {options.mode!r} is neither shared nor local")
+    if options.vlan_id and options.mode != "shared":
+        raise ConfigError("[gateway] vlan-id: a VLAN can only be used in mode shared")
+    if options.allow_no_uplink and options.mode != "local":
+        raise ConfigError("[gateway] allow-no-uplink: only in mode local")
+    configured_next_hops(config)

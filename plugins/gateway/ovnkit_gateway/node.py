@@ -1,0 +1,202 @@
+"""Role node: the gateway's annotation, the mapping of the bridge, its flows, and the kernel's way to services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_network
+
+from attrs import frozen
+
+from ovnkit.api.config import Config, Network
+from ovnkit.api.flows import Flow
+from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
+from ovnkit.api.hooks import Scope
+from ovnkit.api.host import LinkAddress, Neighbour, Route, Rule, Sysctl
+from ovnkit.api.items import Annotation, Lookup, Member, Slot
+from ovnkit.api.kinds import Kind, Raw, Table
+from ovnkit.api.models import NODES
+from ovnkit.api.nodenetwork import (
+    Address,
+    gateway_address,
+    gateway_mtu_supported,
+    node_subnets,
+    nth_interface,
+    port_mac,
+    primary_addresses,
+)
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.world import World, derived
+from ovnkit_gateway.facts import NodeGateway, node_gateway
+from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows
+from ovnkit_gateway.zone import DUMMY_NEXT_HOP, LOCAL_PHYSICAL_NETWORK, OVN_MASQUERADE
+
+HOST_MASQUERADE = 2
+SERVICE_MARK = 0x1745EC
+"""Firewall mark of the node's packets for services whose internalTrafficPolicy is Local."""
+
+SERVICE_TABLE = 7
+SERVICE_RULE_PRIORITY = 30
+MANAGEMENT_PORT = "ovn-k8s-mp0"
+
+
+@frozen
+class Mappings:
+    """`ovn-bridge-mappings` of the Open_vSwitch row: physical network to bridge."""
+
+    row: str
+    mappings: tuple[tuple[str, str], ...]
+
+    @property
+    def key(self) -> str:
+        """UUID of the one row."""
+        return self.row
+
+
+def _mappings(raw: Raw) -> Mappings:
+    text = raw["external_ids"].get("ovn-bridge-mappings", "")
+    pairs = (entry.partition(":")[::2] for entry in text.split(",") if ":" in entry)
+    return Mappings(raw["_uuid"], tuple(pairs))
+
+
+MAPPINGS: Kind[Mappings] = Kind("ovs-mappings", Table("ovs", "Open_vSwitch", ("external_ids",)), _mappings)
+
+
+@derived
+def other_nodes(world: World, node: str, family: int) -> tuple[Address, ...]:
+    """Addresses of a family of the other nodes, sorted."""
+    found: set[Address] = set()
+    for other in world.keys(NODES):
+        if other != node:
+            found |= {item.ip for item in primary_addresses(world, other) or () if item.version == family}
+    return tuple(sorted(found))
+
+
+@frozen
+class NodeGateways:
+    """The renderers of the node role."""
+
+    config: Config
+    scope: Scope
+
+    def renderers(self) -> Iterable[Renderer]:
+        """All of one node: its own."""
+        yield Renderer("annotation", Role.NODE, self.annotation, each=self.node, subject=NODES)
+        yield Renderer("bridge", Role.NODE, self.bridge, each=self.node, subject=NODES)
+        yield Renderer("host", Role.NODE, self.host, each=self.node, subject=NODES)
+        yield Renderer("flows", Role.NODE, self.flows, each=self.node, subject=NODES)
+
+    def node(self, world: World) -> Iterable[str]:
+        """This node, once it is registered."""
+        return (self.scope.node,) if self.scope.node in world.keys(NODES) else ()
+
+    def annotation(self, world: World, node: str) -> Iterable[Annotation]:
+        """What the zone needs to build the gateway router."""
+        found = node_gateway(world, node, self.config)
+        gateway = L3Gateway(
+            mode=self.config.gateway.mode,
+            bridge=found.bridge.name,
+            interface=f"{found.bridge.name}_{node}",
+            mac=found.mac,
+            addresses=found.addresses,
+            next_hops=found.next_hops,
+            node_port=self.config.gateway.nodeport,
+            vlan=self.config.gateway.vlan_id,
+        )
+        yield Annotation(NODES, node, L3_GATEWAY, gateway.encode())
+
+    def bridge(self, world: World, node: str) -> Iterable[Member]:
+        """Tells ovn-controller which bridge the physical network is; mappings of others stay."""
+        found = node_gateway(world, node, self.config)
+        foreign = {
+            name: bridge
+            for row in world.list(MAPPINGS)
+            for name, bridge in row.mappings
+            if name != LOCAL_PHYSICAL_NETWORK
+        }
+        pairs = {LOCAL_PHYSICAL_NETWORK: found.bridge.name, **foreign}
+        text = ",".join(f"{name}:{bridge}" for name, bridge in pairs.items())
+        slot = Slot("Open_vSwitch", Lookup("Open_vSwitch"), "external_ids")
+        yield Member(slot, text, key="ovn-bridge-mappings", db="ovs")
+
+    # -- the kernel -------------------------------------------------------------------------------------------
+
+    def host(self, world: World, node: str) -> Iterable[object]:
+        """Addresses, routes and neighbours by which the node's own processes reach services through OVN."""
+        found = node_gateway(world, node, self.config)
+        bridge = found.bridge.name
+        yield Sysctl(("net", "ipv4", "conf", bridge, "forwarding"), "1")
+        if 6 in self.config.families:
+            yield Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1")
+        for family in self.config.families:
+            own = found.address(family)
+            if own is not None:
+                yield from self._family(bridge, family, own.ip)
+        yield from self._marked(world, node)
+
+    def _family(self, bridge: str, family: int, own: Address) -> Iterable[object]:
+        masquerade = self.config.masquerade_subnet(family)
+        source = nth_interface(masquerade, HOST_MASQUERADE)
+        yield LinkAddress(bridge, source, deprecated=family == 6)
+        to_ovn = nth_interface(masquerade, OVN_MASQUERADE)
+        hop = nth_interface(masquerade, DUMMY_NEXT_HOP)
+        yield Route(ip_network(to_ovn.ip), bridge, source=own)
+        for neighbour in (to_ovn, hop):
+            yield Neighbour(bridge, neighbour.ip, port_mac([neighbour]))
+        mtu = self.config.default.routable_mtu or self.config.default.mtu
+        for services in self._services(family):
+            yield Route(services, bridge, via=hop.ip, source=source.ip, mtu=mtu)
+
+    def _marked(self, world: World, node: str) -> Iterable[object]:
+        """Marked packets for services go to OVN by the management port, where only local endpoints answer."""
+        for subnet in node_subnets(world, node) or ():
+            family = subnet.version
+            yield Rule(family, SERVICE_RULE_PRIORITY, SERVICE_TABLE, fwmark=SERVICE_MARK)
+            for services in self._services(family):
+                hop = gateway_address(subnet).ip
+                yield Route(services, MANAGEMENT_PORT, via=hop, table=SERVICE_TABLE)
+
+    def _services(self, family: int) -> tuple[Network, ...]:
+        return tuple(item for item in self.config.kubernetes.service_cidrs if item.version == family)
+
+    # -- the bridge's flows -----------------------------------------------------------------------------------
+
+    def flows(self, world: World, node: str) -> Iterable[Flow]:
+        """The standing flows; none until both ports are there, so that the bridge goes on switching."""
+        found = node_gateway(world, node, self.config)
+        bridge = found.bridge
+        if not bridge.patch_port or not (bridge.uplink_port or self.config.gateway.allow_no_uplink):
+            return
+        options = self.config.gateway
+        facts = BridgeFacts(
+            bridge=bridge.name,
+            uplink=bridge.uplink_port,
+            patch=bridge.patch_port,
+            mac=found.mac,
+            vlan=options.vlan_id,
+            local_mode=options.mode == "local",
+            check_size=gateway_mtu_supported(world, node),
+            disable_snat=options.disable_snat_multiple_gws,
+            mtu=self.config.default.mtu,
+            encap_port=self.config.default.encap_port,
+            zone=self.config.default.conntrack_zone,
+            families=tuple(
+                facts
+                for family in self.config.families
+                if (facts := self._family_facts(world, node, found, family)) is not None
+            ),
+        )
+        yield from StandingFlows(facts).flows()
+
+    def _family_facts(self, world: World, node: str, found: NodeGateway, family: int) -> FamilyFacts | None:
+        own = found.address(family)
+        if own is None:
+            return None
+        subnets = node_subnets(world, node) or ()
+        return FamilyFacts(
+            node=own.ip,
+            masquerade=self.config.masquerade_subnet(family),
+            services=self._services(family),
+            node_subnet=next((item for item in subnets if item.version == family), None),
+            other_nodes=other_nodes(world, node, family),
+            host_networks=(own.network,),
+        )

@@ -1,0 +1,78 @@
+"""The gateway plugin: hooks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import Columns, Declaration, Scope, hookimpl
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
+from ovnkit.api.ovsfacts import OVS_KINDS
+from ovnkit.api.renderers import Renderer
+from ovnkit_gateway import facts
+from ovnkit_gateway.explain import explain
+from ovnkit_gateway.node import MAPPINGS, NodeGateways
+from ovnkit_gateway.zone import GatewayRouters
+
+COLUMNS = (
+    Columns(
+        "nb",
+        "Logical_Router",
+        (
+            "name",
+            "options",
+            "copp",
+            "ports",
+            "static_routes",
+            "policies",
+            "nat",
+            "load_balancer_group",
+            "external_ids",
+        ),
+    ),
+    Columns("nb", "Logical_Router_Port", ("name", "networks", "mac", "options", "external_ids")),
+    Columns(
+        "nb",
+        "Logical_Router_Static_Route",
+        ("ip_prefix", "nexthop", "output_port", "policy", "external_ids"),
+    ),
+    Columns("nb", "Logical_Router_Policy", ("priority", "match", "action", "nexthops", "external_ids")),
+    Columns("nb", "NAT", ("type", "logical_ip", "external_ip", "options", "external_port_range", "external_ids")),
+    Columns("nb", "Static_MAC_Binding", ("logical_port", "ip", "mac", "override_dynamic_mac")),
+    Columns("nb", "Logical_Switch", ("name", "ports", "external_ids")),
+    Columns("nb", "Logical_Switch_Port", ("name", "type", "addresses", "options", "tag_request", "external_ids")),
+    Columns("ovs", "Open_vSwitch", ("external_ids",)),
+)
+
+
+class GatewayPlugin:
+    """Gateway routers and the external bridge."""
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """On by default; does nothing while `[gateway] mode` is empty."""
+        return Declaration(
+            needs=("topology",),
+            after=("management_port",),
+            kinds=(LINKS, ADDRESSES, ROUTES, *OVS_KINDS, MAPPINGS),
+            columns=COLUMNS,
+            default=True,
+            summary="gateway routers, external bridge, the way out of and into the cluster",
+        )
+
+    @hookimpl
+    def ovnkit_check_config(self, config: Config) -> None:
+        """The section `[gateway]` must not contradict itself."""
+        facts.check(config)
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
+        """Zone: gateway routers. Node: annotation, bridge mapping, kernel, flows."""
+        yield from GatewayRouters(config, scope).renderers()
+        if config.gateway.mode:
+            yield from NodeGateways(config, scope).renderers()
+
+    @hookimpl
+    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        return explain(table, external_ids)
