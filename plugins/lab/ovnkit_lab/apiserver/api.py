@@ -7,7 +7,7 @@ import orjson
 import structlog
 from attrs import field, frozen
 
-from . import convert, discovery, errors, reads, reviews, tables
+from . import convert, discovery, errors, reads, reviews, tables, wire
 from .auth import User
 from .deletes import Deletes, options_of
 from .errors import ApiError, Json
@@ -43,6 +43,7 @@ class Api:
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         self._openapi = OpenApi(cluster.registry)
+        self._wire = wire.Decoder(cluster.registry)
         self._writes = Writes(cluster)
         self.deletes = Deletes(cluster)
         self._subresources = Subresources(cluster, self._writes, self.deletes)
@@ -65,6 +66,7 @@ class Api:
     def _handle(self, request: Request) -> Answer | Watch:
         self._pace(request)
         request.user = self._user(request)
+        request.wire = self._wire
         if request.path.startswith("/debug/"):
             return self._debug(request)
         if not request.plural:

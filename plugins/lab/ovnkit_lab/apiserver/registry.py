@@ -80,6 +80,16 @@ class Registry:
                 return resource
         return None
 
+    def schema_of(self, api_version: str, kind: str) -> Node | None:
+        """The schema of a kind, also of those that exist in requests only (Eviction, TokenRequest)."""
+        resource = self.by_kind(api_version, kind)
+        if resource is not None:
+            return resource.schema
+        for component in self.extra.values():
+            if component.rsplit(".", 1)[-1] == kind:
+                return self._compiler.ref(component)
+        return None
+
     def stored_in(self, collection: str) -> Resource | None:
         """The resource whose version is the one stored in a collection."""
         for resource in self._resources.values():

@@ -8,7 +8,7 @@ import orjson
 import yaml
 from attrs import define, field
 
-from . import errors
+from . import errors, wire
 from .auth import ANONYMOUS, User
 from .errors import Json
 
@@ -34,6 +34,7 @@ class Request:
     subresource: str = ""
     watching: bool = False
     warnings: list[str] = field(factory=list)
+    wire: "wire.Decoder | None" = None
 
     @property
     def verb(self) -> str:
@@ -74,6 +75,8 @@ class Request:
 
     def decode(self) -> Json:
         """The body as an object; raises 400 or 415."""
+        if self.content_type == wire.MEDIA_TYPE and self.wire is not None:
+            return self.wire.decode(self.body)
         if self.content_type not in _JSON_TYPES and not self.content_type.endswith("+json"):
             raise errors.unsupported_media_type(self.content_type, ["application/json", "application/yaml"])
         value = self.decode_any()

@@ -29,9 +29,10 @@ _CHECKS = frozenset(
 
 @define(slots=True, eq=False)
 class Node:
-    """One type: ``shape`` says how values nest, ``json`` what type they have (empty: any)."""
+    """One type: ``shape`` says how values nest, ``json`` what type they have (empty: any), ``name`` its component."""
 
     shape: str = ANY
+    name: str = ""
     json: str = ""
     types: tuple[type, ...] = ()
     properties: dict[str, "Node"] = field(factory=dict)
@@ -77,7 +78,7 @@ class Compiler:
         """The node of a named component."""
         node = self._done.get(name)
         if node is None:
-            node = self._done[name] = Node()
+            node = self._done[name] = Node(name=name)
             self._fill(node, self._components[name])
         return node
 
@@ -91,7 +92,7 @@ class Compiler:
             decorated = {k: v for k, v in schema.items() if k.startswith("x-kubernetes-") or k == "nullable"}
             if not decorated:
                 return self.ref(name)
-            return self._fill(Node(), {**self._components[name], **decorated})
+            return self._fill(Node(name=name), {**self._components[name], **decorated})
         return self._fill(Node(), schema)
 
     def _fill(self, node: Node, schema: Json) -> Node:
