@@ -167,11 +167,12 @@ def _family(version: int) -> int:
 def _index(ip: IPRoute, name: str) -> int | None:
     """Index of a link of this name (not: alternative name)."""
     try:
-        return next((link["index"] for link in ip.get_links(ifname=name) if link.get("ifname") == name), None)
+        link = next(iter(ip.link("get", ifname=name)), None)
     except NetlinkError as error:
         if error.code == errno.ENODEV:
             return None
         raise
+    return link["index"] if link is not None and link.get("ifname") == name else None
 
 
 def _sysctl(name: str, key: str, value: int) -> None:

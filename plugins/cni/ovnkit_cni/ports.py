@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from ovsdbapp.backend.ovs_idl.command import BaseCommand
 from ovsdbapp.backend.ovs_idl.event import RowEvent, RowEventHandler
+from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
 from ovnkit_cni.bandwidth import Bandwidth
 from ovnkit_cni.wire import INTERNAL, TRY_AGAIN, CniError
@@ -131,7 +132,7 @@ def _ofport(port: Any) -> int:
 
 def add(ovs: OvsdbIdl, port: PodPort) -> None:
     """Add a pod's port; raises CniError."""
-    _execute(AddPodPort(ovs, port))
+    _execute(ovs, AddPodPort(ovs, port))
 
 
 def remove(ovs: OvsdbIdl, doomed: Callable[[str, Mapping[str, str], int], bool]) -> Collection[str]:
@@ -140,7 +141,7 @@ def remove(ovs: OvsdbIdl, doomed: Callable[[str, Mapping[str, str], int], bool])
         bridge = _bridge(ovs)
         if bridge is None or not any(doomed(port.name, _ids(port), _ofport(port)) for port in bridge.ports):
             return ()
-    return list(_execute(RemovePorts(ovs, doomed)) or ())
+    return list(_execute(ovs, RemovePorts(ovs, doomed)) or ())
 
 
 def remove_sandbox(ovs: OvsdbIdl, sandbox: str, ifname: str = "") -> Collection[str]:
@@ -154,13 +155,18 @@ def remove_sandbox(ovs: OvsdbIdl, sandbox: str, ifname: str = "") -> Collection[
     return remove(ovs, doomed)
 
 
-def _execute(command: BaseCommand) -> Any:
+def _execute(ovs: OvsdbIdl, command: BaseCommand) -> Any:
+    # The plain transaction: that of ovsdbapp's vswitchd schema waits, and lets all others wait, until
+    # ovs-vswitchd has done its work. What must be waited for here is ovn-installed.
+    transaction = Transaction(ovs, ovs.ovsdb_connection, check_error=True, log_errors=False)
+    transaction.add(command)
     try:
-        return command.execute(check_error=True, log_errors=False)
+        transaction.commit()
     except CniError:
         raise
     except Exception as error:  # ovsdbapp raises RuntimeError and its own for what the server refuses
         raise CniError(INTERNAL, f"Open vSwitch refused the change: {error}") from error
+    return command.result
 
 
 def interface_ids(ovs: OvsdbIdl, name: str) -> Mapping[str, str] | None:
@@ -214,6 +220,11 @@ class InterfaceWatch(RowEvent):  # type: ignore[misc]
     def __init__(self) -> None:
         self._waiting: dict[str, threading.Event] = {}
         super().__init__((self.ROW_UPDATE, self.ROW_CREATE, self.ROW_DELETE), "Interface", None)
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """Identity: two watches are never the same, though they ask for the same events."""
+        return (*super().key, id(self))
 
     def match_fn(self, _event: str, row: Any, _old: Any) -> bool:
         """Whether somebody waits for this row."""

@@ -15,9 +15,6 @@ from typing import Any
 
 import pytest
 from attrs import evolve, frozen
-from ovnkit_cni.commands import Commands
-from ovnkit_cni.install import install_shim
-from ovnkit_cni.server import CniServer
 from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
@@ -27,6 +24,9 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
+from ovnkit_cni.commands import Commands
+from ovnkit_cni.install import install_shim
+from ovnkit_cni.server import CniServer
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -149,7 +149,9 @@ class Node:
 
     def start_cni(self, command: str, pod: str = "web", uid: str = "uid-1", **more: Any) -> subprocess.Popen[str]:
         sandbox = more.get("sandbox", "0123456789abcdef0123456789abcdef")
-        config = more.get("config", {"cniVersion": "1.1.0", "name": "ovn-kubernetes", "type": "ovn-k8s-cni-overlay"})
+        config = more.get(
+            "config", {"cniVersion": "1.1.0", "name": "ovn-kubernetes", "type": "ovn-k8s-cni-overlay"}
+        )
         env = {
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": sandbox,
@@ -238,7 +240,8 @@ def node(switch: str, tmp_path: Path) -> Iterator[Node]:
         conf_dir=str(tmp_path / "conf"), bin_dir=str(tmp_path / "bin"), run_dir=str(tmp_path / "run"), logfile=""
     )
     config = evolve(Config(), cni=cni, ovspaths=OvsPathsOptions(ovs_run_dir=str(Path(switch).parent)))
-    runtime = FakeRuntime(config, OvsdbIdl(link))
+    # ovsdbapp keeps the connection in the class; each test needs its own.
+    runtime = FakeRuntime(config, type("Ovs", (OvsdbIdl,), {})(link))
     commands = Commands(runtime)  # type: ignore[arg-type]
     server = CniServer(tmp_path / "run", commands)
     server.start()

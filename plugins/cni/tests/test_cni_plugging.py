@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from ovnkit_cni.hygiene import sweep
 
 from ovnkit.api.models import Pod
 from ovnkit.api.podnetwork import ANNOTATION
+from ovnkit_cni.hygiene import sweep
 
 pytestmark = pytest.mark.ovn
 
@@ -69,7 +69,9 @@ def test_add_makes_interface_addresses_routes_and_port(node: Any, sandbox: Any, 
 @pytest.mark.parametrize(
     ("version", "families"), [("0.3.1", (4,)), ("0.4.0", (6,)), ("1.0.0", (4, 6))], ids=["v4", "v6", "dual"]
 )
-def test_each_version_and_family(node: Any, sandbox: Any, pod: Pod, version: str, families: tuple[int, ...]) -> None:
+def test_each_version_and_family(
+    node: Any, sandbox: Any, pod: Pod, version: str, families: tuple[int, ...]
+) -> None:
     addresses = {4: "10.128.1.5/24", 6: "fd00:10:244:2::5/64"}
     gateways = {4: "10.128.1.1", 6: "fd00:10:244:2::1"}
     node.runtime.set(
@@ -89,9 +91,7 @@ def test_each_version_and_family(node: Any, sandbox: Any, pod: Pod, version: str
 
 
 def test_del_removes_everything_and_may_come_twice(node: Any, sandbox: Any, pod: Pod) -> None:
-    pod = node.runtime.set(
-        evolve(pod, annotations={**pod.annotations, "kubernetes.io/ingress-bandwidth": "10M"})
-    )
+    pod = node.runtime.set(evolve(pod, annotations={**pod.annotations, "kubernetes.io/ingress-bandwidth": "10M"}))
     node.add(netns=sandbox.path)
     assert node.vsctl("list", "QoS")
     node.runtime.delete(pod.key)
@@ -240,9 +240,7 @@ def test_check_finds_what_is_missing(node: Any, sandbox: Any, pod: Pod) -> None:
     assert (status, error["code"]) == (1, 7)
 
 
-def test_gc_removes_what_the_runtime_does_not_know(
-    node: Any, pod: Pod, sandbox_maker: Callable[[], Any]
-) -> None:
+def test_gc_removes_what_the_runtime_does_not_know(node: Any, pod: Pod, sandbox_maker: Callable[[], Any]) -> None:
     one, two = sandbox_maker(), sandbox_maker()
     node.runtime.set(evolve(network(pod, mac_address="0a:58:0a:80:01:06"), name="db", uid="uid-2"))
     node.add(netns=one.path, sandbox="a" * 20)
