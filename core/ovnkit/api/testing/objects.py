@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ovnkit.api.models import Namespace, Node, Pod
+from ovnkit.api.service_models import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 
 
 def _meta(namespace: str, name: str, **more: Any) -> dict[str, Any]:
@@ -51,3 +52,31 @@ def pod(key: str, node: str = "", annotations: Mapping[str, str] | None = None, 
     }
     meta = _meta(namespace, name, annotations=annotations or {})
     return Pod(**{**meta, **state, **more})
+
+
+def service(
+    key: str, *ports: ServicePort, cluster_ips: tuple[str, ...] = ("172.16.1.10",), **more: Any
+) -> Service:
+    """A service by `namespace/name`; TCP 80 unless ports are given. `more` are fields of the view."""
+    namespace, _, name = key.partition("/")
+    state: dict[str, Any] = {"type": "ClusterIP", "ports": ports or (ServicePort("", "TCP", 80),)}
+    meta = {field: more.pop(field) for field in ("uid", "labels", "annotations", "deleting") if field in more}
+    return Service(**_meta(namespace, name, **meta), cluster_ips=cluster_ips, **{**state, **more})
+
+
+def endpoint_slice(
+    key: str,
+    *endpoints: Endpoint,
+    service: str,
+    ports: tuple[EndpointPort, ...] = (EndpointPort("", "TCP", 8080),),
+    family: int = 4,
+) -> EndpointSlice:
+    """A slice by `namespace/name` of the service `namespace/name`."""
+    namespace, _, name = key.partition("/")
+    return EndpointSlice(
+        **_meta(namespace, name),
+        service=service,
+        address_type=f"IPv{family}",
+        endpoints=endpoints,
+        ports=ports,
+    )
