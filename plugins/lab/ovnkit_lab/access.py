@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ovnkit_lab import pki
-from ovnkit_lab.client import Client
-from ovnkit_lab.layout import Files, LabSpec
+from ovnkit_lab.client import ApiError, Client
+from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
 NAMESPACE = "ovn-kubernetes"
 ACCOUNT = "ovnkit"
 _TOKEN_SECONDS = 365 * 24 * 3600
 _RBAC = "rbac.authorization.k8s.io"
 
-# What the core itself needs, should the plugins' declarations not be at hand.
-_FALLBACK_RULES: list[dict[str, Any]] = [
-    {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services", "endpoints", "configmaps"],
-     "verbs": ["get", "list", "watch"]},
-    {"apiGroups": [""], "resources": ["nodes", "pods", "nodes/status", "pods/status", "namespaces"],
-     "verbs": ["patch", "update"]},
-    {"apiGroups": ["", "events.k8s.io"], "resources": ["events"], "verbs": ["create", "patch", "update"]},
-    {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["get", "list", "watch"]},
-    {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
-     "verbs": ["get", "list", "watch", "create", "update", "patch"]},
-    {"apiGroups": ["apiextensions.k8s.io"], "resources": ["customresourcedefinitions"],
-     "verbs": ["get", "list", "watch", "create", "update", "patch"]},
-    {"apiGroups": ["k8s.ovn.org", "policy.networking.k8s.io", "k8s.cni.cncf.io"], "resources": ["*"],
-     "verbs": ["get", "list", "watch", "patch", "update"]},
-]  # fmt: skip
+
+def ovnkit_command() -> list[str]:
+    """The words that run this installation's `ovnkit`."""
+    script = Path(sys.executable).parent / "ovnkit"
+    if script.is_file():
+        return [str(script)]
+    return [sys.executable, "-c", "from ovnkit.cli.main import main; main()"]
 
 
 def grant(spec: LabSpec, api: Client) -> None:
@@ -41,12 +34,7 @@ def grant(spec: LabSpec, api: Client) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": NAMESPACE}}
     accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
     api.ensure(accounts, account)
-    role = {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": ACCOUNT},
-        "rules": _rules(spec),
-    }
+    role = _role(spec)
     binding = {
         "apiVersion": f"{_RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": ACCOUNT},
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": ACCOUNT},
@@ -63,14 +51,28 @@ def grant(spec: LabSpec, api: Client) -> None:
     pki.write_kubeconfig(spec, path, pki.fabric_url(spec), ACCOUNT, str(answer["status"]["token"]))
 
 
-def _rules(spec: LabSpec) -> list[dict[str, Any]]:
-    """The rules of the enabled plugins, as `ovnkit privileges` collects them."""
+def _role(spec: LabSpec) -> dict[str, Any]:
+    """The ClusterRole of the enabled plugins, as `ovnkit privileges` collects them."""
     config = Files(spec.name).config(spec.nodes[0])
     result = subprocess.run(
-        [sys.executable, "-m", "ovnkit.cli.main", "--config", str(config), "privileges", "--output", "json"],
+        [*ovnkit_command(), "privileges", "--config", str(config), "--name", ACCOUNT],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if result.returncode:
-        return _FALLBACK_RULES
-    role = json.loads(result.stdout)
-    return list(role["rules"] if isinstance(role, dict) else role)
+        words = (result.stderr.strip() or "no output").splitlines()[-1]
+        raise LabError(f"ovnkit privileges: {words}")
+    return dict(yaml.safe_load(result.stdout))
+
+
+def advertise(spec: LabSpec, api: Client) -> None:
+    """Let the `kubernetes` Service lead to the control host; the embedded server only knows it is everywhere."""
+    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
+    address = str(spec.addresses(CONTROL)[0].ip)
+    body = {"endpoints": [{"addresses": [address], "conditions": {"ready": True}}]}
+    try:
+        held = api.get(path)
+        if held["endpoints"][0]["addresses"] != [address]:
+            api.patch(path, body)
+    except ApiError as error:
+        if error.status != 404:
+            raise

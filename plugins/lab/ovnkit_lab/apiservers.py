@@ -46,6 +46,7 @@ def client(spec: LabSpec, user: str = pki.ADMIN, *, on_machine: bool = True) -> 
 def wait_ready(spec: LabSpec, server: Daemon, progress: Callable[[str], None]) -> None:
     """Return when the API server answers; raises LabError when its process ends or after 90 s."""
     api = client(spec)
+    progress("waiting for the API server")
     end = time.monotonic() + _READY_DEADLINE
     while True:
         try:
@@ -56,7 +57,6 @@ def wait_ready(spec: LabSpec, server: Daemon, progress: Callable[[str], None]) -
                 raise LabError(f"the API server ended at its start: {server.last_words()}") from None
             if time.monotonic() > end:
                 raise LabError(f"the API server doesn't answer: {error}") from None
-            progress("waiting for the API server")
             time.sleep(0.05)
         else:
             return
@@ -76,14 +76,12 @@ def _service_cidrs(spec: LabSpec) -> str:
 
 def _embedded(spec: LabSpec) -> list[str]:
     directory = Files(spec.name).pki
+    everywhere = "[::]" if spec.families[0] == 6 else "0.0.0.0"
     return [
-        sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", f"[::]:{API_PORT}",
+        sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", f"{everywhere}:{API_PORT}",
         "--data-dir", str(Files(spec.name).host(CONTROL) / "apiserver"),
-        "--tls-cert-file", str(directory / "apiserver.crt"),
-        "--tls-private-key-file", str(directory / "apiserver.key"),
-        "--token-auth-file", str(directory / "tokens.csv"), "--authorization-mode", "RBAC",
-        "--service-cluster-ip-range", _service_cidrs(spec),
-        "--advertise-address", str(spec.addresses(CONTROL)[0].ip),
+        "--tls-cert", str(directory / "apiserver.crt"), "--tls-key", str(directory / "apiserver.key"),
+        "--token-file", str(directory / "tokens.csv"), "--service-cidr", _service_cidrs(spec),
     ]  # fmt: skip
 
 

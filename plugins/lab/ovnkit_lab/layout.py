@@ -104,6 +104,9 @@ class LabSpec:
     @property
     def api_link(self) -> tuple[Interface, Interface]:
         """Addresses of the machine's and the control host's end of the link over which kubectl comes."""
+        if self.families[0] == 6:
+            network = f"fd00:169:254:{64 + self.index}"
+            return ip_interface(f"{network}::1/64"), ip_interface(f"{network}::2/64")
         network = f"169.254.{64 + self.index}"
         return ip_interface(f"{network}.1/30"), ip_interface(f"{network}.2/30")
 

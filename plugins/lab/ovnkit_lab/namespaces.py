@@ -125,9 +125,9 @@ def build_fabric(spec: LabSpec) -> None:
     name, control = spec.api_link_name, spec.netns(CONTROL)
     ip_batch("", [
         f"link add {name} type veth peer name machine netns {control}",
-        f"address add {near} dev {name}", f"link set {name} up",
+        f"address add {near} dev {name}{_nodad(near)}", f"link set {name} up",
     ])  # fmt: skip
-    ip_batch(control, [f"address add {far} dev machine", "link set machine up"])
+    ip_batch(control, [f"address add {far} dev machine{_nodad(far)}", "link set machine up"])
 
 
 def _attach(spec: LabSpec, host: str) -> None:

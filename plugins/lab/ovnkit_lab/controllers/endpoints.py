@@ -20,8 +20,8 @@ def sync(world: World) -> bool:
     wanted: dict[tuple[str, str], Json | None] = {}
     for service in world.all("services"):
         if not deleting(service) and service["spec"].get("selector"):
-            for piece in slices(service, world.all("pods")):
-                wanted[(piece["metadata"]["namespace"], piece["metadata"]["name"])] = piece
+            for one in slices(service, world.all("pods")):
+                wanted[(one["metadata"]["namespace"], one["metadata"]["name"])] = one
     acted = False
     for present in world.all("endpointslices"):
         meta = present["metadata"]

@@ -1,0 +1,352 @@
+"""A lab's life: up, down, and what can be done to its nodes in between."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+
+from attrs import evolve
+
+from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall, locate
+from ovnkit_lab import access, apiservers, layout, namespaces, pki, settings, stack
+from ovnkit_lab.client import ApiError
+from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab.layout import BASE, CONTROL, Files, LabError, LabSpec
+
+Say = Callable[[str], None]
+_READY_DEADLINE = 120.0
+_STEP = 0.1
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """Hold a lab's lock: one up, down or restart at a time. The file is gone when the lab is."""
+    layout.check_name(name)
+    while True:
+        BASE.mkdir(parents=True, exist_ok=True)
+        path = BASE / f"{name}.lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        except FileNotFoundError:
+            continue
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # Whoever held it may have removed the file: then the lock is on a file that nobody else sees.
+        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+            break
+        os.close(descriptor)
+    try:
+        yield
+    finally:
+        if not Files(name).base.exists():
+            path.unlink(missing_ok=True)
+            with suppress(OSError):
+                BASE.rmdir()
+        os.close(descriptor)
+
+
+class Lab:
+    """An existing lab, or one that is being made."""
+
+    def __init__(self, spec: LabSpec, say: Say = lambda _text: None) -> None:
+        self.spec = spec
+        self.files = Files(spec.name)
+        self._say = say
+
+    @classmethod
+    def open(cls, name: str, say: Say = lambda _text: None) -> Lab:
+        """The lab of this name; raises LabError when there is none."""
+        return cls(layout.load(name), say)
+
+    @cached_property
+    def install(self) -> OvnInstall:
+        """The lab's OVN."""
+        return OvnInstall(Path(self.spec.ovn_root))
+
+    # -- daemons ------------------------------------------------------------------------------------------
+
+    def daemons(self, host: str) -> dict[str, Daemon]:
+        """The daemons of a node or of `control` by the names that `restart` and `logs` take, in starting order."""
+        if host == CONTROL:
+            central = stack.central_daemons(self.spec, self.install, CONTROL)
+            python = [sys.executable, "-m"]
+            return {
+                **apiservers.daemons(self.spec),
+                **central,
+                "ovnkit": self._ovnkit(CONTROL),
+                "kubelet": self._own("kubelet", [*python, "ovnkit_lab.kubelet", self.spec.name]),
+                "controllers": self._own("controllers", [*python, "ovnkit_lab.controllers", self.spec.name]),
+            }
+        if host not in self.spec.nodes:
+            known = ", ".join((*self.spec.nodes, CONTROL))
+            raise LabError(f"lab {self.spec.name} has no node {host!r}; it has {known}")
+        return {**stack.node_daemons(self.spec, self.install, host), "ovnkit": self._ovnkit(host)}
+
+    def _ovnkit(self, host: str) -> Daemon:
+        if host == CONTROL:
+            roles = ["cluster"] if self.spec.per_node_zones else ["cluster", "zone"]
+        else:
+            roles = ["zone", "node"] if self.spec.per_node_zones else ["node"]
+        command = [*access.ovnkit_command(), "run", "--config", str(self.files.config(host))]
+        for role in roles:
+            command += ["--role", role]
+        if host != CONTROL:
+            command += ["--node-name", host]
+        scripts = str(Path(sys.executable).parent)
+        path = f"{self.files.bin}:{scripts}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+        return Daemon(
+            name=f"ovnkit of {host}", command=command, netns=self.spec.netns(host),
+            log=self.files.log(host) / "ovnkit.log", pid_file=self.files.host(host) / "ovnkit.daemon",
+            env={**stack.tool_environment(self.spec, host), "PATH": path, "KUBECONFIG": ""},
+        )  # fmt: skip
+
+    def _own(self, name: str, command: list[str]) -> Daemon:
+        # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
+        return Daemon(
+            name=name, command=command, netns=self.spec.netns(CONTROL), share_mounts=True,
+            log=self.files.log(CONTROL) / f"{name}.log", pid_file=self.files.host(CONTROL) / f"{name}.daemon",
+        )  # fmt: skip
+
+    # -- up -----------------------------------------------------------------------------------------------
+
+    def up(self) -> None:
+        """Bring everything up and return when all nodes are Ready. Raises LabError or DaemonError."""
+        spec = self.spec
+        spec.save()
+        self._say(f"fabric and {len(spec.nodes)} nodes of lab {spec.name} ({spec.ip_family}, zones {spec.zones})")
+        for host in spec.hosts:
+            namespaces.add_namespace(spec.netns(host))
+        namespaces.build_fabric(spec)
+        self.files.log(CONTROL).mkdir(parents=True, exist_ok=True)
+        settings.write_configs(spec)
+        stack.write_tools(spec, self.install)
+        with ThreadPoolExecutor(4) as pool:
+            jobs = [
+                pool.submit(self._start_control),
+                *(pool.submit(self._start_stack, node) for node in spec.nodes),
+            ]
+            for job in jobs:
+                job.result()
+        self._say("ovnkit on every host")
+        for host in (CONTROL, *spec.nodes):
+            self.daemons(host)["ovnkit"].launch()
+        self.wait_nodes()
+        self.warm_up()
+        self.files.ready.touch()
+
+    def _start_control(self) -> None:
+        spec = self.spec
+        self._say("certificates and the Kubernetes API")
+        pki.make(spec)
+        daemons = self.daemons(CONTROL)
+        for name, daemon in daemons.items():
+            if name not in ("ovnkit", "kubelet", "controllers"):
+                daemon.start()
+        apiservers.wait_ready(spec, daemons["apiserver"], self._say)
+        pki.write_kubeconfig(
+            spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, pki.token(spec, pki.ADMIN)
+        )
+        api = apiservers.client(spec)
+        access.grant(spec, api)
+        access.advertise(spec, api)
+        daemons["kubelet"].start()
+        daemons["controllers"].start()
+
+    def _start_stack(self, node: str) -> None:
+        self._say(f"Open vSwitch and OVN of {node}")
+        stack.start_node(self.spec, self.install, node)
+
+    def wait_nodes(self, deadline: float = _READY_DEADLINE) -> None:
+        """Return when every node that isn't down is Ready; raises LabError naming what stands in the way."""
+        api = apiservers.client(self.spec)
+        end = time.monotonic() + deadline
+        said: set[str] = set()
+        while True:
+            try:
+                items = {item["metadata"]["name"]: item for item in api.get("/api/v1/nodes")["items"]}
+            except ApiError:
+                items = {}
+            waiting = {
+                node for node in self.spec.nodes
+                if not self.is_down(node) and not (node in items and is_true(items[node], "Ready"))
+            }  # fmt: skip
+            if not waiting:
+                return
+            if waiting != said:
+                self._say(f"waiting for {', '.join(sorted(waiting))} to be Ready")
+                said = waiting
+            self._check_alive()
+            if time.monotonic() > end:
+                raise LabError(
+                    f"not Ready after {deadline:.0f} s: {', '.join(sorted(waiting))}: {self._cause(waiting)}"
+                )
+            time.sleep(_STEP)
+
+    def _check_alive(self) -> None:
+        """Raise DaemonError when a daemon that must run has ended."""
+        for host in (CONTROL, *self.spec.nodes):
+            if self.is_down(host):
+                continue
+            for daemon in self.daemons(host).values():
+                if daemon.pid_file.exists() and not daemon.running:
+                    raise DaemonError(f"{daemon.name} ended: {daemon.last_words()} (log: {daemon.log})")
+
+    def _cause(self, nodes: set[str]) -> str:
+        """What ovnkit on the first of these nodes says of itself, else its last log line."""
+        daemon = self.daemons(min(nodes))["ovnkit"]
+        result = self.run_in(
+            min(nodes), [*access.ovnkit_command(), "status", "--config", str(self.files.config(min(nodes)))],
+            capture=True,
+        )  # fmt: skip
+        reasons = [line.strip() for line in result.stdout.decode().splitlines() if line.startswith("  - ")]
+        return "; ".join(reasons) or daemon.last_words()
+
+    def warm_up(self) -> None:
+        """Let all nodes hear of each other: userspace tunnels lose what they send to an unknown neighbour."""
+        address = {node: str(self.spec.addresses(node)[0].ip) for node in self.spec.nodes}
+        running = [
+            subprocess.Popen(
+                ["ip", "netns", "exec", self.spec.netns(node), "ping", "-c", "1", "-W", "1", address[other]],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )
+            for node in self.spec.nodes for other in self.spec.nodes
+            if node != other and not self.is_down(node) and not self.is_down(other)
+        ]  # fmt: skip
+        for process in running:
+            process.wait()
+
+    # -- in between ---------------------------------------------------------------------------------------
+
+    def is_down(self, host: str) -> bool:
+        """Whether a node was taken down."""
+        return self.files.down_marker(host).exists()
+
+    def node_down(self, node: str) -> None:
+        """Power off: the cable is cut and every daemon of the node killed."""
+        daemons = self.daemons(node)
+        self.files.down_marker(node).touch()
+        namespaces.set_link(self.spec, node, up=False)
+        for daemon in daemons.values():
+            daemon.kill()
+
+    def node_up(self, node: str) -> None:
+        """Power on again: cable, daemons, addresses; returns when the node is Ready."""
+        daemons = self.daemons(node)
+        namespaces.set_link(self.spec, node, up=True)
+        stack.start_node(self.spec, self.install, node)
+        daemons["ovnkit"].launch()
+        self.files.down_marker(node).unlink(missing_ok=True)
+        self.wait_nodes()
+        self.warm_up()
+
+    def restart(self, host: str, name: str) -> None:
+        """Restart one daemon of a host; where the zone is central, `nb`, `sb` and `northd` are the control's."""
+        daemons = self.daemons(host)
+        if name not in daemons:
+            control = self.daemons(CONTROL)
+            if name not in control:
+                raise LabError(f"{host} has no daemon {name!r}; it has {', '.join(daemons)}")
+            host, daemons = CONTROL, control
+        self._say(f"restarting {name} of {host}")
+        daemons[name].restart()
+        if name == "ovs-vswitchd":
+            stack.restore_host(self.spec, host)
+            self.warm_up()
+        if name == "apiserver":
+            apiservers.wait_ready(self.spec, daemons[name], self._say)
+
+    def run_in(
+        self, host: str, command: list[str], *, netns: str = "", capture: bool = False
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run a command on a host (or in `netns`) with its tools at hand and this process' standard streams."""
+        env = {**os.environ, **stack.tool_environment(self.spec, host), "KUBECONFIG": str(self.files.kubeconfig)}
+        env["PATH"] = f"{self.files.bin}:{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        return subprocess.run(
+            ["ip", "netns", "exec", netns or self.spec.netns(host), *command],
+            env=env, capture_output=capture, check=False,
+        )  # fmt: skip
+
+
+def create(
+    name: str, nodes: int, zones: str, ip_family: str, config: str, ovn: str, say: Say, *, keep: bool = False
+) -> Lab:
+    """Make a lab and bring it up; one that fails is removed again unless `keep`. Raises OvnkitError."""
+    install = locate(ovn, say)
+    with locked(name):
+        if Files(name).ready.exists():
+            raise LabError(f"lab {name} is up already (ovnkit lab down --name {name} removes it)")
+        if Files(name).base.exists() or namespaces.namespaces(layout.netns_prefix(name)):
+            say(f"removing what is left of an earlier lab {name}")
+            _remove(name)
+        spec = LabSpec(
+            name, tuple(f"node{number}" for number in range(1, nodes + 1)), zones, ip_family, str(install.root),
+            config=config,
+        )  # fmt: skip
+        lab = Lab(_numbered(spec), say)
+        try:
+            lab.up()
+        except BaseException:
+            if not keep:
+                say(f"failed; removing lab {name}")
+                _remove(name)
+            raise
+        return lab
+
+
+def _numbered(spec: LabSpec) -> LabSpec:
+    """The lab with a number of its own, reserved by its file."""
+    descriptor = os.open(BASE, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        taken = []
+        for name in layout.existing():
+            try:
+                taken.append(layout.load(name).index)
+            except LabError:
+                continue
+        links = [index for index in range(layout.MAX_LABS) if namespaces.link_exists(f"ovnlab{index}")]
+        numbered = evolve(spec, index=layout.free_index([*taken, *links]))
+        numbered.save()
+    finally:
+        os.close(descriptor)
+    return numbered
+
+
+def remove(name: str) -> bool:
+    """Take a lab down, whole or half; whether there was one."""
+    with locked(name):
+        found = Files(name).base.exists() or bool(namespaces.namespaces(layout.netns_prefix(name)))
+        _remove(name)
+    return found
+
+
+def _remove(name: str) -> None:
+    link = ""
+    with suppress(LabError):
+        link = layout.load(name).api_link_name
+    names = namespaces.namespaces(layout.netns_prefix(name))
+    namespaces.kill_all(names)
+    # The kubelet may have been making one.
+    names = namespaces.namespaces(layout.netns_prefix(name))
+    namespaces.kill_all(names)
+    if link and namespaces.link_exists(link):
+        namespaces.run(["ip", "link", "del", link])
+    for netns in names:
+        namespaces.delete_namespace(netns)
+    shutil.rmtree(Files(name).base, ignore_errors=True)
+
+
+def leftovers() -> list[str]:
+    """Names of all labs of which anything is there."""
+    found = set(layout.existing())
+    for netns in namespaces.namespaces("ovnlab-"):
+        found.add(netns.removeprefix("ovnlab-").partition(".")[0])
+    return sorted(found)

@@ -1,0 +1,44 @@
+"""Telling the user what is being done: a live status line on a terminal, plain lines elsewhere. On stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.status import Status
+
+
+class Reporter:
+    """Says what is going on and how long it has taken."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._live: Status | None = None
+        self._begin = time.monotonic()
+
+    @contextmanager
+    def running(self) -> Iterator[Reporter]:
+        """Show a status line meanwhile."""
+        if not self._console.is_terminal:
+            yield self
+            return
+        with self._console.status("…") as self._live:
+            yield self
+        self._live = None
+
+    def say(self, text: str) -> None:
+        """What is being done now; a line of its own where there is no terminal."""
+        if self._live is not None:
+            self._live.update(f"{text} [dim]{self._seconds}[/dim]")
+        else:
+            self._console.print(f"{self._seconds:>7} {text}", markup=False, soft_wrap=True)
+
+    def done(self, text: str) -> None:
+        """What has been reached; stays on the screen."""
+        self._console.print(f"{self._seconds:>7} {text}", markup=False, soft_wrap=True)
+
+    @property
+    def _seconds(self) -> str:
+        return f"{time.monotonic() - self._begin:.1f} s"

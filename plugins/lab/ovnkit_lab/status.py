@@ -1,0 +1,84 @@
+"""What a lab looks like now, as data and as tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from ovnkit_lab import apiservers
+from ovnkit_lab.client import ApiError
+from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab.lab import Lab
+from ovnkit_lab.layout import CONTROL
+
+Json = dict[str, Any]
+
+
+def as_json(lab: Lab) -> Json:
+    """Nodes, their readiness, and every daemon with its process."""
+    spec = lab.spec
+    ready, pods = _from_api(lab)
+    nodes: list[Json] = [
+        {
+            "name": node, "ready": ready.get(node, False), "down": lab.is_down(node), "pods": pods.get(node, 0),
+            "addresses": [str(item.ip) for item in spec.addresses(node)], "daemons": _daemons(lab, node),
+        }
+        for node in spec.nodes
+    ]  # fmt: skip
+    control = _daemons(lab, CONTROL)
+    running = all(item["running"] for daemons in (control, *(node["daemons"] for node in nodes))
+                  for item in daemons.values())  # fmt: skip
+    return {
+        "name": spec.name, "zones": spec.zones, "ipFamily": spec.ip_family,
+        "ovn": {"root": spec.ovn_root, "version": ".".join(map(str, lab.install.ovn_version)),
+                "ovs": ".".join(map(str, lab.install.ovs_version))},
+        "kubeconfig": str(lab.files.kubeconfig), "healthy": running and all(item["ready"] for item in nodes),
+        "control": {"addresses": [str(item.ip) for item in spec.addresses(CONTROL)], "daemons": control},
+        "nodes": nodes,
+    }  # fmt: skip
+
+
+def _daemons(lab: Lab, host: str) -> Json:
+    return {
+        name: {"running": daemon.running, "pid": daemon.pid, "log": str(daemon.log)}
+        for name, daemon in lab.daemons(host).items()
+    }
+
+
+def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
+    """Which nodes are Ready and how many pods each has; nothing when the API server doesn't answer."""
+    pods: dict[str, int] = {}
+    try:
+        api = apiservers.client(lab.spec)
+        nodes = api.get("/api/v1/nodes")["items"]
+        for pod in api.get("/api/v1/pods")["items"]:
+            node = pod["spec"].get("nodeName", "")
+            pods[node] = pods.get(node, 0) + 1
+    except (ApiError, OSError):
+        return {}, {}
+    return {node["metadata"]["name"]: is_true(node, "Ready") for node in nodes}, pods
+
+
+def show(state: Json) -> None:
+    """Print it as a table."""
+    console = Console()
+    console = console if console.is_terminal else Console(width=200)
+    table = Table("host", "state", "addresses", "pods", "daemons that run", "daemons that don't")
+    for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
+        daemons = host["daemons"]
+        alive = [f"{name} ({item['pid']})" for name, item in daemons.items() if item["running"]]
+        dead = [name for name, item in daemons.items() if not item["running"]]
+        if "ready" not in host:
+            word = ""
+        else:
+            word = "down" if host["down"] else "Ready" if host["ready"] else "NotReady"
+        table.add_row(host["name"], word, "\n".join(host["addresses"]), str(host.get("pods", "")),
+                      "\n".join(alive), "\n".join(dead))  # fmt: skip
+    console.print(
+        f"lab {state['name']}: {state['ipFamily']}, zones {state['zones']}, OVN {state['ovn']['version']}, "
+        f"Open vSwitch {state['ovn']['ovs']}",
+        highlight=False,
+    )
+    console.print(table)
