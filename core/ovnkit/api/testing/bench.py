@@ -4,7 +4,8 @@
     bench.put(NODES, node("n1", annotations={...}))
     assert bench.row("Logical_Switch", "n1")["other_config"] == {...}
 
-Annotations and labels that renderers want are applied to the objects, as the API server would.
+Annotations and labels that renderers want are applied to the objects, as the API server would. With `connect`
+rows go to a real database as well: `Bench(..., connect={"nb": "unix:/path"})`; call `stop()` at the end.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ from ovnkit.api.sinks import Owner
 from ovnkit.kernel.hookcalls import Calls
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.ovsdb.session import Session
+from ovnkit.ovsdb.sink import OvsdbSink
+
+DATABASES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
+DEADLINE = 30.0
+"""Seconds until everything must be in the databases."""
 
 ROUNDS = 100
 """Rounds of rendering and applying after which a bench says that it never comes to rest."""
@@ -76,6 +83,28 @@ class MemorySink:
         return [item for items in self.wanted.values() for item in items]
 
 
+class RecordingSink(OvsdbSink):
+    """A database's sink that remembers what is wanted, too."""
+
+    def __init__(self, db: str, endpoint: str, reconciler: Reconciler) -> None:
+        session = Session(db, endpoint, post=reconciler.inbox.post, database=DATABASES[db])
+        super().__init__(
+            db,
+            session,
+            post=reconciler.inbox.post,
+            report=reconciler.report,
+            live=reconciler.live,
+            later=reconciler.inbox.post_later,
+        )
+        self.db = db
+        self.memory = MemorySink(db, self.item_types, db)
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """Remember and apply."""
+        self.memory.want(owner, items)
+        super().want(owner, items)
+
+
 def scope(*roles: Role, node: str = "", zone: str = "", per_node_zones: bool = True) -> Scope:
     """Where the tested process runs; without a zone it is the node, or `global` in a central layout."""
     return Scope(frozenset(roles), node, zone or (node if per_node_zones else "global"), per_node_zones)
@@ -91,14 +120,23 @@ class Bench:
         config: Config | None = None,
         listed: Iterable[Kind[Any]] = (),
         names: Sequence[str] = (),
+        connect: Mapping[str, str] | None = None,
     ) -> None:
         config = config or Config()
         self.inbox = Inbox()
-        databases = [MemorySink(db, (Row, Member), db) for db in ("nb", "sb", "ovs")]
-        self.databases = {sink.name: sink for sink in databases}
         self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
-        self.reconciler = Reconciler(self.inbox, sinks=[*databases, self.kube, self.host])
+        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host])
+        self.sinks: dict[str, RecordingSink] = {}
+        self.databases: dict[str, MemorySink] = {}
+        for db in DATABASES:
+            if connect and db in connect:
+                sink = self.sinks[db] = RecordingSink(db, connect[db], self.reconciler)
+                self.databases[db] = sink.memory
+                self.reconciler.add_sink(sink)
+            else:
+                self.databases[db] = MemorySink(db, (Row, Member), db)
+                self.reconciler.add_sink(self.databases[db])
         self._rejects: list[tuple[str, str, str]] = []
         self.reconciler.on_event = lambda _kind, key, reason, message, _warning: self._rejects.append(
             (key, reason, message)
@@ -114,8 +152,11 @@ class Bench:
             self.reconciler.add_plugin(name, [item for item in found or () if item.role in scope.roles])
         for kind in kinds:
             self.reconciler.listed(kind)
+        for sink in self.sinks.values():
+            sink.session.start()
         self.reconciler.activate(scope.roles)
-        self.settle()
+        if not self.sinks:
+            self.settle()
 
     # -- the world ----------------------------------------------------------------------------------------
 
@@ -145,9 +186,16 @@ class Bench:
         for _ in range(ROUNDS):
             while self.reconciler._work():
                 pass
+            if self.sinks and not self.inbox.run_until(lambda: self.reconciler.synced, DEADLINE):
+                raise AssertionError(f"not applied: {[sink.status() for sink in self.sinks.values()]}")
             if not self._apply():
                 return
         raise AssertionError("the renderers never come to rest")
+
+    def stop(self) -> None:
+        """Leave the databases."""
+        for sink in self.sinks.values():
+            sink.session.stop()
 
     def _apply(self) -> bool:
         changed = False
