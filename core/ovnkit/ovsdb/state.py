@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from uuid import uuid5
 
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import NAMESPACE, OWNER_KEY
 from ovnkit.api.items import Lookup
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.sinks import Owner, Report
@@ -27,6 +28,7 @@ class State:
 
     def __init__(self, db: str, replica: Replica, live: Callable[[LiveSet], LiveContent], report: Report) -> None:
         self.replica = replica
+        self._db = db
         self.settled = False
         self.touched: dict[str, Touched] = {}
         self.dropped: set[str] = set()
@@ -168,7 +170,7 @@ class State:
                 self.marks[uuid] = record.table
             return
         path = ids.get(OWNER_KEY)
-        if path is not None:
+        if path is not None and not self._is_copy(uuid, path):
             self.marks[uuid] = path
         else:
             self.marks.pop(uuid, None)
@@ -194,6 +196,10 @@ class State:
                 self.touch(uuid)
             else:
                 self.marks.pop(uuid, None)
+
+    def _is_copy(self, uuid: str, path: str) -> bool:
+        """Whether a mark in the southbound is only northd's copy of a northbound row's `external_ids`."""
+        return self._db == "sb" and uuid != str(uuid5(NAMESPACE, path))
 
     def _singleton(self) -> Record | None:
         schema = self.replica.schema

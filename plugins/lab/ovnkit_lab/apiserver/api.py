@@ -85,7 +85,7 @@ class Api:
             request.namespace = ""
         answer = self._collection(request, resource) if not request.name else self._named(request, resource)
         if isinstance(answer, Answer) and request.warnings:
-            texts = [f'299 - "{w}"'.replace('""', '"') for w in map(_escaped, request.warnings)]
+            texts = [f'299 - "{w}"' for w in map(_escaped, request.warnings)]
             answer.headers["Warning"] = ", ".join(texts)
         return answer
 
