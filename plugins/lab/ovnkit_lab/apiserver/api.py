@@ -206,7 +206,7 @@ class Api:
     def _openapi_document(self, request: Request, path: str) -> Answer:
         if path == "/openapi/v2":
             if _PROTO_V2 in request.headers.get("accept", ""):
-                return Answer(200, self._openapi.version2_protobuf(), f"{_PROTO_V2}@v1.0+protobuf")
+                return Answer(200, self._openapi.version2_protobuf(), f"{_PROTO_V2}.v1.0+protobuf")
             return Answer(200, self._openapi.version2())
         if path == "/openapi/v3":
             return Answer(200, self._openapi.index())

@@ -37,7 +37,7 @@ class Deletes:
     def delete(self, request: Request, resource: Resource, record: Record, options: Json) -> bytes:
         """Delete one object as asked; returns the object or a Status."""
         self._check(resource, record, options)
-        if request.dry_run:
+        if request.dry_run or "All" in (options.get("dryRun") or ()):
             return convert.encoded(resource, record)
         remaining = self.begin(resource.collection, record, options)
         if remaining is not None:

@@ -1,7 +1,9 @@
 """Field ownership: who set what, kept in ``metadata.managedFields``; server-side apply on top of it."""
 
+import copy
 from typing import Any
 
+import orjson
 from attrs import frozen
 
 from . import fieldset
@@ -10,6 +12,7 @@ from .errors import ApiError, Json, conflict
 from .fieldset import FieldSet
 from .schema import LIST, Node
 
+LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 Manager = tuple[str, str, str, str]
 
 
@@ -119,6 +122,7 @@ def apply(node: Node, live: Json, config: Json, writer: Writer, force: bool, nam
     others = owners.others(key)
     dropped = fieldset.difference(before, mine)
     if dropped:
+        new = copy.deepcopy(new)
         fieldset.remove(node, new, dropped, fieldset.union(others, mine))
     written, removed = fieldset.changes(node, live, new)
     conflicts = {
@@ -127,7 +131,10 @@ def apply(node: Node, live: Json, config: Json, writer: Writer, force: bool, nam
         if other != key and (both := fieldset.intersection(fields, written))
     }
     if conflicts and not force:
-        raise _conflict(conflicts, naming)
+        mine_before = _last_applied(node, live) if writer.manager == "kubectl" and not before else {}
+        conflicts_left = {o: left for o, both in conflicts.items() if (left := fieldset.difference(both, mine_before))}
+        if conflicts_left:
+            raise _conflict(conflicts_left, naming)
     for other, both in conflicts.items():
         owners.set(other, fieldset.difference(owners.sets[other], both))
     if removed:
@@ -135,7 +142,19 @@ def apply(node: Node, live: Json, config: Json, writer: Writer, force: bool, nam
             owners.set(other, fieldset.difference(owners.sets[other], removed))
     owners.set(key, mine)
     _store(new, owners)
+    if writer.manager == "kubectl" and LAST_APPLIED in (new["metadata"].get("annotations") or {}):
+        new["metadata"]["annotations"][LAST_APPLIED] = orjson.dumps(config).decode() + "\n"
     return new
+
+
+def _last_applied(node: Node, live: Json) -> FieldSet:
+    """The fields of kubectl's last client-side apply, which its server-side apply may take over."""
+    text = (live["metadata"].get("annotations") or {}).get(LAST_APPLIED)
+    try:
+        applied = orjson.loads(text) if text else {}
+    except orjson.JSONDecodeError:
+        return {}
+    return fieldset.of_object(node, applied) if isinstance(applied, dict) else {}
 
 
 def _store(obj: Json, owners: Owners) -> None:
