@@ -34,6 +34,8 @@ class Want:
     content: dict[str, Any] | None = None
     refs: dict[str, list[str]] = field(factory=dict)
     """References in the named columns (live sets left out), by column."""
+    live: tuple[str, ...] = ()
+    """The columns that hold live sets."""
     owns_ids: bool = False
     """Whether the row names `external_ids`, so that unknown keys go."""
     parent: tuple[Target, str] | None = None
@@ -204,7 +206,7 @@ class Desired:
     def _derive(self, want: Want, table: TableSchema) -> dict[str, Any]:
         assert self.schema is not None
         content: dict[str, Any] = {}
-        want.content, want.refs = content, {}
+        want.content, want.refs, want.live = content, {}, ()
         for name, value in want.row.columns.items():
             column = table.columns.get(name)
             if column is None:
@@ -215,6 +217,7 @@ class Desired:
                 if column.shape is not Shape.SET:
                     raise BadValue(f"{column} can't hold a live set")
                 content[name] = self._live.use(value, column, want.uuid)
+                want.live += (name,)
                 continue
             content[name] = normal(column, value)
             if column.reference is not None and content[name]:

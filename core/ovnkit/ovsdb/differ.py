@@ -57,6 +57,8 @@ class Differ:
             content, frozen = {}, {*want.row.columns, "external_ids"}
         elif want is not None and self._may_rename(record, touched) and not self._host.rename(want, record):
             return
+        if touched is None and want is not None and self._same(record, want, content):
+            return
         columns = touched if touched is not None else dict.fromkeys(self._columns(record, want, content))
         for name, elements in columns.items():
             view = View(self, record, want, content, name)
@@ -68,6 +70,26 @@ class Differ:
                 self._map(view, elements)
             else:
                 self._scalar(view)
+
+    def _same(self, record: Record, want: Want, content: Mapping[str, Any]) -> bool:
+        """Whether a row without members is as it should be: the quick answer to most comparisons."""
+        members = self._desired.members
+        if not content or want.live or record.uuid in self._state.ledgered:
+            return False
+        if any(target in members for target in self._state.names(record.uuid)):
+            return False
+        values = record.values
+        for name, value in content.items():
+            if values.get(name, self) != value and not (
+                name == "external_ids"
+                and not want.owns_ids
+                and values.get(name, {}).get(OWNER_KEY) == value[OWNER_KEY]
+            ):
+                return False
+        columns = self._schema.tables[record.table].columns
+        return not any(
+            values[name] and name not in content and columns[name].reference is not None for name in values
+        )
 
     def _may_rename(self, record: Record, touched: Touched) -> bool:
         indexes = self._schema.tables[record.table].indexes

@@ -159,6 +159,7 @@ def open_database(
     database: str,
     needs: Columns,
     *,
+    everywhere: bool,
     leader_only: bool,
     methods: tuple[str, ...],
     former: tuple[tuple[Any, Schema] | None, Columns, str],
@@ -175,7 +176,7 @@ def open_database(
     raw = link.call("get_schema", database)
     known, columns_before, last = former
     schema = known if known is not None and known[0] == raw else (raw, Schema.parse(raw))
-    columns = available(needs, schema[1])
+    columns = available(needs, schema[1], everywhere)
     if schema is not known or columns != columns_before:
         last = NO_TRANSACTION
     link.translator = Translator(schema[1], columns)

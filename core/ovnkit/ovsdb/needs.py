@@ -16,28 +16,34 @@ class Needs:
     def __init__(self, needs: Mapping[str, Iterable[str]] | None = None) -> None:
         self.generation = 0
         """Grows with each addition."""
+        self.everywhere = False
+        """Whether `external_ids` of every table is monitored, to find what a plugin left that is now disabled."""
         self._lock = threading.Lock()
         self._columns: dict[str, set[str]] = {}
         for table, columns in (needs or {}).items():
             self.add(table, columns)
 
     def add(self, table: str, columns: Iterable[str]) -> bool:
-        """Register columns; returns whether any of them is new."""
+        """Register columns; returns whether any of them is new. `external_ids` is always monitored."""
+        known = self._columns.get(table)
+        if known is not None and known.issuperset(columns):
+            return False
         with self._lock:
-            known = self._columns.get(table)
-            if known is not None and known.issuperset(columns):
+            merged = {*self._columns.get(table, ()), *columns, "external_ids"}
+            if merged == self._columns.get(table):
                 return False
-            self._columns.setdefault(table, set()).update(columns)
+            self._columns[table] = merged
             self.generation += 1
             return True
 
     def snapshot(self) -> tuple[Columns, int]:
         """What is registered now, and the generation."""
         with self._lock:
-            return {table: frozenset(columns) for table, columns in self._columns.items()}, self.generation
+            found = {table: frozenset(columns - {"external_ids"}) for table, columns in self._columns.items()}
+            return found, self.generation
 
 
-def available(needs: Columns, schema: Schema) -> Columns:
+def available(needs: Columns, schema: Schema, everywhere: bool = False) -> Columns:
     """The registered columns that this server has, and those that writing to their tables takes.
 
     That is: unique columns and `external_ids` of each table, the row that stands for the database, columns of
@@ -47,6 +53,10 @@ def available(needs: Columns, schema: Schema) -> Columns:
     for table, columns in needs.items():
         if table in schema.tables:
             found.setdefault(table, set()).update(c for c in columns if schema.has(table, c))
+    if everywhere:
+        for name, described in schema.tables.items():
+            if "external_ids" in described.columns:
+                found.setdefault(name, set())
     if schema.singleton:
         found.setdefault(schema.singleton, set()).add("external_ids")
     for table in list(found):

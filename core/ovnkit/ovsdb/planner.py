@@ -119,7 +119,6 @@ class Planner:
 
     def _insert(self, want: Want) -> None:
         content = self._state.desired.content(want)
-        table = self._schema.tables[want.table]
         for _, occupant in self._occupants(want, content):
             if occupant.uuid not in self._rows:
                 self._evict(want, occupant)
@@ -137,12 +136,20 @@ class Planner:
             if home is not None:
                 self._pull(home)
         self._complete(want.uuid, None)
-        for name in [name for name, column in table.columns.items() if column.min > 0]:
-            if name not in operation.values and table.columns[name].shape is Shape.SET:
-                log.warning("row without a value it needs", row=want.path, column=f"{want.table}.{name}")
         if want.parent is not None and home is not None:
-            self.plan(home, {want.parent[1]: {want.uuid}})
+            self._adopt(home, want.parent[1], want.uuid, want.owner)
         self._state.wake(want.uuid)
+
+    def _adopt(self, home: str, name: str, uuid: str, owner: Owner) -> None:
+        """Put the reference to a new row into its parent."""
+        parent = self._rows.get(home)
+        column = self._schema.column(parent.table, name) if parent is not None else None
+        if parent is None or column is None or column.shape is not Shape.SET or name in parent.row.columns:
+            self.plan(home, {name: {uuid}})
+        elif not self.batch.deletes(home):
+            record = self._state.replica.rows.get(home)
+            if record is None or uuid not in record.values[name]:
+                self.batch.modify(parent.table, home, owner).add_element(column, uuid)
 
     def _pull(self, target: str) -> None:
         if not self.exists(target) and target in self._rows:
@@ -152,6 +159,9 @@ class Planner:
         """Put members and live elements into a row that this batch inserts."""
         want = self._rows[uuid]
         content = self._state.desired.content(want)
+        members = self._state.desired.members
+        if touched is None and not want.live and not any(t in members for t in self._state.names(uuid)):
+            return
         record = Record(want.table, uuid, self._blank(want.table))
         names = set(content) if touched is None else set(touched)
         if touched is None:
@@ -234,7 +244,10 @@ class Planner:
             key = self._key(want, content, index, actual)
             if key is None:
                 continue
-            for uuid in list(self._state.replica.find(want.table, index, key)):
+            found = self._state.replica.find(want.table, index, key)
+            if not found or (len(found) == 1 and want.uuid in found):
+                continue
+            for uuid in list(found):
                 if uuid != want.uuid and not self.batch.deletes(uuid):
                     yield index, self._state.replica.rows[uuid]
 
@@ -243,9 +256,12 @@ class Planner:
     ) -> IndexKey | None:
         values: dict[str, Any] = {}
         for name in index:
-            column = self._schema.tables[want.table].columns[name]
-            fallback = actual[name] if actual is not None and name in actual else default(column)
-            values[name] = content.get(name, fallback)
+            if name in content:
+                values[name] = content[name]
+            elif actual is not None and name in actual:
+                values[name] = actual[name]
+            else:
+                values[name] = default(self._schema.tables[want.table].columns[name])
             if isinstance(values[name], LiveView):
                 return None
         return index_key(values, index)

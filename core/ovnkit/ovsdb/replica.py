@@ -218,10 +218,14 @@ def references(value: Any) -> Iterable[str]:
 
 def index_key(values: Mapping[str, Any], columns: tuple[str, ...]) -> IndexKey:
     """The key of a row in an index over `columns`."""
+    if len(columns) == 1:
+        return (_hashable(values[columns[0]]),)
     return tuple(_hashable(values[name]) for name in columns)
 
 
 def _hashable(value: Any) -> Any:
+    if type(value) is str:
+        return value
     if isinstance(value, (set, frozenset)):
         return frozenset(value)
     return tuple(sorted(value.items())) if isinstance(value, Mapping) else value

@@ -122,6 +122,10 @@ class Session:
         self._wake()
         return True
 
+    def find_marks(self) -> None:
+        """Monitor `external_ids` of every table; call it before `start`."""
+        self._needs.everywhere = True
+
     @property
     def loaded(self) -> bool:
         """Whether the replica is current and has all the columns that are needed."""
@@ -195,6 +199,7 @@ class Session:
             link,
             self.database,
             needs,
+            everywhere=self._needs.everywhere,
             leader_only=self._leader_only,
             methods=self._methods,
             former=(self._schema, self._monitored, self._last_transaction),

@@ -15,7 +15,7 @@ from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
 from ovnkit.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
 from ovnkit.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later, is_leftover
 from ovnkit.ovsdb.planner import Planner
-from ovnkit.ovsdb.replica import Change
+from ovnkit.ovsdb.replica import Change, Record
 from ovnkit.ovsdb.schema import Schema
 from ovnkit.ovsdb.session import Post, Session
 from ovnkit.ovsdb.state import State
@@ -49,7 +49,7 @@ class OvsdbSink:
         later: Later | None = None,
         batch_rows: int = BATCH_ROWS,
     ) -> None:
-        self.name = db
+        self.name = self.db = db
         self.session = session
         self.allow_mass_delete = allow_mass_delete
         self.transactions = self.failed_transactions = self.rows_written = 0
@@ -61,6 +61,7 @@ class OvsdbSink:
         self._failures = Failures(self._later, self._blamed)
         self._failures.retry = self._retry
         self._state.gate = self._failures.gate
+        self._state.is_echo = self._is_echo
         self._doomed: dict[str, None] = {}
         self._held = 0
         self._in_flight: Batch | None = None
@@ -68,6 +69,8 @@ class OvsdbSink:
         self._pause_until_retry = False
         self._pause = FIRST_DELAY
         self._log = log.bind(db=db)
+        self._state.need = session.need
+        session.find_marks()
         session.listeners.append(self)
 
     # --- the interface ----------------------------------------------------------------------------------------
@@ -292,6 +295,12 @@ class OvsdbSink:
             return None
         owners = tuple(batch.positions[position].owners)
         return owners[0] if len(owners) == 1 else None
+
+    def _is_echo(self, record: Record) -> bool:
+        operation = self._in_flight.rows.get(record.uuid) if self._in_flight is not None else None
+        if operation is None or operation.verb is not Verb.INSERT:
+            return False
+        return all(record.values.get(name) == value for name, value in operation.values.items())
 
     def _verify(self, batch: Batch) -> None:
         """The replica is current now: what isn't as written was undone by the server or by others meanwhile."""

@@ -13,7 +13,7 @@ from ovnkit.api.sinks import Owner, Report
 from ovnkit.ovsdb import batch as batches
 from ovnkit.ovsdb.batch import Touched
 from ovnkit.ovsdb.desired import Desired, Target
-from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX
+from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
 from ovnkit.ovsdb.live import LiveViews
 from ovnkit.ovsdb.lookups import Lookups
 from ovnkit.ovsdb.replica import Change, Record, Replica
@@ -43,6 +43,9 @@ class State:
         self.lookups = Lookups(replica, self._moved)
         self.desired = Desired(db, LiveViews(live, self.touch), self._touch_target)
         self.gate: Gate = lambda _: True
+        self.need: Callable[[str, Iterable[str]], bool] = lambda *_: False
+        self.is_echo: Callable[[Record], bool] = lambda _: False
+        """Whether a new row is exactly what the transaction in flight inserts."""
         self._report = report
         self._reported: dict[Owner, set[str]] = {}
 
@@ -127,7 +130,9 @@ class State:
                 self._forget(record)
             elif change.columns is None:
                 self._read_marks(record)
-                if self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
+                if self.is_echo(record):
+                    pass
+                elif self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
                     self.touch(uuid)
                 self.wake(uuid)
             else:
@@ -176,6 +181,10 @@ class State:
             self.marks.pop(uuid, None)
         if any(key.startswith(MEMBER_PREFIX) for key in ids):
             self.ledgered.add(uuid)
+            known = self.replica.columns.get(record.table, frozenset())
+            names = {column for column, _, _ in entries(ids)} - known
+            if names and self.replica.schema is not None:
+                self.need(record.table, [n for n in names if self.replica.schema.has(record.table, n)])
         else:
             self.ledgered.discard(uuid)
         schema = self.replica.schema
@@ -188,6 +197,9 @@ class State:
         """A row in a table without external_ids has been entered in the ledger, or taken off it."""
         uuid = key[len(ROW_PREFIX) :]
         record = self.replica.rows.get(uuid)
+        table = singleton.values["external_ids"].get(key, "").partition(" ")[0]
+        if table not in self.replica.tables and self.replica.schema and table in self.replica.schema.tables:
+            self.need(table, ())
         if record is None:
             self.touch(singleton.uuid, "external_ids", (key,))
         elif "external_ids" not in record.values:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import shutil
 import tempfile
@@ -12,8 +13,6 @@ from typing import Any
 
 import pytest
 
-from ovnkit.api.identity import RowId
-from ovnkit.api.items import Lookup, Slot
 from ovnkit.api.live import LiveSet
 from ovnkit.api.sinks import Owner
 from ovnkit.api.testing.ovsdb import OvsdbServer
@@ -54,10 +53,8 @@ class Loop:
                 return
             left = deadline - time.monotonic()
             assert left > 0, f"not within {timeout} s: {what or condition}"
-            try:
+            with contextlib.suppress(queue.Empty):
                 self.queue.get(timeout=min(left, 0.05))()
-            except queue.Empty:
-                pass
 
     def drop(self) -> None:
         """Forget everything posted, as a crash does."""
@@ -134,14 +131,6 @@ class Rig:
 
     def stop(self) -> None:
         self.session.stop()
-
-
-def row_id(owner: str, name: str) -> RowId:
-    return RowId("test", "things", owner, name)
-
-
-def slot(table: str, row: RowId | Lookup, column: str) -> Slot:
-    return Slot(table, row, column)
 
 
 @pytest.fixture

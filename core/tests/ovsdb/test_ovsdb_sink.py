@@ -1,0 +1,332 @@
+"""The sink against a real ovsdb-server: what a reader of the database sees."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ovnkit.api.identity import OWNER_KEY, RowId
+from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
+from ovnkit.api.live import LiveSet
+from ovnkit.api.models import PODS
+from ovnkit.api.sinks import Owner
+from ovnkit.ovsdb.errors import BadValue, MissingSchema, NameTaken
+
+
+
+def row_id(owner: str, name: str) -> RowId:
+    return RowId("test", "things", owner, name)
+
+
+SWITCH = row_id("sw", "switch")
+
+
+def switch(**columns: Any) -> Row:
+    return Row("Logical_Switch", "switch", {"name": "n1", **columns})
+
+
+def port(name: str, **columns: Any) -> Row:
+    return Row("Logical_Switch_Port", "lsp", {"name": name, **columns}, Slot("Logical_Switch", SWITCH, "ports"))
+
+
+def ids(row: dict[str, Any]) -> dict[str, str]:
+    return dict(row["external_ids"][1])
+
+
+def elements(value: Any) -> set[Any]:
+    values = value[1] if isinstance(value, list) and value[0] == "set" else [value]
+    return {v[1] if isinstance(v, list) else v for v in values}
+
+
+def by_name(server: Any, table: str) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in server.rows(table)}
+
+
+def test_child_waits_for_parent_and_carries_provenance(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("ns/p", port("ns_p", addresses=("0a:58:0a:80:00:05 10.128.0.5",)))
+    rig.quiet()
+    assert nb.rows("Logical_Switch_Port") == []
+    assert rig.sink.status()["waiting"] == 1
+    rig.want("sw", switch())
+    rig.quiet()
+    (found,) = nb.rows("Logical_Switch_Port")
+    assert found["_uuid"] == row_id("ns/p", "lsp").uuid
+    assert ids(found) == {OWNER_KEY: "test/things/ns/p/lsp"}
+    (parent,) = nb.rows("Logical_Switch")
+    assert elements(parent["ports"]) == {found["_uuid"]}
+    assert rig.sink.transactions == 1
+
+
+def test_unwanted_rows_go_and_return_when_parent_returns(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch())
+    rig.want("p", port("p"))
+    rig.quiet()
+    rig.want("sw")
+    rig.quiet()
+    assert nb.rows("Logical_Switch") == nb.rows("Logical_Switch_Port") == []
+    rig.want("sw", switch())
+    rig.quiet()
+    assert len(nb.rows("Logical_Switch_Port")) == 1
+
+
+def test_restart_writes_nothing_and_settle_removes_leftovers(nb, rigs):
+    first = rigs(nb.endpoint)
+    first.want("sw", switch(other_config={"subnet": "10.0.0.0/24"}))
+    first.want("p", port("p"))
+    first.want("q", port("q"))
+    first.quiet()
+    first.stop()
+    second = rigs(nb.endpoint, settle=False)
+    second.want("p", port("p"))
+    second.quiet()
+    second.want("sw", switch(other_config={"subnet": "10.0.0.0/24"}))
+    second.quiet()
+    assert second.sink.transactions == 0
+    assert len(nb.rows("Logical_Switch_Port")) == 2
+    second.sink.settle()
+    second.quiet()
+    assert [row["name"] for row in nb.rows("Logical_Switch_Port")] == ["p"]
+    assert second.sink.transactions == 1
+
+
+def test_outside_changes_are_put_right(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch(other_config={"a": "1"}))
+    rig.want("p", port("p", options={"k": "v"}))
+    rig.quiet()
+    uuid = row_id("p", "lsp").uuid
+    where = [["_uuid", "==", ["uuid", uuid]]]
+    nb.transact("OVN_Northbound", [
+        {"op": "update", "table": "Logical_Switch_Port", "where": where, "row": {"name": "x", "options": ["map", [["z", "1"]]], "external_ids": ["map", []], "type": "router"}},
+        {"op": "update", "table": "Logical_Switch", "where": [], "row": {"other_config": ["map", [["a", "2"], ["b", "3"]]]}},
+    ])  # fmt: skip
+    rig.loop.until(lambda: by_name(nb, "Logical_Switch_Port").get("p"))
+    rig.quiet()
+    (found,) = nb.rows("Logical_Switch_Port")
+    assert (found["name"], found["options"]) == ("p", ["map", [["k", "v"]]])
+    assert ids(found) == {OWNER_KEY: "test/things/p/lsp"}
+    assert found["type"] == "router", "a column nobody named is left alone"
+    assert nb.rows("Logical_Switch")[0]["other_config"] == ["map", [["a", "1"]]]
+    nb.transact("OVN_Northbound", [{"op": "delete", "table": "Logical_Switch", "where": []}])
+    rig.loop.until(lambda: by_name(nb, "Logical_Switch_Port").get("p"))
+
+
+def test_foreign_rows_stay_and_members_come_and_go(nb, rigs):
+    nb.transact("OVN_Northbound", [
+        {"op": "insert", "table": "Logical_Switch", "row": {"name": "theirs", "other_config": ["map", [["a", "1"], ["k", "old"]]]}},
+        {"op": "insert", "table": "Logical_Switch", "row": {"name": "other"}},
+    ])  # fmt: skip
+    before = nb.rows("Logical_Switch")
+    rig = rigs(nb.endpoint)
+    theirs = Slot("Logical_Switch", Lookup("Logical_Switch", "name", "theirs"), "other_config")
+    global_name = Slot("NB_Global", Lookup("NB_Global"), "name")
+    rig.want("m", Member(theirs, "new", key="k"), Member(theirs, "2", key="b"), Member(global_name, "zone-a"))
+    rig.want("m2", Member(theirs, "2", key="b"))
+    rig.quiet()
+    assert dict(by_name(nb, "Logical_Switch")["theirs"]["other_config"][1]) == {"a": "1", "k": "new", "b": "2"}
+    assert nb.rows("NB_Global")[0]["name"] == "zone-a"
+    rig.want("m")
+    rig.quiet()
+    assert dict(by_name(nb, "Logical_Switch")["theirs"]["other_config"][1]) == {"a": "1", "k": "old", "b": "2"}
+    rig.stop()
+    again = rigs(nb.endpoint)
+    again.quiet()
+
+    def strip(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return sorted(({k: v for k, v in r.items() if k != "_version"} for r in rows), key=lambda r: r["_uuid"])
+
+    assert strip(nb.rows("Logical_Switch")) == strip(before)
+    assert nb.rows("NB_Global")[0]["name"] == ""
+
+
+def test_name_held_by_a_stranger_is_taken_over(nb, rigs):
+    nb.transact("OVN_Northbound", [
+        {"op": "insert", "table": "Address_Set", "row": {"name": "a1"}},
+        {"op": "insert", "table": "Address_Set", "row": {"name": "a2"}},
+        {"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "x", "row": {"name": "p"}},
+        {"op": "insert", "table": "Logical_Switch", "row": {"name": "theirs", "ports": ["named-uuid", "x"]}},
+    ])  # fmt: skip
+    rig = rigs(nb.endpoint)
+    rig.want("a", Row("Address_Set", "as", {"name": "a1", "addresses": ("10.0.0.1",)}))
+    rig.want("sw", switch())
+    rig.want("p", port("p"))
+    rig.quiet()
+    assert by_name(nb, "Address_Set")["a1"]["_uuid"] == row_id("a", "as").uuid
+    assert "a2" in by_name(nb, "Address_Set")
+    assert [row["_uuid"] for row in nb.rows("Logical_Switch_Port")] == [row_id("p", "lsp").uuid]
+
+
+def test_two_owners_want_one_name(nb, rigs):
+    rig = rigs(nb.endpoint)
+    row = Row("Address_Set", "as", {"name": "a1"})
+    rig.want("a", row)
+    rig.quiet()
+    second = rig.want("b", row)
+    rig.quiet()
+    assert [(owner, type(error)) for owner, error in rig.reports] == [(second, NameTaken)]
+    rig.want("a")
+    rig.quiet()
+    assert [r["_uuid"] for r in nb.rows("Address_Set")] == [row_id("b", "as").uuid]
+
+
+def test_live_set_changes_by_element(nb, rigs):
+    rig = rigs(nb.endpoint)
+    live = LiveSet(PODS, project=len, namespaces="ns")
+    content = rig.live(live)
+    content.change({"10.0.0.1", Ref(row_id("p", "lsp").uuid)})
+    rig.want("as", Row("Address_Set", "as", {"name": "a1", "addresses": live}))
+    rig.want("pg", Row("Port_Group", "pg", {"name": "pg1", "ports": live}))
+    rig.quiet()
+    assert elements(nb.rows("Address_Set")[0]["addresses"]) == {"10.0.0.1"}
+    assert elements(nb.rows("Port_Group")[0]["ports"]) == set()
+    rig.want("sw", switch())
+    rig.want("p", port("p"))
+    rig.quiet()
+    assert elements(nb.rows("Port_Group")[0]["ports"]) == {row_id("p", "lsp").uuid}
+    assert rig.sink.transactions == 2, "the port and its membership go together"
+    content.change({"10.0.0.2"}, {"10.0.0.1"})
+    rig.quiet()
+    assert elements(nb.rows("Address_Set")[0]["addresses"]) == {"10.0.0.2"}
+
+
+def test_bad_value_and_missing_column_stop_nobody_else(nb, rigs):
+    rig = rigs(nb.endpoint)
+    bad = rig.want("bad", Row("Address_Set", "as", {"name": 7}))
+    missing = rig.want("missing", Row("Address_Set", "as", {"name": "m", "shoe_size": "43"}))
+    table = rig.want("table", Row("Shoe", "s", {"name": "m"}))
+    rig.want("good", Row("Address_Set", "as", {"name": "good"}))
+    rig.quiet()
+    assert list(by_name(nb, "Address_Set")) == ["good"]
+    assert {(o, type(e)) for o, e in rig.reports} == {
+        (bad, BadValue), (missing, MissingSchema), (table, MissingSchema)
+    }  # fmt: skip
+    assert set(rig.sink.status()["missing"]) == {"Address_Set.shoe_size", "Shoe"}
+    rig.want("bad", Row("Address_Set", "as", {"name": "healed"}))
+    rig.quiet()
+    assert set(by_name(nb, "Address_Set")) == {"good", "healed"}
+
+
+def test_dangling_strong_references_stop_nobody_else(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch())
+    for number in range(40):
+        rig.want(f"p{number}", port(f"p{number}"))
+    bad = {
+        rig.want(f"bad{n}", Row("Load_Balancer_Group", "g", {"name": f"g{n}", "load_balancer": ()}),
+                 Row("Logical_Router", "r", {"name": "r", "load_balancer_group": (Ref("11111111-1111-4111-8111-111111111111"),)}))
+        for n in range(2)
+    }  # fmt: skip
+    rig.quiet()
+    assert len(nb.rows("Logical_Switch_Port")) == 40
+    assert not {owner for owner, _ in rig.reports} - bad
+
+
+def test_server_refusal_is_pinned_to_its_owner(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch())
+    owners = [rig.want(f"p{n}", port(f"p{n}")) for n in range(30)]
+    # Neither row is there yet, so only the server can tell that the two can't both be.
+    clash = [rig.want(f"c{n}", Row("Address_Set", "as", {"name": "clash"})) for n in range(2)]
+    rig.quiet()
+    assert len(nb.rows("Logical_Switch_Port")) == len(owners)
+    assert len(nb.rows("Address_Set")) == 1
+    assert {owner for owner, _ in rig.reports} < set(clash)
+    rig.want("c0")
+    rig.loop.advance()
+    rig.quiet()
+    rig.loop.advance()
+    rig.quiet()
+    assert [r["_uuid"] for r in nb.rows("Address_Set")] == [row_id("c1", "as").uuid]
+
+
+def test_mass_deletion_is_held_back(nb, rigs):
+    rig = rigs(nb.endpoint)
+    for number in range(30):
+        rig.want(f"a{number}", Row("Address_Set", "as", {"name": f"a{number}"}))
+    rig.quiet()
+    rig.stop()
+    second = rigs(nb.endpoint)
+    second.want("a1", Row("Address_Set", "as", {"name": "a1", "addresses": ("10.0.0.1",)}))
+    second.quiet()
+    assert len(nb.rows("Address_Set")) == 30
+    assert second.sink.status()["held_back"] == 29
+    assert elements(by_name(nb, "Address_Set")["a1"]["addresses"]) == {"10.0.0.1"}
+    second.sink.release_mass_delete()
+    second.quiet()
+    assert list(by_name(nb, "Address_Set")) == ["a1"]
+
+
+def test_rows_without_external_ids_are_known_again(nb, rigs):
+    rig = rigs(nb.endpoint)
+    binding = {"logical_port": "lrp", "ip": "10.0.0.1", "mac": "0a:58:0a:00:00:01"}
+    rig.want("b", Row("Static_MAC_Binding", "smb", binding))
+    rig.want("g", Row("Load_Balancer_Group", "g", {"name": "g"}))
+    rig.quiet()
+    rig.stop()
+    second = rigs(nb.endpoint)
+    second.want("g", Row("Load_Balancer_Group", "g", {"name": "g"}))
+    second.quiet()
+    assert nb.rows("Static_MAC_Binding") == []
+    assert len(nb.rows("Load_Balancer_Group")) == 1
+    keys = ids(nb.rows("NB_Global")[0])
+    assert list(keys) == [f"ovnkit.io/row/{row_id('g', 'g').uuid}"]
+
+
+def test_strong_reference_and_its_target_go_together(nb, rigs):
+    rig = rigs(nb.endpoint)
+    group = Row("HA_Chassis_Group", "g", {"name": "g"})
+    member = Row("HA_Chassis", "c", {"chassis_name": "c", "priority": 3}, Slot("HA_Chassis_Group", row_id("g", "g"), "ha_chassis"))
+    rig.want("g", group, member)
+    rig.want("sw", switch())
+    rig.want("p", port("p", ha_chassis_group=Ref(row_id("g", "g").uuid)))
+    meter = [Row("Meter_Band", "b", {"action": "drop", "rate": 5}), Row("Meter", "m", {"name": "m", "unit": "pktps", "bands": (Ref(row_id("meter", "b").uuid),)})]
+    rig.want("meter", *meter)
+    rig.quiet()
+    assert len(nb.rows("HA_Chassis")) == len(nb.rows("Meter_Band")) == 1
+    rig.want("p", port("p", ha_chassis_group=None))
+    rig.want("g")
+    rig.want("meter")
+    rig.quiet()
+    assert nb.rows("HA_Chassis_Group") == nb.rows("HA_Chassis") == nb.rows("Meter") == nb.rows("Meter_Band") == []
+    assert rig.sink.failed_transactions == 0
+
+
+def test_port_moves_to_another_switch(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch())
+    rig.want("sw2", Row("Logical_Switch", "switch", {"name": "n2"}))
+    rig.want("p", port("p"))
+    rig.quiet()
+    moved = Row("Logical_Switch_Port", "lsp", {"name": "p"}, Slot("Logical_Switch", row_id("sw2", "switch"), "ports"))
+    rig.want("p", moved)
+    rig.quiet()
+    switches = by_name(nb, "Logical_Switch")
+    assert elements(switches["n1"]["ports"]) == set()
+    assert elements(switches["n2"]["ports"]) == {row_id("p", "lsp").uuid}
+    assert rig.sink.transactions == 2
+
+
+def test_owner_wants_two_rows_of_one_name(nb, rigs):
+    rig = rigs(nb.endpoint)
+    owner = Owner("test", "things", "x")
+    rig.sink.want(owner, [Row("Address_Set", "as", {"name": "a"}), Row("Address_Set", "as", {"name": "b"})])
+    rig.quiet()
+    assert list(by_name(nb, "Address_Set")) == ["a"]
+    assert isinstance(rig.reports[0][1], BadValue)
+
+
+@pytest.mark.parametrize("methods", [("monitor_cond",), ("monitor",)])
+def test_older_protocols(nb, rigs, methods):
+    rig = rigs(nb.endpoint, methods=methods)
+    rig.want("sw", switch(other_config={"a": "1"}))
+    rig.want("p", port("p", addresses=("unknown",)))
+    rig.quiet()
+    rig.want("sw", switch(other_config={"a": "2"}))
+    rig.want("p", port("p", addresses=("router",)))
+    rig.quiet()
+    assert nb.rows("Logical_Switch")[0]["other_config"] == ["map", [["a", "2"]]]
+    assert elements(nb.rows("Logical_Switch_Port")[0]["addresses"]) == {"router"}
+    assert rig.sink.transactions == 2
