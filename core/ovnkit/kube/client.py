@@ -102,12 +102,17 @@ class Client:
         self._configuration = configuration
         # kept apart, because hooks that refresh credentials also put the kubeconfig's server back
         self.host = str(configuration.host).rstrip("/")
-        self._pool: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+        self._prefix = (urllib3.util.parse_url(self.host).path or "").rstrip("/")
+        self._manager: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+        self._pool: urllib3.HTTPConnectionPool | None = None
+        if not isinstance(self._manager, urllib3.ProxyManager):
+            # the one pool that is used, without looking it up by the URL for each request
+            self._pool = self._manager.connection_from_url(self.host)
         self._loaded = time.monotonic()
 
     def close(self) -> None:
         """Close idle connections."""
-        self._pool.clear()
+        self._manager.clear()
 
     def request(
         self,
@@ -167,15 +172,27 @@ class Client:
         if data is not None:
             headers["Content-Type"] = content_type
         self.requests += 1
+        limits = urllib3.Timeout(connect=min(timeout, 10.0), read=timeout)
         try:
+            if self._pool is None:
+                return self._manager.urlopen(
+                    method,
+                    self.host + target,
+                    redirect=False,
+                    body=data,
+                    headers=headers,
+                    timeout=limits,
+                    retries=False,
+                    preload_content=preload,
+                )
             return self._pool.urlopen(
                 method,
-                self.host + target,
+                self._prefix + target,
+                redirect=False,
                 body=data,
                 headers=headers,
-                timeout=urllib3.Timeout(connect=min(timeout, 10.0), read=timeout),
+                timeout=limits,
                 retries=False,
-                redirect=False,
                 preload_content=preload,
             )
         except (HTTPError, OSError) as error:

@@ -141,10 +141,11 @@ class Patcher:
             patch = status_patch(plan.wanted, plan.leaving, known.content, timestamp())
             if not patch:
                 return known
-            body: dict[str, Any] = {"status": patch}
+            metadata = {"uid": plan.uid} if plan.uid else {}
             if "conditions" in patch:
                 # a merge patch replaces the whole list, so it must be the list that was read
-                body["metadata"] = {"resourceVersion": known.resource_version}
+                metadata["resourceVersion"] = known.resource_version
+            body = {"metadata": metadata, "status": patch}
             try:
                 self.counters.status_patches += 1
                 return KnownStatus.of(self._patch_status(plan, body))

@@ -195,8 +195,11 @@ def make_plan(
 
 
 def metadata_patch(plan: Plan, finalizers: Iterable[str], resource_version: str) -> dict[str, Any]:
-    """The merge patch of an object's metadata; the resourceVersion guards the list of finalizers."""
-    metadata: dict[str, Any] = {}
+    """The merge patch of an object's metadata; the resourceVersion guards the list of finalizers.
+
+    The UID makes the server refuse it for another object that took the name, as controllers of Kubernetes do.
+    """
+    metadata: dict[str, Any] = {"uid": plan.uid} if plan.uid else {}
     if plan.annotations:
         metadata[ANNOTATIONS] = plan.annotations
     if plan.labels:

@@ -19,7 +19,7 @@ class Target:
     `resolved` the value to write per field
     `leaving`  fields nobody wants any more, with the values by which we know them as ours
     `overlay`  fields we wrote in a version newer than the view
-    `parked`   the server said it is gone, and the watch hasn't told yet
+    `parked`   UID of the object that the server said is gone, while the watch hasn't told yet
     """
 
     __slots__ = (
@@ -45,7 +45,7 @@ class Target:
         self.overlay: dict[Field, Any] = {}
         self.in_flight = False
         self.again = False
-        self.parked = False
+        self.parked = ""
         self.not_before = 0.0
         self.told: set[tuple[Field, str]] = set()
         self._backoff: Backoff | None = None
@@ -132,15 +132,10 @@ class Target:
         self.overlay.clear()
         self._written.clear()
         self._uid = ""
-        self.parked = False
+        self.parked = ""
         self.succeeded()
 
     # -- errors -------------------------------------------------------------------------------------------
-
-    @property
-    def failures(self) -> int:
-        """Failures in a row."""
-        return self._backoff.failures if self._backoff else 0
 
     def succeeded(self) -> None:
         """The object took what we wrote, or is as wanted: forget about failures."""

@@ -76,6 +76,7 @@ class KubeSink:
         self._owned: dict[Owner, dict[ObjectKey, dict[Field, Any]]] = {}
         self._posted: dict[Owner, frozenset[Event]] = {}
         self._dirty: dict[ObjectKey, None] = {}
+        self._held_back: set[ObjectKey] = set()
         self._in_flight = 0
 
     # -- what the kernel calls ----------------------------------------------------------------------------
@@ -111,7 +112,7 @@ class KubeSink:
         """The view of an object changed, appeared or vanished: compare again with the next flush."""
         target = self._targets.get((kind, key))
         if target is not None:
-            target.parked = False
+            target.parked = ""
             self._dirty[(kind, key)] = None
 
     def tap(self, kind: Kind[Any], changes: Iterable[tuple[str, Raw | None]]) -> None:
@@ -135,7 +136,7 @@ class KubeSink:
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting to be written, in flight, or held back by an error."""
-        return not self._dirty and not self._in_flight and not any(t.failures for t in self._targets.values())
+        return not (self._dirty or self._in_flight or self._held_back)
 
     @property
     def ready(self) -> bool:
@@ -150,7 +151,7 @@ class KubeSink:
             "owned": sum(len(target.wanted) for target in self._targets.values()),
             "pending": len(self._dirty),
             "in_flight": self._in_flight,
-            "held_back": sum(bool(target.failures) for target in self._targets.values()),
+            "held_back": len(self._held_back),
             "throttled": self._pacer.held,
             "last_error": self.last_error,
             "patches": counters.patches,
@@ -190,6 +191,7 @@ class KubeSink:
                 self._status_kinds.add(name[0])
             for loser in target.add(owner, path, value):
                 self._tell(loser, Reject(f"{'/'.join(path)} of {name[1]} is wanted with different values"))
+        target.parked = ""
         target.retry_now()
         self._dirty[name] = None
 
@@ -207,11 +209,12 @@ class KubeSink:
         view = self._observed(kind, key)
         if view is None:
             target.forget()
+            self._held_back.discard(name)
             self._statuses.pop(name, None)
             if not target.wanted:
                 del self._targets[name]
             return
-        if target.parked or target.not_before > time.monotonic():
+        if target.parked == view.uid or target.not_before > time.monotonic():
             return
         target.observe(view)
         plan = make_plan(
@@ -235,10 +238,14 @@ class KubeSink:
 
     def _settled(self, name: ObjectKey, target: Target) -> None:
         """The object is as wanted, as far as its view shows."""
-        target.succeeded()
+        self._succeeded(name, target)
         target.leaving.clear()
         if not target.wanted and not target.overlay:
             del self._targets[name]
+
+    def _succeeded(self, name: ObjectKey, target: Target) -> None:
+        target.succeeded()
+        self._held_back.discard(name)
 
     def _write(self, name: ObjectKey, target: Target, plan: Plan) -> None:
         """In a writer's thread."""
@@ -250,13 +257,15 @@ class KubeSink:
         self._in_flight -= 1
         if outcome.gone:
             # the watch will tell; should it be there after all, its next change brings us back
-            target.parked = True
-            target.succeeded()
+            target.parked = plan.uid
+            self._succeeded(name, target)
         else:
             self._learn(name, target, plan, outcome)
         again, target.again = target.again, False
-        if again or not (outcome.gone or outcome.errors):
+        if again:
             self._dispatch(name)
+        elif not (outcome.gone or outcome.errors or name in self._dirty):
+            self._settled(name, target)
 
     def _learn(self, name: ObjectKey, target: Target, plan: Plan, outcome: Outcome) -> None:
         done = {path: value for path, value in plan.metadata_fields if path not in outcome.errors}
@@ -268,11 +277,12 @@ class KubeSink:
                 self._statuses[name] = outcome.status
         if not outcome.errors:
             self._last = None
-            target.succeeded()
+            self._succeeded(name, target)
             return
         for path, error in outcome.errors.items():
             self._failed(name, target, path, error)
         outage = all(isinstance(error, ServerUnavailable) for error in outcome.errors.values())
+        self._held_back.add(name)
         delay = target.hold_back(_OUTAGE_RETRY if outage else _REFUSED_RETRY)
         self._post_later(delay, partial(self._dispatch, name))
 

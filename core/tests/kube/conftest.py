@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ovnkit.api.config import KubernetesOptions
 from ovnkit.kernel.inbox import Inbox
@@ -213,6 +213,11 @@ class _Handler(BaseHTTPRequestHandler):
         api, request = self.api, self._request()
         if request is None:
             return
+        before, _, after = request.path.partition("/namespaces/")
+        namespace, _, plural = after.partition("/")
+        if plural and f"{before}/{plural}" in api.objects:
+            query = {**request.query, "namespace": namespace}
+            request = evolve(request, path=f"{before}/{plural}", query=query)
         if request.path in api.objects:
             if request.query.get("watch"):
                 self._watch(request)
@@ -261,8 +266,11 @@ class _Handler(BaseHTTPRequestHandler):
             else:
                 body = request.body
                 current = old["metadata"]["resourceVersion"]
+                uid = old["metadata"]["uid"]
                 if body.get("metadata", {}).get("resourceVersion", current) != current:
                     code, answer = 409, {}
+                elif body.get("metadata", {}).get("uid", uid) != uid:
+                    code, answer = 422, {}
                 else:
                     if not status and path not in api.without_status and request.method == "PATCH":
                         body = {name: value for name, value in body.items() if name != "status"}
@@ -377,6 +385,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def _selected(raw: dict[str, Any], query: dict[str, str]) -> bool:
+    if query.get("namespace", raw["metadata"].get("namespace")) != raw["metadata"].get("namespace"):
+        return False
     selector = query.get("fieldSelector")
     if not selector:
         return True

@@ -38,6 +38,7 @@ class Reconciler:
         self.inbox, self.store, self.client = inbox, store, client
         self.reports: list[tuple[Owner, Exception]] = []
         self.watchers: list[Watcher] = []
+        self.render: Callable[[], None] = lambda: None
         self.sink = KubeSink(
             client,
             observed=store.get,
@@ -67,6 +68,7 @@ class Reconciler:
         for key, view in changes:
             if self.store.put(kind, key, view) is not None:
                 self.sink.observed_changed(kind, key)
+        self.render()
         self.sink.flush()
 
     def want(self, owner: Owner, *items: Any) -> None:
@@ -122,6 +124,7 @@ def test_items_of_one_object_become_one_patch_of_what_differs(api: Any, kernel: 
     )
     kernel.settle()
     (patch,) = api.written()
+    patch.body["metadata"].pop("uid")
     assert patch.body == {"metadata": {"annotations": {"new": "2", "bad": None}, "labels": {"l": "3"}}}
     assert patch.headers["Content-Type"] == "application/merge-patch+json"
     assert patch.query == {"fieldManager": "ovnkit"}
@@ -392,6 +395,31 @@ def test_an_object_that_is_gone_is_dropped_quietly(api: Any, kernel: Reconciler)
     kernel.until(lambda: kernel.store.get(PODS, "a/p") is None)
     api.put(PATH, "a", "p")
     kernel.until(lambda: meta(api, PATH, "a/p").get("annotations") == {"x": "1"})
+
+
+def test_another_object_of_the_name_doesnt_get_what_was_meant_for_the_old_one(
+    api: Any, kernel: Reconciler
+) -> None:
+    api.put(PATH, "a", "p")
+    kernel.watch(PODS)
+
+    def replace() -> None:
+        api.delete(PATH, "a/p")
+        api.put(PATH, "a", "p")
+
+    def render() -> None:
+        pod = kernel.store.get(PODS, "a/p")
+        kernel.sink.want(A, [Annotation(PODS, "a/p", "uid", pod.uid)] if pod else [])
+
+    api.fail(-1, method="PATCH", before=replace)
+    kernel.render = render
+    api.edit(PATH, "a/p", {"metadata": {"labels": {"x": "y"}}})
+    kernel.until(lambda: "annotations" in meta(api, PATH, "a/p"))
+    kernel.settle()
+    uid = meta(api, PATH, "a/p")["uid"]
+    values = [entry[3]["metadata"].get("annotations", {}).get("uid") for entry in api.history if entry[1] == PATH]
+    assert values == [None, None, None, None, uid]
+    assert kernel.reports == []
 
 
 def test_contradicting_owners_are_told_and_the_outcome_does_not_depend_on_order(
