@@ -1,0 +1,173 @@
+"""Pods' ports on a real northbound, with northd and ovn-trace to judge them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
+from ovnkit.api.daemons import Daemon, northd, ovsdb_server
+from ovnkit.api.identity import hash_name
+from ovnkit.api.installs import OvnInstall, locate
+from ovnkit.api.models import NAMESPACES, NODES, PODS, Node
+from ovnkit.api.renderers import Role
+from ovnkit.api.testing.bench import Bench, scope
+from ovnkit.api.testing.objects import namespace, node, pod
+from ovnkit_pods.plugin import PodsPlugin
+
+pytestmark = pytest.mark.ovn
+topology = pytest.importorskip("ovnkit_topology.plugin", reason="the switches come from the topology plugin")
+
+SUBNETS = tuple(map(ClusterSubnet.parse, ("10.128.0.0/14/23", "fd01::/48")))
+CONFIG = Config(default=DefaultOptions(cluster_subnets=SUBNETS))
+
+
+class Zone:
+    """A central zone's databases and northd."""
+
+    def __init__(self, folder: Path, install: OvnInstall) -> None:
+        self.install = install
+        self.endpoints = {db: f"unix:{folder}/{db}.sock" for db in ("nb", "sb")}
+        self.daemons: list[Daemon] = [
+            ovsdb_server(
+                install,
+                folder,
+                {db: folder / f"{db}.db"},
+                name=f"ovsdb-{db}",
+                remotes=[f"punix:{folder}/{db}.sock"],
+                log_dir=folder,
+            )
+            for db in ("nb", "sb")
+        ]
+        nb, sb = self.endpoints["nb"], self.endpoints["sb"]
+        self.daemons.append(northd(install, folder, nb=nb, sb=sb, log_dir=folder))
+        for daemon in self.daemons:
+            daemon.start()
+
+    def nb(self, *words: str) -> str:
+        return self.install.run("ovn-nbctl", f"--db={self.endpoints['nb']}", *words)
+
+    def trace(self, switch: str, flow: str) -> str:
+        self.nb("--wait=sb", "--timeout=20", "sync")
+        return self.install.run("ovn-trace", f"--db={self.endpoints['sb']}", "--summary", switch, flow)
+
+    def stop(self) -> None:
+        for daemon in reversed(self.daemons):
+            daemon.stop()
+
+
+@pytest.fixture(params=["host", "new"])
+def zone(request: pytest.FixtureRequest) -> Iterator[Zone]:
+    root = Path("/var/cache/ovnkit/debian-13")
+    if request.param == "host" and shutil.which("ovn-northd") is None:
+        pytest.skip("no OVN on this machine")
+    if request.param == "new" and not (root / "usr/bin/ovn-northd").exists():
+        pytest.skip("no newer OVN cached")
+    folder = Path(tempfile.mkdtemp(prefix="ovnkit-zone-"))
+    made = Zone(folder, locate("host" if request.param == "host" else str(root)))
+    yield made
+    made.stop()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def connect(zone: Zone) -> Iterator[Callable[[], Bench]]:
+    made: list[Bench] = []
+
+    def start() -> Bench:
+        place = scope(Role.ZONE, zone="global", per_node_zones=False)
+        plugins = (topology.TopologyPlugin(), PodsPlugin())
+        bench = Bench(*plugins, scope=place, config=CONFIG, connect=zone.endpoints)
+        made.append(bench)
+        return bench
+
+    yield start
+    for bench in made:
+        bench.stop()
+
+
+def worker(name: str, number: int) -> Node:
+    subnets = [f"10.128.{2 * number}.0/23", f"fd01:0:0:{number}::/64"]
+    annotations = {
+        "k8s.ovn.org/node-subnets": json.dumps({"default": subnets}),
+        "k8s.ovn.org/node-id": str(number),
+        "k8s.ovn.org/node-chassis-id": f"chassis-{name}",
+    }
+    return node(name, annotations)
+
+
+def network(bench: Bench, key: str) -> dict[str, Any]:
+    text = bench.get(PODS, key).annotations["k8s.ovn.org/pod-networks"]
+    found: dict[str, Any] = json.loads(text)["default"]
+    return found
+
+
+def addresses(bench: Bench, key: str) -> list[str]:
+    return [item.partition("/")[0] for item in network(bench, key)["ip_addresses"]]
+
+
+def test_pods_on_different_nodes_reach_each_other(zone: Zone, connect: Callable[[], Bench]) -> None:
+    bench = connect()
+    bench.put(NODES, worker("n1", 2), worker("n2", 3))
+    bench.put(NAMESPACES, namespace("shop"))
+    bench.put(PODS, pod("shop/web", "n1"), pod("shop/db", "n2"))
+    source, target = network(bench, "shop/web"), "shop_db"
+    for version, (own, other) in enumerate(
+        zip(addresses(bench, "shop/web"), addresses(bench, "shop/db"), strict=True)
+    ):
+        ip, ping = (("ip4", "icmp4.type==8"), ("ip6", "icmp6.type==128"))[version]
+        start = f'inport=="shop_web" && eth.src=={source["mac_address"]} && eth.dst==0a:58:0a:80:04:01'
+        flow = f"{start} && ip.ttl==64 && {ip}.src=={own} && {ip}.dst=={other} && {ping}"
+        assert f'output to "{target}"' in zone.trace("n1", flow)
+        spoofed = flow.replace(f"{ip}.src=={own}", f"{ip}.src=={own}9")
+        assert f'output to "{target}"' not in zone.trace("n1", spoofed)
+
+    name = hash_name("default-network-controller:Namespace:shop:v4")
+    found = zone.nb("--bare", "--columns=addresses", "find", "Address_Set", f"name={name}").split()
+    assert sorted(found) == sorted(addresses(bench, key)[0] for key in ("shop/web", "shop/db"))
+
+
+def test_a_restart_writes_nothing_and_a_deleted_pod_leaves_nothing(
+    zone: Zone, connect: Callable[[], Bench]
+) -> None:
+    first = connect()
+    nodes = [worker("n1", 2), worker("n2", 3)]
+    first.put(NODES, *nodes)
+    first.put(NAMESPACES, namespace("shop"))
+    first.settle()
+    before = _ports(zone)
+    first.put(PODS, *(pod(f"shop/p{number}", f"n{number % 2 + 1}") for number in range(200)))
+    assert len(_ports(zone)) == len(before) + 200
+    views = [first.get(PODS, f"shop/p{number}") for number in range(200)]
+    first.stop()
+
+    second = connect()
+    for kind, objects in ((NODES, nodes), (NAMESPACES, [namespace("shop")]), (PODS, views)):
+        second.reconciler.observe(kind, [(view.key, view) for view in objects])
+    second.settle()
+    assert {name: sink.transactions for name, sink in second.sinks.items()} == {"nb": 0, "sb": 0}
+    second.drop(PODS, *(view.key for view in views))
+    assert _ports(zone) == before
+
+
+def test_a_pod_that_is_created_again_on_another_node_moves_its_port(
+    zone: Zone, connect: Callable[[], Bench]
+) -> None:
+    bench = connect()
+    bench.put(NODES, worker("n1", 2), worker("n2", 3))
+    bench.put(PODS, pod("shop/web", "n1", uid="1"))
+    assert "shop_web" in zone.nb("lsp-list", "n1")
+    bench.put(PODS, pod("shop/web", "n2", uid="2"))
+    assert "shop_web" not in zone.nb("lsp-list", "n1")
+    assert "shop_web" in zone.nb("lsp-list", "n2")
+    assert "chassis-n2" in zone.nb("lsp-get-options", "shop_web")
+
+
+def _ports(zone: Zone) -> list[str]:
+    return sorted(zone.nb("--bare", "--columns=name", "list", "Logical_Switch_Port").split())
