@@ -9,6 +9,7 @@ Everything runs in the test's thread (`settle`), except the I/O of the database 
 from __future__ import annotations
 
 import random
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -271,15 +272,15 @@ def difference(one: Content, other: Content) -> list[str]:
     lines = []
     for table in sorted(one.keys() | other.keys()):
         left, right = one.get(table, {}), other.get(table, {})
-        for uuid in sorted(left.keys() | right.keys()):
-            if uuid not in right:
-                lines.append(f"- {table} {uuid} {left[uuid]}")
-            elif uuid not in left:
-                lines.append(f"+ {table} {uuid} {right[uuid]}")
+        for row in sorted(left.keys() | right.keys()):
+            if row not in right:
+                lines.append(f"- {table} {row} {left[row]}")
+            elif row not in left:
+                lines.append(f"+ {table} {row} {right[row]}")
             else:
-                changed = {n: (v, right[uuid].get(n)) for n, v in left[uuid].items() if right[uuid].get(n) != v}
+                changed = {n: (v, right[row].get(n)) for n, v in left[row].items() if right[row].get(n) != v}
                 if changed:
-                    lines.append(f"! {table} {uuid} {changed}")
+                    lines.append(f"! {table} {row} {changed}")
     return lines
 
 
@@ -288,5 +289,6 @@ def make_server(folder: Path) -> OvsdbServer:
     server = OvsdbServer(folder, *NAMES.values()).start()
     for database, table in zip(NAMES.values(), ("NB_Global", "SB_Global", "Open_vSwitch"), strict=True):
         if not server.rows(table, database):
-            server.transact(database, [{"op": "insert", "table": table, "row": {}}])
+            chosen = str(uuid.uuid5(uuid.NAMESPACE_OID, table))
+            server.transact(database, [{"op": "insert", "table": table, "uuid": chosen, "row": {}}])
     return server
