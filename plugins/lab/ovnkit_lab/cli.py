@@ -236,4 +236,4 @@ def logs(name: str, follow: bool, node: str, daemon: str) -> None:
     os.execvp("tail", ["tail", "-n", "+1", *(["-F"] if follow else []), str(path)])
 
 
-lab.add_command(name_option(up_options(demo)))
+lab.add_command(up_options(demo))

@@ -17,6 +17,7 @@ class Reporter:
         self._console = console or Console(stderr=True, highlight=False)
         self._live: Status | None = None
         self._begin = time.monotonic()
+        self._last = ""
 
     @contextmanager
     def running(self) -> Iterator[Reporter]:
@@ -32,7 +33,8 @@ class Reporter:
         """What is being done now; a line of its own where there is no terminal."""
         if self._live is not None:
             self._live.update(f"{text} [dim]{self._seconds}[/dim]")
-        else:
+        elif text != self._last:
+            self._last = text
             self._console.print(f"{self._seconds:>7} {text}", markup=False, soft_wrap=True)
 
     def done(self, text: str) -> None:
