@@ -1,0 +1,292 @@
+"""The nft sink against real nftables in a network namespace."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+import pytest
+
+from ovnkit.api.nft import (
+    AddressType,
+    ChainType,
+    Counter,
+    DnatMap,
+    Hook,
+    Jump,
+    LinkName,
+    Match,
+    NftChain,
+    NftElement,
+    NftRule,
+    NftSet,
+    NftType,
+    Protocol,
+    RedirectMap,
+    Selector,
+    SetMark,
+    SetName,
+    Snat,
+    Verdict,
+)
+from ovnkit.api.sinks import Owner
+from ovnkit.host.nftsink import NftSink
+
+PORT, SERVICES = Owner("management_port", "node", ""), Owner("services", "node", "shop/web")
+TABLE = ("inet", "ovn-kubernetes")
+CHAIN = NftChain("mgmtport-snat", ChainType.NAT, Hook.POSTROUTING, 100)
+PORT_ITEMS = (
+    CHAIN,
+    NftSet("no-snat-nodeports", (NftType.PROTOCOL, NftType.PORT)),
+    NftSet("no-snat-subnets-v4", (NftType.IPV4,), interval=True),
+    NftRule(
+        "mgmtport-snat", 0, (Match((Selector.OUT_LINK,), LinkName("ovn-k8s-mp0"), negate=True), Verdict.RETURN)
+    ),
+    NftRule(
+        "mgmtport-snat",
+        1,
+        (Match((Selector.PROTOCOL, Selector.DESTINATION_PORT), SetName("no-snat-nodeports")), Verdict.RETURN),
+    ),
+    NftRule("mgmtport-snat", 2, (Match((Selector.IPV4_SOURCE,), SetName("no-snat-subnets-v4")), Verdict.RETURN)),
+    NftRule("mgmtport-snat", 9, (Counter(), Snat(ip_address("10.128.1.2")))),
+    NftRule("mgmtport-snat", 9, (Snat(ip_address("fd00::2")),)),
+    NftChain("services", None),
+    NftChain("services-prerouting", ChainType.NAT, Hook.PREROUTING, -100),
+    NftSet("nodeports-v4", (NftType.PROTOCOL, NftType.PORT), (NftType.IPV4, NftType.PORT)),
+    NftSet("itp", (NftType.PROTOCOL, NftType.PORT), (NftType.PORT,)),
+    NftRule("services-prerouting", 0, (Jump("services"),)),
+    NftRule(
+        "services",
+        0,
+        (
+            Match((Selector.DESTINATION_TYPE,), AddressType.LOCAL),
+            DnatMap(4, (Selector.PROTOCOL, Selector.DESTINATION_PORT), "nodeports-v4"),
+        ),
+    ),
+    NftRule(
+        "services",
+        1,
+        (
+            Match((Selector.PROTOCOL,), Protocol.TCP),
+            RedirectMap((Selector.PROTOCOL, Selector.DESTINATION_PORT), "itp"),
+        ),
+    ),
+    NftRule("services", 2, (Match((Selector.PROTOCOL,), Protocol.UDP), SetMark(0x1745EC))),
+)
+
+
+def element(port: int, to: str = "172.16.1.10", protocol: Protocol = Protocol.TCP) -> NftElement:
+    return NftElement("nodeports-v4", (protocol, port), (ip_address(to), 80))
+
+
+def nft(*arguments: str) -> str:
+    return subprocess.run(("nft", "-n", *arguments), check=True, capture_output=True, text=True).stdout
+
+
+def table() -> str:
+    done = subprocess.run(("nft", "-n", "list", "table", *TABLE), check=False, capture_output=True, text=True)
+    return done.stdout
+
+
+def rules(chain: str) -> list[str]:
+    lines = nft("list", "chain", *TABLE, chain).splitlines()
+    return [line.split(" comment ")[0].strip() for line in lines if " comment " in line]
+
+
+@pytest.fixture
+def sink(netns: None, inbox: Any) -> Iterator[NftSink]:
+    sink = start(inbox)
+    yield sink
+    sink.stop()
+
+
+def start(inbox: Any) -> NftSink:
+    reports: list[tuple[Owner, Exception]] = []
+    sink = NftSink(inbox.post, lambda owner, error: reports.append((owner, error)))
+    sink.reports = reports  # type: ignore[attr-defined]
+    sink.start()
+    inbox.until(lambda: sink.ready, "ready")
+    return sink
+
+
+def apply(sink: NftSink, inbox: Any, owner: Owner, *items: Any) -> None:
+    sink.want(owner, items)
+    sink.flush()
+    inbox.until(lambda: sink.idle, "applied")
+
+
+EXPECTED = [
+    'oifname != "ovn-k8s-mp0" return',
+    "meta l4proto . th dport @no-snat-nodeports return",
+    "ip saddr @no-snat-subnets-v4 return",
+    "counter packets 0 bytes 0 snat ip to 10.128.1.2",
+    "snat ip6 to fd00::2",
+]
+
+
+def test_nothing_happens_before_everything_is_rendered(sink: NftSink, inbox: Any) -> None:
+    sink.want(PORT, PORT_ITEMS)
+    sink.flush()
+    inbox.quiet(0.3)
+    assert table() == ""
+    sink.settle()
+    sink.flush()
+    inbox.until(lambda: sink.idle and table(), "applied")
+    assert rules("mgmtport-snat") == EXPECTED
+    assert "type nat hook postrouting priority 100" in table()
+    assert rules("services-prerouting") == ["jump services"]
+    assert len(rules("services")) == 3
+    assert "type inet_proto . inet_service : ipv4_addr . inet_service" in table()
+
+
+def test_one_service_is_one_element(sink: NftSink, inbox: Any) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    many = [element(20000 + number) for number in range(3000)]
+    apply(sink, inbox, SERVICES, *many)
+    inbox.until(lambda: table().count(" : 172.16.1.10 . 80") == 3000, "3000 elements")
+    with subprocess.Popen(["nft", "monitor"], stdout=subprocess.PIPE, text=True) as monitor:
+        await_monitor()
+        apply(sink, inbox, SERVICES, *many[1:], element(19999))
+        inbox.quiet(0.3)
+        monitor.terminate()
+        told = [line for line in (monitor.stdout.read() if monitor.stdout else "").splitlines() if "#" not in line]
+    told = [line for line in told if " probe" not in line]
+    assert len(told) == 2, told
+    assert told[0].startswith("delete element inet ovn-kubernetes nodeports-v4 { tcp . 20000")
+    assert told[1].startswith("add element inet ovn-kubernetes nodeports-v4 { tcp . 19999")
+    apply(sink, inbox, SERVICES, element(19999, "172.16.1.99"))
+    inbox.until(lambda: "19999 : 172.16.1.99 . 80" in table(), "a changed value")
+    assert table().count(". 80") == 1
+
+
+def await_monitor() -> None:
+    """Until a monitor that was just started surely listens: it takes a netlink socket per monitor."""
+    from pathlib import Path
+    from time import monotonic, sleep
+
+    end = monotonic() + 5
+    while monotonic() < end:
+        lines = Path("/proc/thread-self/net/netlink").read_text().splitlines()
+        # Protocol 12 is netfilter; groups are in the fourth column.
+        if sum(line.split()[1] == "12" and int(line.split()[3], 16) != 0 for line in lines) >= 2:
+            return
+        sleep(0.02)
+    pytest.fail("no second nft monitor")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "delete table inet ovn-kubernetes",
+        "flush chain inet ovn-kubernetes mgmtport-snat",
+        "insert rule inet ovn-kubernetes mgmtport-snat accept",
+        "add rule inet ovn-kubernetes services drop",
+        "flush map inet ovn-kubernetes nodeports-v4",
+        "add element inet ovn-kubernetes nodeports-v4 { tcp . 1 : 1.1.1.1 . 1 }",
+        "add chain inet ovn-kubernetes foreign",
+        "add set inet ovn-kubernetes foreign { type ipv4_addr; }",
+        "add element inet ovn-kubernetes no-snat-subnets-v4 { 192.0.2.5-192.0.2.9 }",
+    ],
+)
+def test_a_change_from_outside_is_put_right(sink: NftSink, inbox: Any, command: str) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, SERVICES, element(30080))
+    inbox.until(lambda: "30080 : 172.16.1.10 . 80" in table(), "applied")
+    inbox.quiet(0.3)
+    before = table()
+    subprocess.run(["nft", command], check=True)
+    assert table() != before
+    inbox.until(lambda: same(table(), before), f"healed after {command!r}")
+
+
+def same(one: str, other: str) -> bool:
+    return sorted(one.splitlines()) == sorted(other.splitlines())
+
+
+def test_a_rule_altered_in_place_is_noticed(sink: NftSink, inbox: Any) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    inbox.quiet(0.3)
+    line = next(line for line in nft("-a", "list", "table", *TABLE).splitlines() if "snat ip6" in line)
+    comment, handle = line.split('"')[1], line.split()[-1]
+    change = (
+        f'replace rule inet ovn-kubernetes mgmtport-snat handle {handle} snat ip6 to fd00::bad comment "{comment}"'
+    )
+    subprocess.run(["nft", change], check=True)
+    assert "fd00::bad" in table()
+    inbox.until(lambda: rules("mgmtport-snat") == EXPECTED, "healed")
+
+
+def test_a_restart_writes_nothing_and_the_last_one_leaves_no_table(sink: NftSink, inbox: Any) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, SERVICES, element(30080))
+    inbox.until(lambda: "30080" in table(), "applied")
+    sink.stop()
+    again = start(inbox)
+    with subprocess.Popen(["nft", "monitor"], stdout=subprocess.PIPE, text=True) as monitor:
+        await_monitor()
+        again.want(PORT, PORT_ITEMS)
+        again.want(SERVICES, (element(30080),))
+        again.settle()
+        again.flush()
+        inbox.quiet(0.4)
+        monitor.terminate()
+        assert (monitor.stdout.read() if monitor.stdout else "") == ""
+    apply(again, inbox, SERVICES)
+    inbox.until(lambda: "30080" not in table(), "element gone")
+    apply(again, inbox, PORT)
+    inbox.until(lambda: table() == "", "table gone")
+    again.stop()
+
+
+def test_overlapping_networks_of_users_are_no_trouble(sink: NftSink, inbox: Any) -> None:
+    def subnet(text: str) -> NftElement:
+        return NftElement("no-snat-subnets-v4", (ip_network(text),))
+
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, SERVICES, subnet("10.0.0.0/8"), subnet("10.1.0.0/16"), subnet("192.0.2.1/32"))
+    inbox.until(lambda: "elements = { 10.0.0.0/8, 192.0.2.1 }" in table(), "collapsed")
+    apply(sink, inbox, SERVICES, subnet("10.1.0.0/16"))
+    inbox.until(lambda: "elements = { 10.1.0.0/16 }" in table(), "the narrower one is left")
+
+
+def test_what_nft_refuses_stops_nobody(sink: NftSink, inbox: Any) -> None:
+    bad = Owner("gateway", "node", "")
+    sink.settle()
+    sink.want(bad, (NftChain("bad", ChainType.NAT, Hook.FORWARD, 0),))
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    inbox.until(lambda: rules("mgmtport-snat") == EXPECTED, "the others applied")
+    inbox.until(lambda: sink.reports, "reported")  # type: ignore[attr-defined]
+    ((owner, error),) = sink.reports  # type: ignore[attr-defined]
+    assert owner == bad
+    assert "chain bad" in str(error)
+    apply(sink, inbox, bad, NftChain("bad", ChainType.NAT, Hook.OUTPUT, 0))
+    inbox.until(lambda: "chain bad" in table(), "healed by the correction")
+
+
+def test_rules_and_elements_wait_for_their_set(sink: NftSink, inbox: Any) -> None:
+    late = NftSet("late", (NftType.IPV4,))
+    rule = NftRule("mgmtport-snat", 5, (Match((Selector.IPV4_SOURCE,), SetName("late")), Verdict.RETURN))
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, SERVICES, rule, NftElement("late", (ip_address("192.0.2.7"),)))
+    inbox.until(lambda: rules("mgmtport-snat") == EXPECTED, "without it")
+    apply(sink, inbox, Owner("other", "node", ""), late)
+    inbox.until(lambda: rules("mgmtport-snat")[3] == "ip saddr @late return", "in its place")
+    assert "192.0.2.7" in table()
+    apply(sink, inbox, Owner("other", "node", ""))
+    inbox.until(lambda: rules("mgmtport-snat") == EXPECTED and "set late" not in table(), "gone with its set")
+
+
+@pytest.mark.parametrize("name", ["a b", 'x"; drop', "-x", "", "a;b", "{"])
+def test_names_are_no_way_in(name: str) -> None:
+    with pytest.raises(ValueError, match="no name"):
+        NftChain(name)
+    with pytest.raises(ValueError, match="no interface name"):
+        LinkName(name + " ")
