@@ -71,7 +71,11 @@ class TooManyRequests(KubeError):
 
 
 class ServerUnavailable(KubeError):
-    """The server can't be reached, broke off, or answers with a 5xx."""
+    """The server can't be reached, broke off, or says that it (or a proxy before it) can't work now."""
+
+
+class ServerFailed(KubeError):
+    """The server failed over this request (500): a webhook that is down, a bug. Others may well succeed."""
 
 
 _BY_CODE: dict[int, type[KubeError]] = {
@@ -110,10 +114,13 @@ def error_from_status(
 ) -> KubeError:
     """The exception for a metav1.Status, as it also comes as the object of a watch's ERROR event."""
     code = code or int(status.get("code") or 0)
-    default = ServerUnavailable if code >= 500 else KubeError
     details = status.get("details") or {}
     if retry_after is None and details.get("retryAfterSeconds"):
         retry_after = float(details["retryAfterSeconds"])
+    default: type[KubeError] = KubeError
+    if code >= 500:
+        # a ServerTimeout is a 500 as well, and comes with the time to wait
+        default = ServerFailed if code == 500 and retry_after is None else ServerUnavailable
     return _BY_CODE.get(code, default)(
         status.get("message") or "no message",
         code=code,

@@ -113,12 +113,13 @@ class EventRecorder:
         self._recent: OrderedDict[str, _Posted] = OrderedDict()
         self._buckets: OrderedDict[str, _Bucket] = OrderedDict()
         self._stop = threading.Event()
+        self._starting = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="kube-events", daemon=True)
 
     def record(
         self, kind: Kind[Any], view: ObjectView, reason: str, message: str, *, warning: bool = True
     ) -> None:
-        """Something worth telling happened to an object. Call it from one thread only."""
+        """Something worth telling happened to an object. Safe from any thread."""
         resource = kind.resource
         occurrence = _Occurrence(
             resource.kind,
@@ -135,8 +136,9 @@ class EventRecorder:
             self._queue.put_nowait(occurrence)
         except queue.Full:
             self.counters.dropped += 1
-        if self._thread.ident is None:
-            self._thread.start()
+        with self._starting:
+            if self._thread.ident is None:
+                self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
         """Post what is queued, for up to `timeout` seconds, and end the thread."""

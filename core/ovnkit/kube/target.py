@@ -137,6 +137,11 @@ class Target:
 
     # -- errors -------------------------------------------------------------------------------------------
 
+    @property
+    def failures(self) -> int:
+        """Failures in a row."""
+        return self._backoff.failures if self._backoff else 0
+
     def succeeded(self) -> None:
         """The object took what we wrote, or is as wanted: forget about failures."""
         self._backoff = None

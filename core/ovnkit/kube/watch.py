@@ -17,6 +17,7 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import Client, Stream
+from ovnkit.kube.decode import collector_paused
 from ovnkit.kube.errors import Gone, KubeError, NotFound, error_from_status
 
 log = structlog.get_logger()
@@ -207,9 +208,10 @@ class Watcher:
                 listed.clear()
                 continue
             began = time.thread_time()
-            content = orjson.loads(page)
-            del page
-            self._deliver(self._page_changes(content.pop("items", None) or (), listed))
+            with collector_paused():
+                content = orjson.loads(page)
+                del page
+                self._deliver(self._page_changes(content.pop("items", None) or (), listed))
             self.counters.decode_seconds += time.thread_time() - began
             token = content["metadata"].get("continue")
             if not token or self._stop.is_set():

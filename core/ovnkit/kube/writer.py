@@ -15,9 +15,9 @@ from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.models import ObjectView
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.kube.client import Client
-from ovnkit.kube.errors import ServerUnavailable, Unauthorized
+from ovnkit.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.kube.events import EventRecorder
-from ovnkit.kube.patcher import Outcome, Patcher
+from ovnkit.kube.patcher import Outcome, PatchCounters, Patcher
 from ovnkit.kube.plan import Field, KnownStatus, Plan, fields_of, make_plan, version
 from ovnkit.kube.target import Target
 from ovnkit.kube.watch import Post
@@ -30,6 +30,11 @@ WRITERS = 32
 
 _REFUSED_RETRY, _OUTAGE_RETRY = 60.0, 5.0
 """Longest waits in seconds before an object is tried again that was refused, or that met an outage."""
+
+_OUTAGE = (ServerUnavailable, Unauthorized)
+
+_PATIENCE = 3
+"""Failures of the server over one object before it is reported: most are over the next time."""
 
 ObjectKey = tuple[Kind[Any], str]
 
@@ -86,10 +91,14 @@ class KubeSink:
         wanted: dict[ObjectKey, dict[Field, Any]] = {}
         events: set[Event] = set()
         for item in items:
-            if isinstance(item, Event):
-                events.add(item)
-            else:
-                wanted.setdefault((item.kind, item.object), {}).update(fields_of(item))
+            try:
+                _ = item.kind.resource
+                if isinstance(item, Event):
+                    events.add(item)
+                else:
+                    wanted.setdefault((item.kind, item.object), {}).update(fields_of(item))
+            except TypeError as error:  # not an object of the API, or nothing JSON can hold: a plugin's bug
+                self._tell(owner, error)
         self._post_events(owner, events)
         before = self._owned.pop(owner, {})
         if wanted:
@@ -142,6 +151,11 @@ class KubeSink:
     def ready(self) -> bool:
         """What is there is the world's to load, so the sink itself is always ready."""
         return True
+
+    @property
+    def counters(self) -> PatchCounters:
+        """Requests made so far, for metrics."""
+        return self._patcher.counters
 
     def status(self) -> dict[str, Any]:
         """State for `ovnkit status` and metrics."""
@@ -281,15 +295,17 @@ class KubeSink:
             return
         for path, error in outcome.errors.items():
             self._failed(name, target, path, error)
-        outage = all(isinstance(error, ServerUnavailable) for error in outcome.errors.values())
+        outage = all(isinstance(error, _OUTAGE) for error in outcome.errors.values())
         self._held_back.add(name)
         delay = target.hold_back(_OUTAGE_RETRY if outage else _REFUSED_RETRY)
         self._post_later(delay, partial(self._dispatch, name))
 
     def _failed(self, name: ObjectKey, target: Target, path: Field, error: Exception) -> None:
         self._last, self.last_error = error, str(error)
-        if isinstance(error, ServerUnavailable | Unauthorized):
+        if isinstance(error, _OUTAGE):
             return  # not the object's fault
+        if isinstance(error, ServerFailed) and target.failures < _PATIENCE:
+            return
         if (path, str(error)) not in target.told:
             target.told.add((path, str(error)))
             log.warning("write refused", kind=name[0].name, object=name[1], error=str(error))

@@ -18,6 +18,7 @@ from ovnkit.kube.errors import (
     Gone,
     KubeError,
     NotFound,
+    ServerFailed,
     ServerUnavailable,
     TooManyRequests,
     Unauthorized,
@@ -62,6 +63,12 @@ def test_an_error_comes_as_its_meaning(api: Any, client: Client, code: int, erro
         client.get(PODS)
     assert caught.value.code == code
     assert caught.value.retry_after == 7.0
+
+
+def test_a_500_without_a_time_to_wait_is_about_the_request(api: Any, client: Client) -> None:
+    api.fail(500, message="failed calling webhook")
+    with pytest.raises(ServerFailed, match="webhook"):
+        client.get(PODS)
 
 
 def test_an_answer_that_is_no_status_is_quoted(api: Any, client: Client) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
-from ovnkit.api.kinds import Kind, Raw, Resource
+from ovnkit.api.kinds import Kind, Raw, Resource, Table
 from ovnkit.api.models import NODES, PODS, ObjectView, metadata
 from ovnkit.api.sinks import Owner
 from ovnkit.kernel.inbox import Inbox
@@ -377,6 +377,35 @@ def test_one_refused_field_stops_neither_its_neighbours_nor_the_status(api: Any,
     kernel.want(B, Label(THINGS, "a/t", "fine", "2"))
     kernel.settle()
     assert meta(api, THING_PATH, "a/t")["labels"] == {"good": "1", "fine": "2"}
+
+
+def test_a_failure_over_one_object_delays_no_other(api: Any, kernel: Reconciler) -> None:
+    api.put(PATH, "a", "bad")
+    for number in range(20):
+        api.put(PATH, "a", f"p{number}")
+    kernel.watch(PODS)
+    fault = api.fail(500, method="PATCH", path="/bad", times=3, message="failed calling webhook")
+    kernel.want(A, Annotation(PODS, "a/bad", "x", "1"))
+    kernel.until(lambda: fault.times < 3)
+    for number in range(20):
+        kernel.want(Owner("p", "r", str(number)), Annotation(PODS, f"a/p{number}", "x", "1"))
+    kernel.until(lambda: all("annotations" in meta(api, PATH, f"a/p{number}") for number in range(20)))
+    assert fault.times > 0, "while the bad one is still held back"
+    assert kernel.sink.status()["held_back"] == 1
+    kernel.settle()
+    assert meta(api, PATH, "a/bad")["annotations"] == {"x": "1"}
+    assert kernel.reports == [], "it went over by itself"
+
+
+def test_an_item_that_makes_no_sense_is_its_owners_trouble_alone(api: Any, kernel: Reconciler) -> None:
+    api.put(PATH, "a", "p")
+    kernel.watch(PODS)
+    rows: Kind[Any] = Kind("rows", Table("nb", "ACL", ()), view_thing)
+    kernel.want(A, Annotation(rows, "x", "x", "1"), Status(PODS, "a/p", {"x": object()}))
+    kernel.want(B, Annotation(PODS, "a/p", "x", "1"))
+    kernel.settle()
+    assert meta(api, PATH, "a/p")["annotations"] == {"x": "1"}
+    assert [owner for owner, _ in kernel.reports] == [A, A]
 
 
 def test_an_object_that_is_gone_is_dropped_quietly(api: Any, kernel: Reconciler) -> None:
