@@ -102,6 +102,8 @@ class RowOperation:
                 mutations.append(
                     [name, "insert", encode_map(column, content) if is_map else encode_set(column, content)]
                 )
+        # A mutation that empties a set which needs an element is refused, so there the new ones come first.
+        mutations.sort(key=lambda mutation: columns[mutation[0]].min > 0 and mutation[1] == "delete")
         if mutations:
             operations.append({"op": "mutate", "table": self.table, "where": where, "mutations": mutations})
         return operations

@@ -125,8 +125,20 @@ class Rig:
         self.sink.want(owner, items)
         return owner
 
+    def sync(self) -> None:
+        """Wait for everything that others have written before: updates come before a later reply."""
+        while True:
+            answers: list[Any] = []
+            self.loop.until(lambda: self.sink.ready, f"ready: {self.sink.status()}")
+            self.session.transact([], lambda _, error: answers.append(error))
+            self.loop.until(lambda: answers, "reply")
+            if answers[0] is None:
+                return
+
     def quiet(self) -> None:
+        """Wait until the sink has nothing left to do."""
         self.sink.flush()
+        self.sync()
         self.loop.until(lambda: self.sink.ready and self.sink.idle, f"idle: {self.sink.status()}")
 
     def stop(self) -> None:

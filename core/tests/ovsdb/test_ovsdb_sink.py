@@ -14,7 +14,6 @@ from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.errors import BadValue, MissingSchema, NameTaken
 
 
-
 def row_id(owner: str, name: str) -> RowId:
     return RowId("test", "things", owner, name)
 
