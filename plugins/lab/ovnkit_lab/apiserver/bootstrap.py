@@ -30,13 +30,24 @@ _PUBLIC = ["/healthz", "/livez", "/readyz", "/version"]
 _EDITABLE: list[Json] = [
     {
         "apiGroups": [""],
-        "resources": ["configmaps", "endpoints", "events", "persistentvolumeclaims", "pods", "services", "serviceaccounts"],
+        "resources": [
+            "configmaps",
+            "endpoints",
+            "events",
+            "persistentvolumeclaims",
+            "pods",
+            "services",
+            "serviceaccounts",
+        ],
     },
-    {"apiGroups": ["apps"], "resources": ["daemonsets", "deployments", "deployments/scale", "replicasets", "statefulsets"]},
+    {
+        "apiGroups": ["apps"],
+        "resources": ["daemonsets", "deployments", "deployments/scale", "replicasets", "statefulsets"],
+    },
     {"apiGroups": ["batch"], "resources": ["cronjobs", "jobs"]},
     {"apiGroups": ["networking.k8s.io"], "resources": ["ingresses", "networkpolicies"]},
     {"apiGroups": ["policy"], "resources": ["poddisruptionbudgets"]},
-]  # fmt: skip
+]
 
 
 def populate(cluster: Cluster) -> None:

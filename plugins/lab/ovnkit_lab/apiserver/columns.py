@@ -1,6 +1,7 @@
 """The columns kubectl shows for the built-in kinds."""
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any
 
 from attrs import frozen
@@ -191,8 +192,6 @@ def _created(obj: Json) -> str:
 
 
 def _job_duration(job: Json) -> str:
-    from datetime import datetime
-
     start, end = _get(job, "status.startTime"), _get(job, "status.completionTime")
     if not start:
         return ""
@@ -336,8 +335,17 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         _wide("Count", lambda o: str(_get(o, "series.count") or o.get("count") or 1)),
         Column("Name", lambda o: o["metadata"]["name"], "string", 1, "name"),
     ),
-    "configmaps": (_NAME, Column("Data", lambda o: len(o.get("data") or {}) + len(o.get("binaryData") or {})), _AGE),
-    "secrets": (_NAME, Column("Type", lambda o: o["type"]), _number("Data", lambda o: len(o.get("data") or {})), _AGE),
+    "configmaps": (
+        _NAME,
+        Column("Data", lambda o: len(o.get("data") or {}) + len(o.get("binaryData") or {})),
+        _AGE,
+    ),
+    "secrets": (
+        _NAME,
+        Column("Type", lambda o: o["type"]),
+        _number("Data", lambda o: len(o.get("data") or {})),
+        _AGE,
+    ),
     "serviceaccounts": (_NAME, _number("Secrets", lambda o: len(o.get("secrets") or [])), _AGE),
     "leases.coordination.k8s.io": (_NAME, Column("Holder", lambda o: _get(o, "spec.holderIdentity", "")), _AGE),
     "customresourcedefinitions.apiextensions.k8s.io": (_NAME, _CREATED_AT),
@@ -352,4 +360,4 @@ COLUMNS: Mapping[str, tuple[Column, ...]] = {
         _number("Allowed Disruptions", _count("status.disruptionsAllowed")),
         _AGE,
     ),
-}  # fmt: skip
+}

@@ -22,7 +22,7 @@ def to_served(resource: Resource, obj: Json) -> Json:
     if resource.api_version == resource.storage_version:
         return obj
     if resource.kind == "Event" and not resource.custom:
-        obj = _renamed(obj, {core: new for core, new in _EVENT_FIELDS})
+        obj = _renamed(obj, dict(_EVENT_FIELDS))
     obj["apiVersion"] = resource.api_version
     return obj
 

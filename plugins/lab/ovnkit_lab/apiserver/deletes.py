@@ -5,6 +5,7 @@ that causes them, because the lab has no controller manager.
 """
 
 import asyncio
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -210,8 +211,6 @@ class Deletes:
             return
         accounts = self._store.collection("serviceaccounts")
         if (record.name, "default") not in accounts.objects:
-            import uuid
-
             self._store.put(accounts, admission.service_account(record.name, str(uuid.uuid4())), None)
 
     def _empty(self, namespace: str) -> None:

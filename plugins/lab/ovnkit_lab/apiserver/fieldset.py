@@ -13,8 +13,19 @@ from .schema import ANY, LIST, MAP, UNTYPED, Node
 
 FieldSet = dict[str, Any]
 _IGNORED_METADATA = frozenset(
-    "f:name f:namespace f:uid f:resourceVersion f:generation f:creationTimestamp f:managedFields f:selfLink "
-    "f:deletionTimestamp f:deletionGracePeriodSeconds f:generateName".split()
+    [
+        "f:name",
+        "f:namespace",
+        "f:uid",
+        "f:resourceVersion",
+        "f:generation",
+        "f:creationTimestamp",
+        "f:managedFields",
+        "f:selfLink",
+        "f:deletionTimestamp",
+        "f:deletionGracePeriodSeconds",
+        "f:generateName",
+    ]
 )
 
 

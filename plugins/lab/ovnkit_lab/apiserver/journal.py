@@ -1,8 +1,9 @@
 """The append-only journal behind the store: one line per change, replayed and compacted at start.
 
-A line is ``P<TAB>collection<TAB>revision<TAB>object JSON`` for a put, ``D<TAB>collection<TAB>revision<TAB>namespace/name``
-for a delete and ``F<TAB>collection<TAB>revision<TAB>`` for the last revision a collection changed at. Each line
-reaches the operating system before the request is answered, so a killed server loses nothing; it is not synced
+A line has four fields with tabs between: ``P``, collection, revision and the object's JSON for a put; ``D`` and
+namespace/name as the last field for a delete; ``F`` and nothing for the last revision a collection changed at.
+
+Each line reaches the operating system before the request is answered, so a killed server loses nothing; it is not synced
 to the disk, as a lab does not outlive its machine.
 """
 

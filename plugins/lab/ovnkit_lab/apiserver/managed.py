@@ -90,8 +90,9 @@ def track_update(node: Node, old: Json | None, new: Json, writer: Writer) -> Non
         metadata.pop("managedFields")
         return
     owners = Owners(given or live)
+    removed: FieldSet = {}
     if old is None:
-        written, removed = fieldset.of_object(node, new), {}
+        written = fieldset.of_object(node, new)
     else:
         written, removed = fieldset.changes(node, old, new)
     key = writer.key("Update")
@@ -118,7 +119,7 @@ def apply(node: Node, live: Json, config: Json, writer: Writer, force: bool, nam
     mine = fieldset.of_object(node, config)
     live_metadata = live.setdefault("metadata", {})
     live_metadata.pop("managedFields", None)
-    new = merge(node, live, config)
+    new: Json = merge(node, live, config)
     others = owners.others(key)
     dropped = fieldset.difference(before, mine)
     if dropped:
@@ -132,7 +133,9 @@ def apply(node: Node, live: Json, config: Json, writer: Writer, force: bool, nam
     }
     if conflicts and not force:
         mine_before = _last_applied(node, live) if writer.manager == "kubectl" and not before else {}
-        conflicts_left = {o: left for o, both in conflicts.items() if (left := fieldset.difference(both, mine_before))}
+        conflicts_left = {
+            o: left for o, both in conflicts.items() if (left := fieldset.difference(both, mine_before))
+        }
         if conflicts_left:
             raise _conflict(conflicts_left, naming)
     for other, both in conflicts.items():

@@ -6,7 +6,7 @@ from typing import Any
 from attrs import frozen
 
 from .auth import User
-from .errors import Json, qualified
+from .errors import Json
 from .store import Store
 
 _GROUP = "rbac.authorization.k8s.io"
@@ -113,8 +113,8 @@ class Authorizer:
 
 
 def _referred(binding: Json) -> str:
-    subject = binding.get("subjects", [{}])[0]
-    return f'{binding["roleRef"]["kind"]} "{binding["roleRef"]["name"]}" to {subject.get("kind")} "{subject.get("name")}"'
+    role, subject = binding["roleRef"], binding["subjects"][0]
+    return f'{role["kind"]} "{role["name"]}" to {subject.get("kind")} "{subject.get("name")}"'
 
 
 def _binds(binding: Json, user: User, namespace: str) -> bool:
@@ -197,10 +197,3 @@ def rules_review(authorizer: Authorizer, user: User, namespace: str) -> Json:
         ],
         "incomplete": False,
     }
-
-
-def refusal(user: User, access: Access) -> str:
-    """The reason part of a 403."""
-    return (
-        access.describe(user) if access.path or access.resource else f"{qualified(access.resource, access.group)}"
-    )

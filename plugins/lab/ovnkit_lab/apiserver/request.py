@@ -18,7 +18,10 @@ _JSON_TYPES = ("", "application/json", "application/apply-patch+yaml", "applicat
 
 @define(slots=True)
 class Request:
-    """An HTTP request and what of the API it addresses (empty ``plural``: not a resource)."""
+    """An HTTP request and what of the API it addresses (empty ``plural``: not a resource).
+
+    ``sound`` notes that the decoded object passed its schema as it came, before defaults.
+    """
 
     method: str
     path: str
@@ -35,6 +38,7 @@ class Request:
     watching: bool = False
     warnings: list[str] = field(factory=list)
     wire: "wire.Decoder | None" = None
+    sound: bool = False
 
     @property
     def verb(self) -> str:

@@ -22,14 +22,33 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "array": (list,),
 }
 _CHECKS = frozenset(
-    "enum minimum maximum exclusiveMinimum exclusiveMaximum multipleOf minLength maxLength pattern minItems "
-    "maxItems uniqueItems minProperties maxProperties format allOf anyOf oneOf not".split()
+    [
+        "enum",
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "pattern",
+        "minItems",
+        "maxItems",
+        "uniqueItems",
+        "minProperties",
+        "maxProperties",
+        "format",
+        "allOf",
+        "anyOf",
+        "oneOf",
+        "not",
+    ]
 )
 
 
 @define(slots=True, eq=False)
 class Node:
-    """One type: ``shape`` says how values nest, ``json`` what type they have (empty: any), ``name`` its component."""
+    """One type: ``shape`` is how values nest, ``json`` their type (empty: any), ``name`` its component."""
 
     shape: str = ANY
     name: str = ""

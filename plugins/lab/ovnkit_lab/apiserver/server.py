@@ -36,9 +36,10 @@ class Listen:
         return cls(host.strip("[]"), int(port))
 
     def bind(self) -> socket.socket:
-        """A listening socket, made in the caller's network namespace."""
+        """A listening socket in the caller's network namespace; ``::`` takes IPv4 too."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        return socket.create_server((self.host, self.port), family=family, backlog=2048)
+        both = self.host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server((self.host, self.port), family=family, backlog=2048, dualstack_ipv6=both)
 
 
 class _Server(uvicorn.Server):

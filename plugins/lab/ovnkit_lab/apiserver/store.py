@@ -53,7 +53,7 @@ class Record:
 
 @define(slots=True, eq=False)
 class Change:
-    """One step of a collection's history: ``previous`` is None for a create, ``deleted`` marks the last version."""
+    """One step of a history: ``previous`` is None for a create, ``deleted`` marks the last version."""
 
     revision: int
     record: Record

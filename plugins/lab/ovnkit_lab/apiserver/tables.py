@@ -21,7 +21,7 @@ _FILTER = re.compile(r"@\.(?P<path>[\w.]+)\s*==\s*[\"'](?P<value>[^\"']*)[\"']")
 
 
 def wanted_form(accept: str) -> str:
-    """``Table``, ``PartialObjectMetadata``, ``PartialObjectMetadataList`` or empty: what the client takes first."""
+    """What the client takes first: ``Table``, ``PartialObjectMetadata[List]`` or empty for plain objects."""
     for offer in accept.split(","):
         if found := _AS.search(offer):
             if "g=meta.k8s.io" in offer.replace(" ", "") and "v=v1beta1" not in offer:

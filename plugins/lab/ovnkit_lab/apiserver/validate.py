@@ -9,7 +9,7 @@ import orjson
 from attrs import define, field
 
 from .errors import FieldProblem, Json
-from .schema import ANY, LIST, MAP, OBJECT, Node
+from .schema import ANY, LIST, MAP, OBJECT, Compiler, Node
 
 _METADATA = ("apiVersion", "kind", "metadata")
 _DATE_TIME = re.compile(r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")
@@ -238,8 +238,6 @@ _LOGIC: dict[int, tuple[Json, Node]] = {}
 
 def _logic(sub: Json) -> Node:
     """The compiled node of a logical sub-schema; kept with the schema itself so that its id stays its own."""
-    from .schema import Compiler
-
     known = _LOGIC.get(id(sub))
     if known is None:
         known = _LOGIC[id(sub)] = (sub, Compiler().compile(sub))

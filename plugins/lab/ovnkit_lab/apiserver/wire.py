@@ -25,12 +25,49 @@ MEDIA_TYPE = "application/vnd.kubernetes.protobuf"
 _MAGIC = b"k8s\x00"
 # The wire has zeros of every plain field; only of these does a zero say something (they are pointers in Go).
 _KEEP_ZERO = frozenset(
-    "activeDeadlineSeconds allocateLoadBalancerNodePorts allowPrivilegeEscalation automountServiceAccountToken "
-    "backoffLimit blockOwnerDeletion completions controller defaultMode enableServiceLinks expirationSeconds "
-    "gracePeriodSeconds hostUsers immutable leaseDurationSeconds leaseTransitions minReplicas mode optional "
-    "orphanDependents parallelism partition privileged progressDeadlineSeconds readOnlyRootFilesystem ready replicas "
-    "revisionHistoryLimit runAsGroup runAsNonRoot runAsUser serving setHostnameAsFQDN shareProcessNamespace suspend "
-    "terminating terminationGracePeriodSeconds tolerationSeconds ttlSecondsAfterFinished value weight".split()
+    [
+        "activeDeadlineSeconds",
+        "allocateLoadBalancerNodePorts",
+        "allowPrivilegeEscalation",
+        "automountServiceAccountToken",
+        "backoffLimit",
+        "blockOwnerDeletion",
+        "completions",
+        "controller",
+        "defaultMode",
+        "enableServiceLinks",
+        "expirationSeconds",
+        "gracePeriodSeconds",
+        "hostUsers",
+        "immutable",
+        "leaseDurationSeconds",
+        "leaseTransitions",
+        "minReplicas",
+        "mode",
+        "optional",
+        "orphanDependents",
+        "parallelism",
+        "partition",
+        "privileged",
+        "progressDeadlineSeconds",
+        "readOnlyRootFilesystem",
+        "ready",
+        "replicas",
+        "revisionHistoryLimit",
+        "runAsGroup",
+        "runAsNonRoot",
+        "runAsUser",
+        "serving",
+        "setHostnameAsFQDN",
+        "shareProcessNamespace",
+        "suspend",
+        "terminating",
+        "terminationGracePeriodSeconds",
+        "tolerationSeconds",
+        "ttlSecondsAfterFinished",
+        "value",
+        "weight",
+    ]
 )
 _MICRO = frozenset({"eventTime", "acquireTime", "renewTime", "lastObservedTime"})
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from typing import Any
 
 import pytest
 from attrs import define, field
+
 from ovnkit_lab.apiserver.kubeconfig import write_kubeconfig
 
 _START_SECONDS = 20.0
@@ -30,6 +32,16 @@ class Server:
     arguments: list[str] = field(factory=list)
     url: str = ""
     process: "subprocess.Popen[bytes] | None" = None
+    certificate: Path | None = None
+
+    def use_tls(self) -> None:
+        """Serve HTTPS with a certificate of the server's own; kubectl sends tokens only over TLS."""
+        self.certificate, key = self.directory / "server.crt", self.directory / "server.key"
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-keyout", str(key), "-out", str(self.certificate), "-days", "2", "-subj", "/CN=lab"]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+        subprocess.run(command, check=True, capture_output=True)
+        self.arguments += ["--tls-cert", str(self.certificate), "--tls-key", str(key)]
 
     def start(self, listen: str = "127.0.0.1:0") -> None:
         """Start and wait until it serves."""
@@ -55,7 +67,11 @@ class Server:
 
     def kubeconfig(self, token: str = "") -> Path:
         """A kubeconfig for the server."""
-        return write_kubeconfig(self.directory / f"kubeconfig-{token}", self.url, token)
+        return write_kubeconfig(self.directory / f"kubeconfig-{token}", self.url, token, self.certificate)
+
+    def context(self) -> ssl.SSLContext | None:
+        """What verifies the server's certificate."""
+        return ssl.create_default_context(cafile=str(self.certificate)) if self.certificate else None
 
     def request(
         self, method: str, path: str, body: Any = None, token: str = "", **headers: str
@@ -68,7 +84,7 @@ class Server:
             headers["Authorization"] = f"Bearer {token}"
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=10, context=self.context()) as answer:
                 return answer.status, json.loads(answer.read() or b"null"), dict(answer.headers)
         except urllib.error.HTTPError as error:
             return error.code, json.loads(error.read()), dict(error.headers)
@@ -91,13 +107,22 @@ class Kubectl:
     def process(self, *arguments: str, stdin: str = "") -> "subprocess.CompletedProcess[str]":
         """Run to completion."""
         return subprocess.run(
-            self.command(*arguments), input=stdin, capture_output=True, text=True, timeout=60, env=self.environment()
+            self.command(*arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            env=self.environment(),
         )
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":
         """Start a command that keeps running."""
         return subprocess.Popen(
-            self.command(*arguments), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=self.environment()
+            self.command(*arguments),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=self.environment(),
         )
 
     def command(self, *arguments: str) -> list[str]:
@@ -119,10 +144,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Starts servers of the test's own, with options."""
     running: list[Server] = []
 
-    def start(*arguments: str) -> Server:
+    def start(*arguments: str, tls: bool = False) -> Server:
         directory = tmp_path / f"server{len(running)}"
         directory.mkdir()
         server = Server(directory, list(arguments))
+        if tls:
+            server.use_tls()
         running.append(server)
         server.start()
         return server

@@ -59,7 +59,8 @@ spec:
                 type: array
                 x-kubernetes-list-type: map
                 x-kubernetes-list-map-keys: [name]
-                items: {type: object, required: [name], properties: {name: {type: string}, weight: {type: integer}}}
+                items:
+                  {type: object, required: [name], properties: {name: {type: string}, weight: {type: integer}}}
           status: {type: object, x-kubernetes-preserve-unknown-fields: true}
 """
 
@@ -75,7 +76,12 @@ def widgets(shared_server, kubectl_binary, tmp_path_factory):
 
 
 def widget(name="w1", **spec):
-    body = {"apiVersion": "lab.example/v1", "kind": "Widget", "metadata": {"name": name}, "spec": {"size": 3, **spec}}
+    body = {
+        "apiVersion": "lab.example/v1",
+        "kind": "Widget",
+        "metadata": {"name": name},
+        "spec": {"size": 3, **spec},
+    }
     return json.dumps(body)
 
 
@@ -150,7 +156,9 @@ def test_get_in_every_form(kubectl):
     assert kubectl.run("get", "pods", "-l", "app in (one,two),!x", "-o", "name").strip() == "pod/one"
     assert "No resources found" in kubectl.run("get", "pods", "-l", "app!=one")
     assert "No resources found" in kubectl.run("get", "pods", "--field-selector", "status.phase=Running")
-    assert kubectl.run("get", "pods", "--field-selector", "spec.nodeName=,status.phase!=Failed", "-o", "name").strip()
+    assert kubectl.run(
+        "get", "pods", "--field-selector", "spec.nodeName=,status.phase!=Failed", "-o", "name"
+    ).strip()
     assert "field label not supported" in kubectl.run("get", "pods", "--field-selector", "spec.x=1", ok=False)
     assert 'pods "none" not found' in kubectl.run("get", "pod", "none", ok=False)
     assert "one" in kubectl.run("get", "all")
@@ -164,7 +172,16 @@ def test_get_prints_columns_of_each_kind(kubectl):
     assert "0/2" in kubectl.run("get", "deployments")
     assert "Active" in kubectl.run("get", "namespaces")
     assert "127.0.0.1" in kubectl.run("get", "endpointslices", "-A")
-    for kind in ("nodes", "daemonsets", "replicasets", "networkpolicies", "events", "crds", "leases", "clusterroles"):
+    for kind in (
+        "nodes",
+        "daemonsets",
+        "replicasets",
+        "networkpolicies",
+        "events",
+        "crds",
+        "leases",
+        "clusterroles",
+    ):
         assert kubectl.process("get", kind, "-o", "wide").returncode == 0
 
 
@@ -190,7 +207,8 @@ def test_describe_shows_events(kubectl):
     event = {
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": "one.1"}, "type": "Warning", "reason": "Odd",
         "message": "something odd", "count": 2, "source": {"component": "tester"},
-        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "one", "namespace": kubectl.namespace, "uid": uid},
+        "involvedObject": {"apiVersion": "v1", "kind": "Pod", "name": "one", "namespace": kubectl.namespace,
+                           "uid": uid},
     }  # fmt: skip
     kubectl.run("create", "-f", "-", stdin=json.dumps(event))
     text = kubectl.run("describe", "pod", "one")
@@ -298,7 +316,9 @@ def test_custom_resources_are_served_and_validated(kubectl, widgets):
     status = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "spec": {"size": 8}}
     kubectl.run("patch", "widget", "w1", "--subresource=status", "--type=merge", "-p", json.dumps(status))
     assert kubectl.run("get", "wd", "w1", "--no-headers").split()[:3] == ["w1", "3", "True"]
-    assert "widget.lab.example/w1 condition met" in kubectl.run("wait", "--for=condition=Ready", "wd/w1", "--timeout=5s")
+    assert "widget.lab.example/w1 condition met" in kubectl.run(
+        "wait", "--for=condition=Ready", "wd/w1", "--timeout=5s"
+    )
     kubectl.run("scale", "widget", "w1", "--replicas=5")
     assert kubectl.json("get", "widget", "w1")["spec"]["size"] == 5
     kubectl.run("describe", "widget", "w1")
@@ -334,7 +354,14 @@ def test_explain(kubectl):
 
 def test_api_resources_and_versions(kubectl):
     text = kubectl.run("api-resources", "-o", "wide")
-    for name in ("pods", "deployments", "networkpolicies", "endpointslices", "leases", "customresourcedefinitions"):
+    for name in (
+        "pods",
+        "deployments",
+        "networkpolicies",
+        "endpointslices",
+        "leases",
+        "customresourcedefinitions",
+    ):
         assert name in text
     assert "discovery.k8s.io/v1" in kubectl.run("api-versions")
     assert "Server Version" in kubectl.run("version")
@@ -342,7 +369,9 @@ def test_api_resources_and_versions(kubectl):
 
 def test_scale_rollout_and_wait(kubectl):
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
-    assert "deployment.apps/web scaled" in kubectl.run("scale", "deployment/web", "--replicas=3", "--current-replicas=2")
+    assert "deployment.apps/web scaled" in kubectl.run(
+        "scale", "deployment/web", "--replicas=3", "--current-replicas=2"
+    )
     assert kubectl.json("get", "deployment", "web")["spec"]["replicas"] == 3
     waiting = kubectl.start("rollout", "status", "deployment/web", "--timeout=20s")
     condition = {"type": "Available", "status": "True", "lastUpdateTime": "2024-01-01T00:00:00Z"}
@@ -351,7 +380,9 @@ def test_scale_rollout_and_wait(kubectl):
     kubectl.run("patch", "deployment", "web", "--subresource=status", "--type=merge", "-p", json.dumps(status))
     assert "successfully rolled out" in waiting.communicate(timeout=20)[0]
     assert "condition met" in kubectl.run("wait", "--for=condition=Available", "deployment/web", "--timeout=5s")
-    assert "condition met" in kubectl.run("wait", "--for=jsonpath={.status.readyReplicas}=3", "deploy/web", "--timeout=5s")
+    assert "condition met" in kubectl.run(
+        "wait", "--for=jsonpath={.status.readyReplicas}=3", "deploy/web", "--timeout=5s"
+    )
     kubectl.run("rollout", "restart", "deployment/web")
     annotations = kubectl.json("get", "deployment", "web")["spec"]["template"]["metadata"]["annotations"]
     assert "kubectl.kubernetes.io/restartedAt" in annotations
@@ -390,7 +421,9 @@ def test_edit_and_replace(kubectl, monkeypatch):
     monkeypatch.setenv("KUBE_EDITOR", "sed -i s/busybox/alpine/")
     assert "pod/one edited" in kubectl.run("edit", "pod", "one")
     assert kubectl.json("get", "pod", "one")["spec"]["containers"][0]["image"] == "alpine"
-    text = kubectl.run("apply", "-f", "-", stdin=POD.replace("{containers", "{hostNetwork: true, containers"), ok=False)
+    text = kubectl.run(
+        "apply", "-f", "-", stdin=POD.replace("{containers", "{hostNetwork: true, containers"), ok=False
+    )
     assert "pod updates may not change fields other than" in text
     kubectl.run("replace", "--force", "-f", "-", stdin=POD)
     assert kubectl.json("get", "pod", "one")["spec"]["containers"][0]["image"] == "busybox"
