@@ -15,6 +15,7 @@ from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
 from ovnkit.host.flowsink import FlowSink
+from ovnkit.host.nftsink import NftSink
 from ovnkit.host.sink import HostSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.config import Loaded
@@ -80,9 +81,11 @@ class Process:
         self._reconciler.on_event = self._event
         self._host: HostSink | None = None
         self._flows: FlowSink | None = None
+        self._nft: NftSink | None = None
         if Role.NODE in scope.roles:
             self._host = HostSink(self._inbox.post, self._reconciler.report)
             self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
+            self._nft = NftSink(self._inbox.post, self._reconciler.report)
         self._databases = Databases(
             config,
             scope,
@@ -170,6 +173,8 @@ class Process:
         self._watches.start(self._client, self._kinds.values(), self._kube)
         if self._host is not None:
             self._host.start()
+        if self._nft is not None:
+            self._nft.start()
         self._databases.start()
         if not self._databases.databases:
             self._inbox.post(lambda: self._schemas_known({}))
@@ -268,8 +273,8 @@ class Process:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
         return [self._kube, *sinks, *self._node_sinks()]
 
-    def _node_sinks(self) -> list[HostSink | FlowSink]:
-        return [sink for sink in (self._host, self._flows) if sink is not None]
+    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink]:
+        return [sink for sink in (self._host, self._flows, self._nft) if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""

@@ -31,6 +31,7 @@ from ovnkit.api.items import (
 from ovnkit.api.kinds import Kind
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.models import NAMESPACES, NODES, PODS
+from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
 from ovnkit.kernel.hookcalls import Calls
@@ -126,7 +127,8 @@ class Bench:
         self.inbox = Inbox()
         self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
-        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host])
+        self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
+        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host, self.nft])
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}
         for db in DATABASES:
