@@ -1,0 +1,1 @@
+"""An ovnkit plugin from outside its tree."""

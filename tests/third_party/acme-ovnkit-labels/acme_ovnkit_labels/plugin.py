@@ -1,0 +1,85 @@
+"""The whole plugin: an address set per namespace with the pods that carry a label."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import click
+from attrs import field, frozen
+from attrs.validators import min_len
+
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import Columns, Declaration, hookimpl
+from ovnkit.api.identity import hash_name
+from ovnkit.api.items import Row
+from ovnkit.api.live import LiveSet
+from ovnkit.api.models import NAMESPACES, PODS, Pod
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.world import World
+
+
+@frozen
+class LabelsOptions:
+    """Section `[acme_labels]`: `label` is the key a pod must carry."""
+
+    label: str = field(default="acme.example/team", validator=min_len(1))
+
+
+def addresses(pod: Pod) -> Iterable[str]:
+    """What a pod contributes."""
+    return pod.addresses
+
+
+class LabelsPlugin:
+    """Address sets by label."""
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """See `LabelsOptions`."""
+        return LabelsOptions
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """It needs nobody."""
+        return Declaration(
+            columns=(Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),),
+            summary="an address set per namespace with the pods that carry a label",
+        )
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config) -> Iterable[Renderer]:
+        """One per namespace."""
+        label = config.options("acme_labels", LabelsOptions).label
+        selector = LabelSelector.from_text(label)
+
+        def render(world: World, key: str) -> Iterable[Row]:
+            if world.get(NAMESPACES, key) is None:
+                return
+            yield Row(
+                "Address_Set",
+                "labelled",
+                {
+                    "name": hash_name(f"acme-labels:{key}"),
+                    "addresses": LiveSet(PODS, addresses, labels=selector, namespaces=key),
+                    "external_ids": {"acme.example/namespace": key},
+                },
+            )
+
+        yield Renderer("namespace", Role.ZONE, render, each=NAMESPACES)
+
+    @hookimpl
+    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        return f"addresses of the labelled pods of namespace {external_ids.get('acme.example/namespace')}"
+
+    @hookimpl
+    def ovnkit_commands(self) -> Iterable[click.Command]:
+        """`ovnkit acme-labels`."""
+
+        @click.command("acme-labels")
+        def greet() -> None:
+            """Say which plugin this is."""
+            click.echo("acme-ovnkit-labels")
+
+        return [greet]
