@@ -1,0 +1,283 @@
+"""Every hook, exercised through a real `ovnkit run` with a plugin from outside; and the manual's page on hooks.
+
+The sample plugin writes down each call; the tests read its journal. There must be a test per hook.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from ovnkit.api.testing import ovsdb
+from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
+from ovnkit.api.testing.harness import make_server
+from ovnkit.kernel.hookcalls import hook_names
+from ovnkit.kernel.hookdocs import page
+
+ROOT = Path(__file__).resolve().parents[3]
+OVNKIT = Path(sys.executable).parent / "ovnkit"
+
+SAMPLE = '''
+import json, os, threading, time
+from pathlib import Path
+import click
+from attrs import frozen
+from ovnkit.api.hooks import Declaration, hookimpl
+from ovnkit.api.items import Row
+from ovnkit.api.models import NODES
+from ovnkit.api.renderers import Renderer, Role
+
+FOLDER = Path(os.environ.get("SAMPLE_FOLDER", "/nonexistent"))
+
+def note(hook, **more):
+    if FOLDER.is_dir():
+        with (FOLDER / "journal").open("a") as journal:
+            journal.write(json.dumps({"hook": hook, **more}) + "\\n")
+
+@frozen
+class Options:
+    colour: str = "red"
+
+class SamplePlugin:
+    """A sample."""
+
+    @hookimpl
+    def ovnkit_options(self):
+        return Options
+
+    @hookimpl
+    def ovnkit_declare(self, config):
+        note("ovnkit_declare", colour=config.options("sample", Options).colour)
+        return Declaration(default=True)
+
+    @hookimpl
+    def ovnkit_check_config(self, config):
+        note("ovnkit_check_config", mtu=config.default.mtu)
+
+    @hookimpl
+    def ovnkit_renderers(self, config, scope, hooks):
+        note("ovnkit_renderers", roles=sorted(role.value for role in scope.roles), node=scope.node)
+
+        def render(world, key):
+            options = dict(hooks.each("ovnkit_port_options", world=world, pod=None))
+            found = options["sample"]
+            yield Row("Address_Set", "set", {"name": "sample_" + key, "external_ids": found})
+
+        return [
+            Renderer("set", Role.ZONE, render, each=NODES),
+            Renderer("elsewhere", Role.NODE, render, each=NODES),
+        ]
+
+    @hookimpl
+    def ovnkit_plug_pod(self, request):
+        return "plugged " + request
+
+    @hookimpl
+    def ovnkit_port_options(self, world):
+        node = world.get(NODES, "n1")
+        return {"colour": node.labels.get("colour", "none")}
+
+    @hookimpl
+    def ovnkit_cni_result(self, result):
+        result["dns"] = {"domain": "sample"}
+
+    @hookimpl
+    def ovnkit_health(self, runtime):
+        return {"mood": "bad"} if (FOLDER / "unwell").exists() else {}
+
+    @hookimpl
+    def ovnkit_explain(self, table, external_ids):
+        return "a sample in " + table + " of colour " + external_ids["colour"]
+
+    @hookimpl
+    def ovnkit_commands(self):
+        @click.command("sample-command")
+        def command():
+            click.echo("hello")
+        return [command]
+
+    @hookimpl
+    def ovnkit_started(self, runtime):
+        result = {}
+        runtime.hooks.each("ovnkit_cni_result", interface=None, result=result)
+        plugged = runtime.hooks.first("ovnkit_plug_pod", runtime=runtime, interface=None, request="it")
+        runtime.call_soon(lambda: note("call_soon", thread=threading.current_thread().name))
+        note("ovnkit_started", plugged=plugged, result=result, known=runtime.get(NODES, "n1").name,
+             fresh=runtime.refresh(NODES, "n1").name, nobody=runtime.refresh(NODES, "nobody"))
+        try:
+            runtime.wait_for(NODES, "n1", 0.05, lambda node: False)
+        except TimeoutError as error:
+            note("timeout", error=str(error))
+        node = runtime.wait_for(NODES, "n1", 20.0, lambda node: node and "colour" in node.labels)
+        note("wait_for", colour=node.labels["colour"])
+
+    @hookimpl
+    def ovnkit_stopping(self, runtime):
+        note("ovnkit_stopping", zone=runtime.scope.zone)
+
+class BrokenPlugin:
+    """Raises where it can."""
+
+    @hookimpl
+    def ovnkit_declare(self):
+        return Declaration(default=True)
+
+    @hookimpl
+    def ovnkit_renderers(self):
+        raise RuntimeError("no renderers today")
+
+    @hookimpl
+    def ovnkit_commands(self):
+        raise RuntimeError("no commands today")
+
+    @hookimpl
+    def ovnkit_stopping(self):
+        time.sleep(3600)
+'''
+
+
+def install(folder: Path) -> Path:
+    """Put the sample plugins into a folder as an installed distribution is; the folder goes into PYTHONPATH."""
+    (folder / "sample_plugin.py").write_text(textwrap.dedent(SAMPLE))
+    info = folder / "sample-0.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: sample\nVersion: 0.1\n")
+    points = "sample = sample_plugin:SamplePlugin\nbroken = sample_plugin:BrokenPlugin\n"
+    (info / "entry_points.txt").write_text(f"[ovnkit.plugins]\n{points}")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    """One run of the process, from start to stop, and what was seen."""
+    if not ovsdb.available():
+        pytest.skip("needs ovsdb-server")
+    folder = tmp_path_factory.mktemp("hooks")
+    (folder / "site").mkdir()
+    environ = {"PYTHONPATH": str(install(folder / "site")), "SAMPLE_FOLDER": str(folder)}
+    server = make_server(folder / "db")
+    north = f"ovnnorth.address={server.endpoint}"
+    options = ("--set", north, "--set", f"ovnsouth.address={server.endpoint}", "--set", "sample.colour=blue")
+    seen = SimpleNamespace(environ=environ, folder=folder)
+    with ApiServer(folder / "api") as api:
+        api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+        process = OvnkitProcess(
+            folder / "run", api.kubeconfig, "--role", "zone", "--node-name", "n1", *options, environ=environ
+        )
+        with process:
+            seen.ready = process.wait_ready()
+            api.merge("/api/v1/nodes/n1", {"metadata": {"labels": {"colour": "green"}}})
+            seen.sets = eventually(lambda: _sets(server, "green"))
+            (folder / "unwell").touch()
+            seen.unwell = process.wait(lambda state: not state["ready"])
+            (folder / "unwell").unlink()
+            process.wait_ready()
+            seen.explained = _command(environ, "explain", "sample_n1", "--set", north, "--output", "json").stdout
+            eventually(lambda: "wait_for" in (folder / "journal").read_text())
+            begun = time.monotonic()
+            seen.exit_code = process.stop()
+            seen.stop_seconds = time.monotonic() - begun
+    server.stop()
+    seen.journal = [json.loads(line) for line in (folder / "journal").read_text().splitlines()]
+    return seen
+
+
+def _sets(server, colour):
+    found = {row["name"]: dict(row["external_ids"][1]) for row in server.rows("Address_Set")}
+    return found if found.get("sample_n1", {}).get("colour") == colour else None
+
+
+def _command(environ, *words):
+    import os
+
+    return subprocess.run(
+        [OVNKIT, *words], capture_output=True, text=True, timeout=60, env={**os.environ, **environ}
+    )
+
+
+def said(sample, hook):
+    return next(entry for entry in sample.journal if entry["hook"] == hook)
+
+
+def test_there_is_a_test_per_hook():
+    here = {name.removeprefix("test_") for name in globals() if name.startswith("test_ovnkit_")}
+    assert here == set(hook_names())
+
+
+def test_the_manuals_page_is_the_specification():
+    assert (ROOT / "docs" / "hooks.md").read_text() == page(), "run: ovnkit docs hooks > docs/hooks.md"
+
+
+def test_ovnkit_options(sample):
+    shown = _command(sample.environ, "config", "show", "--output", "json", "--set", "sample.colour=pink").stdout
+    assert json.loads(shown)["sections"]["sample"]["colour"]["value"] == "pink"
+
+
+def test_ovnkit_declare(sample):
+    assert said(sample, "ovnkit_declare")["colour"] == "blue"
+
+
+def test_ovnkit_check_config(sample):
+    assert said(sample, "ovnkit_check_config")["mtu"] == 1400
+
+
+def test_ovnkit_renderers(sample):
+    entry = said(sample, "ovnkit_renderers")
+    assert (entry["roles"], entry["node"]) == (["zone"], "n1")
+    assert "sample_n1" in sample.sets
+
+
+def test_ovnkit_plug_pod(sample):
+    assert said(sample, "ovnkit_started")["plugged"] == ["sample", "plugged it"]
+
+
+def test_ovnkit_port_options(sample):
+    assert sample.sets["sample_n1"]["colour"] == "green", "what another plugin's hook reads is tracked"
+
+
+def test_ovnkit_cni_result(sample):
+    assert said(sample, "ovnkit_started")["result"] == {"dns": {"domain": "sample"}}
+
+
+def test_ovnkit_health(sample):
+    assert "plugin sample: mood: bad" in sample.unwell["not_ready"]
+
+
+def test_ovnkit_explain(sample):
+    (row,) = json.loads(sample.explained)
+    assert row["sentence"] == "a sample in Address_Set of colour green"
+    assert row["owner"] == "sample/set/n1/set"
+
+
+def test_ovnkit_commands(sample):
+    done = _command(sample.environ, "sample-command")
+    assert done.stdout == "hello\n"
+    assert "no commands today" in done.stderr, "a broken plugin is a warning"
+
+
+def test_ovnkit_started(sample):
+    entry = said(sample, "ovnkit_started")
+    assert (entry["known"], entry["fresh"], entry["nobody"]) == ("n1", "n1", None)
+    assert said(sample, "call_soon")["thread"] == "reconciler"
+    assert "nodes n1: not as needed after 0.05 s" in said(sample, "timeout")["error"]
+    assert said(sample, "wait_for")["colour"] == "green"
+
+
+def test_ovnkit_stopping(sample):
+    assert said(sample, "ovnkit_stopping")["zone"] == "n1"
+    assert sample.exit_code == 0
+    assert sample.stop_seconds < 9, "a plugin that hangs costs its 5 s, not more"
+
+
+def test_a_plugin_that_raises_at_start_is_quarantined_and_the_others_run(sample):
+    rows = {row["name"]: row for row in sample.ready["plugins"]}
+    assert rows["broken"]["state"] == "quarantined"
+    assert rows["broken"]["why"] == "ovnkit_renderers: RuntimeError: no renderers today"
+    assert rows["sample"]["state"] == "enabled"
