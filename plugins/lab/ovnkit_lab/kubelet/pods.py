@@ -53,7 +53,7 @@ class PodWorker(threading.Thread):
         self.node = context.node
         self._context, self._pod, self._done = context, pod, done
         self._wake = threading.Condition()
-        self._news = 0
+        self._news = self._seen = 0
         self._gone = False
         self._sandbox: Sandbox | None = None
         self._result: Json = {}
@@ -89,10 +89,10 @@ class PodWorker(threading.Thread):
         return self._gone or "deletionTimestamp" in self._pod["metadata"]
 
     def _sleep(self, seconds: float | None) -> None:
-        """Wait until there is news, at most `seconds`."""
+        """Wait until there is news since the last time, at most `seconds`."""
         with self._wake:
-            seen = self._news
-            self._wake.wait_for(lambda: self._news != seen, timeout=seconds)
+            self._wake.wait_for(lambda: self._news != self._seen, timeout=seconds)
+            self._seen = self._news
 
     # -- life ---------------------------------------------------------------------------------------------
 

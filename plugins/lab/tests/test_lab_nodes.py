@@ -1,0 +1,76 @@
+"""Nodes that fail and daemons that restart."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from ovnkit_lab.testing import LabHandle, wait_until
+
+pytestmark = pytest.mark.lab
+
+
+@pytest.fixture
+def pair(lab: LabHandle) -> Iterator[tuple[str, str]]:
+    """A pod on node1 and the address of one on node2, which is behind a Service."""
+    far = lab.pod("far", node="node2")
+    far["metadata"]["labels"] = {"app": "far"}
+    service = {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "far"},
+        "spec": {"selector": {"app": "far"}, "ports": [{"port": 80}]},
+    }  # fmt: skip
+    lab.apply(lab.pod("near", node="node1"), far, service)
+    lab.wait_ready("near", "far")
+    yield "near", lab.pod_ips("far")[0]
+    lab.delete("service", "far")
+    lab.delete("pod", "near", "far")
+
+
+def node_ready(lab: LabHandle, node: str) -> str:
+    conditions = lab.get("node", node)["status"]["conditions"]
+    return next(item["status"] for item in conditions if item["type"] == "Ready")
+
+
+def endpoint_ready(lab: LabHandle) -> list[bool]:
+    slices = lab.get("endpointslices")["items"]
+    return [
+        endpoint["conditions"]["ready"] for item in slices
+        if item["metadata"]["labels"].get("kubernetes.io/service-name") == "far" for endpoint in item["endpoints"]
+    ]  # fmt: skip
+
+
+def test_a_node_that_is_down_is_not_ready_and_comes_back(lab: LabHandle, pair: tuple[str, str]) -> None:
+    near, address = pair
+    wait_until(lambda: lab.pings(near, address), what="the pods reach each other")
+    lab.run("node-down", "node2")
+    try:
+        wait_until(lambda: node_ready(lab, "node2") == "Unknown", what="node2 is lost")
+        wait_until(lambda: endpoint_ready(lab) == [False], what="its endpoint is not ready")
+        assert not lab.pings(near, address)
+        assert lab.run("status", check=False).returncode == 1
+    finally:
+        lab.run("node-up", "node2")
+    assert node_ready(lab, "node2") == "True"
+    wait_until(lambda: lab.pings(near, address), what="the pods reach each other again")
+    wait_until(lambda: endpoint_ready(lab) == [True], what="its endpoint is ready again")
+
+
+@pytest.mark.parametrize("daemon", ["ovs-vswitchd", "ovn-controller", "northd", "nb", "sb", "ovnkit", "apiserver"])
+def test_traffic_and_new_pods_survive_the_restart_of(lab: LabHandle, pair: tuple[str, str], daemon: str) -> None:
+    near, address = pair
+    before = lab.run("status", "--output", "json").stdout
+    lab.run("restart", "node2", daemon)
+    assert lab.run("status", "--output", "json").stdout != before, "another process"
+    wait_until(lambda: lab.pings(near, address), what="old pods reach each other")
+    lab.apply(lab.pod("fresh", node="node2"))
+    try:
+        lab.wait_ready("fresh")
+        fresh = lab.pod_ips("fresh")[0]
+        wait_until(lambda: lab.pings(near, fresh), what="a new pod is reached")
+    finally:
+        lab.delete("pod", "fresh")
+
+
+def test_restart_of_an_unknown_daemon_names_the_known_ones(lab: LabHandle) -> None:
+    result = lab.run("restart", "node1", "httpd", check=False)
+    assert result.returncode == 1
+    assert "ovn-controller" in result.stderr
