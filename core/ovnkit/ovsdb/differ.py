@@ -157,7 +157,7 @@ class Differ:
         if owner is None or not self._state.settled or not self._state.gate(owner):
             return
         assert view.column is not None
-        if self._batch.deletes(view.record.uuid):
+        if self._batch.deletes(view.record.uuid) or self._state.is_kept(element):
             return
         if present:
             if view.column.min and len(view.record.values[view.name]) <= view.column.min:

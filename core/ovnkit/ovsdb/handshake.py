@@ -159,6 +159,7 @@ def open_database(
     database: str,
     needs: Columns,
     *,
+    writes: bool,
     everywhere: bool,
     leader_only: bool,
     methods: tuple[str, ...],
@@ -176,7 +177,7 @@ def open_database(
     raw = link.call("get_schema", database)
     known, columns_before, last = former
     schema = known if known is not None and known[0] == raw else (raw, Schema.parse(raw))
-    columns = available(needs, schema[1], everywhere)
+    columns = available(needs, schema[1], writes, everywhere)
     if schema is not known or columns != columns_before:
         last = NO_TRANSACTION
     link.translator = Translator(schema[1], columns)
@@ -184,9 +185,7 @@ def open_database(
     return Opened(schema, columns, schema[1].missing(needs), found, last, deltas)
 
 
-def _monitor(
-    link: Link, database: str, last: str, methods: tuple[str, ...]
-) -> tuple[bool, str, list[Delta]]:
+def _monitor(link: Link, database: str, last: str, methods: tuple[str, ...]) -> tuple[bool, str, list[Delta]]:
     """Start the monitor by the best method the server knows: (continues from `last`, new last, content)."""
     assert link.translator is not None
     requests = link.translator.requests()

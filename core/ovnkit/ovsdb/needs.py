@@ -16,6 +16,8 @@ class Needs:
     def __init__(self, needs: Mapping[str, Iterable[str]] | None = None) -> None:
         self.generation = 0
         """Grows with each addition."""
+        self.writes = False
+        """Whether rows are written, so that what they refer to must be seen."""
         self.everywhere = False
         """Whether `external_ids` of every table is monitored, to find what a plugin left that is now disabled."""
         self._lock = threading.Lock()
@@ -39,15 +41,19 @@ class Needs:
     def snapshot(self) -> tuple[Columns, int]:
         """What is registered now, and the generation."""
         with self._lock:
-            found = {table: frozenset(columns - {"external_ids"}) for table, columns in self._columns.items()}
+            found = {
+                table: frozenset(columns - ({"external_ids"} if self.writes else set()))
+                for table, columns in self._columns.items()
+            }
             return found, self.generation
 
 
-def available(needs: Columns, schema: Schema, everywhere: bool = False) -> Columns:
-    """The registered columns that this server has, and those that writing to their tables takes.
+def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) -> Columns:
+    """The registered columns that this server has, and when rows are written those that it takes.
 
-    That is: unique columns and `external_ids` of each table, the row that stands for the database, columns of
-    other tables that refer strongly to a table, and the tables that references point to.
+    That is: unique columns and `external_ids` of each table, the row that stands for the database, and the
+    tables that references point to; with `everywhere` also `external_ids` of every other table, and the columns
+    that refer strongly to any row. (In the southbound that would be all logical flows.)
     """
     found: dict[str, set[str]] = {}
     for table, columns in needs.items():
@@ -57,20 +63,23 @@ def available(needs: Columns, schema: Schema, everywhere: bool = False) -> Colum
         for name, described in schema.tables.items():
             if "external_ids" in described.columns:
                 found.setdefault(name, set())
-    if schema.singleton:
+    if schema.singleton and writes:
         found.setdefault(schema.singleton, set()).add("external_ids")
     for table in list(found):
-        for referrer in schema.strong_referrers.get(table, ()):
+        for referrer in schema.strong_referrers.get(table, ()) if everywhere else ():
             found.setdefault(referrer.table, set()).add(referrer.name)
         for name in list(found[table]):
             reference = schema.tables[table].columns[name].reference
-            if reference is not None:
+            if reference is not None and writes:
                 found.setdefault(reference.ref_table, set())
     for table, names in found.items():
         described = schema.tables[table]
+        if not writes:
+            continue
         names.update(name for index in described.indexes for name in index)
         if "external_ids" in described.columns:
             names.add("external_ids")
+    for table, names in found.items():
         if not names:
-            names.add(sorted(described.columns)[0])
+            names.add(min(schema.tables[table].columns))
     return {table: frozenset(names) for table, names in found.items()}

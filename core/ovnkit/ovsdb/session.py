@@ -122,9 +122,9 @@ class Session:
         self._wake()
         return True
 
-    def find_marks(self) -> None:
-        """Monitor `external_ids` of every table; call it before `start`."""
-        self._needs.everywhere = True
+    def for_writing(self, *, everywhere: bool) -> None:
+        """Monitor also what writing takes, `everywhere` in tables nobody named too; call it before `start`."""
+        self._needs.writes, self._needs.everywhere = True, everywhere
 
     @property
     def loaded(self) -> bool:
@@ -199,6 +199,7 @@ class Session:
             link,
             self.database,
             needs,
+            writes=self._needs.writes,
             everywhere=self._needs.everywhere,
             leader_only=self._leader_only,
             methods=self._methods,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import structlog
@@ -70,7 +70,7 @@ class OvsdbSink:
         self._pause = FIRST_DELAY
         self._log = log.bind(db=db)
         self._state.need = session.need
-        session.find_marks()
+        session.for_writing(everywhere=db != "sb")
         session.listeners.append(self)
 
     # --- the interface ----------------------------------------------------------------------------------------
@@ -113,6 +113,10 @@ class OvsdbSink:
             self._state.settled = True
             self._state.touch_all()
         self._kick()
+
+    def keep(self, plugins: Collection[str]) -> None:
+        """Rows of these plugins stay as they are: the plugins failed, and nobody knows what they want."""
+        self._state.kept_plugins = frozenset(plugins)
 
     @property
     def idle(self) -> bool:
@@ -226,7 +230,7 @@ class OvsdbSink:
         state = self._state
         if uuid in state.desired.rows or uuid not in state.replica.rows or not state.settled:
             return False
-        return uuid in state.marks or uuid in state.dropped
+        return (uuid in state.marks and not state.is_kept(uuid)) or uuid in state.dropped
 
     def _hold(self) -> None:
         """Hold deletions back when they are more than half of what is ours."""

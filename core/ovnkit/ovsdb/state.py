@@ -30,6 +30,8 @@ class State:
         self.replica = replica
         self._db = db
         self.settled = False
+        self.kept_plugins: frozenset[str] = frozenset()
+        """Plugins that can't say what they want (they failed at start): their rows stay as they are."""
         self.touched: dict[str, Touched] = {}
         self.dropped: set[str] = set()
         """Rows that were wanted in this process and are no more: ours, even if someone took the mark off."""
@@ -94,6 +96,10 @@ class State:
             self.wake(lookup)
 
     # --- what is there ----------------------------------------------------------------------------------------
+
+    def is_kept(self, uuid: str) -> bool:
+        """Whether a row belongs to a plugin that can't say what it wants."""
+        return bool(self.kept_plugins) and self.marks.get(uuid, "").partition("/")[0] in self.kept_plugins
 
     def is_ours(self, uuid: str) -> bool:
         """Whether a row in the database is ovnkit's."""

@@ -38,9 +38,7 @@ def decoder(column: Column) -> Decoder:
     if column.shape is Shape.SET:
         if column.key.type == "uuid":
             return lambda raw: {v[1] for v in raw[1]} if raw[0] == "set" else {raw[1]}
-        return lambda raw: (
-            {atom(v) for v in raw[1]} if type(raw) is list and raw[0] == "set" else {atom(raw)}
-        )
+        return lambda raw: {atom(v) for v in raw[1]} if type(raw) is list and raw[0] == "set" else {atom(raw)}
     if column.min == 1:
         return atom
 

@@ -127,13 +127,12 @@ class Rig:
 
     def sync(self) -> None:
         """Wait for everything that others have written before: updates come before a later reply."""
-        while True:
-            answers: list[Any] = []
+        answers: list[Any] = [Exception()]
+        while answers[-1] is not None:
+            count = len(answers)
             self.loop.until(lambda: self.sink.ready, f"ready: {self.sink.status()}")
             self.session.transact([], lambda _, error: answers.append(error))
-            self.loop.until(lambda: answers, "reply")
-            if answers[0] is None:
-                return
+            self.loop.until(lambda count=count: len(answers) > count, "reply")
 
     def quiet(self) -> None:
         """Wait until the sink has nothing left to do."""

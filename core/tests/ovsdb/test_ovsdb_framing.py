@@ -19,7 +19,11 @@ from ovnkit.ovsdb.schema import Column
 from ovnkit.ovsdb.values import decoder, encode, normal
 
 text = st.one_of(st.text(max_size=5), st.sampled_from(["}{", '}{"', '\\"}{"', "é}{", "}", "{"]))
-trees = st.recursive(text | st.integers(-(2**53), 2**53), lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3), max_leaves=5)
+trees = st.recursive(
+    text | st.integers(-(2**53), 2**53),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
 messages = st.lists(st.dictionaries(text, trees, max_size=3), max_size=5)
 
 
@@ -81,10 +85,16 @@ def test_garbage_is_an_error() -> None:
 
 def test_endpoints() -> None:
     parsed = parse_endpoints("unix:/run/db.sock, tcp:10.0.0.1:6641,ssl:[fd00::1]:6641")
-    assert [str(endpoint) for endpoint in parsed] == ["unix:/run/db.sock", "tcp:10.0.0.1:6641", "ssl:[fd00::1]:6641"]
+    assert [str(endpoint) for endpoint in parsed] == [
+        "unix:/run/db.sock",
+        "tcp:10.0.0.1:6641",
+        "ssl:[fd00::1]:6641",
+    ]
 
 
-@pytest.mark.parametrize("bad", ["", "udp:1.2.3.4:5", "tcp:1.2.3.4", "tcp:h:99999", "ssl:fd00::1:6641", "tcp:[zz]:1", "unix:"])
+@pytest.mark.parametrize(
+    "bad", ["", "udp:1.2.3.4:5", "tcp:1.2.3.4", "tcp:h:99999", "ssl:fd00::1:6641", "tcp:[zz]:1", "unix:"]
+)
 def test_bad_endpoints_are_named(bad: str) -> None:
     with pytest.raises(ConfigError):
         parse_endpoints(bad)

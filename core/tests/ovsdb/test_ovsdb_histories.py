@@ -114,7 +114,9 @@ def router_option(variant: int) -> list[Any]:
 
 def bindings(variant: int) -> list[Any]:
     return [
-        Row("Static_MAC_Binding", f"b{n}", {"logical_port": "lrp", "ip": f"10.0.0.{n}", "mac": "0a:58:00:00:00:01"})
+        Row(
+            "Static_MAC_Binding", f"b{n}", {"logical_port": "lrp", "ip": f"10.0.0.{n}", "mac": "0a:58:00:00:00:01"}
+        )
         for n in range(variant + 1)
     ]
 
@@ -152,7 +154,12 @@ steps = st.one_of(
 
 
 def base() -> list[dict[str, Any]]:
-    port = {"op": "insert", "table": "Logical_Switch_Port", "uuid": FOREIGN.format(1), "row": {"name": "their-port"}}
+    port = {
+        "op": "insert",
+        "table": "Logical_Switch_Port",
+        "uuid": FOREIGN.format(1),
+        "row": {"name": "their-port"},
+    }
     theirs = {
         "name": "theirs",
         "ports": ["uuid", FOREIGN.format(1)],
@@ -265,12 +272,17 @@ class Run:
         reference = ["uuid", row["_uuid"]]
         operations: list[Any] = []
         if what == "delete":
-            for column, holder in (("ports", "Logical_Switch"), ("acls", "Port_Group"), ("ha_chassis", "HA_Chassis_Group")):
+            for column, holder in (
+                ("ports", "Logical_Switch"),
+                ("acls", "Port_Group"),
+                ("ha_chassis", "HA_Chassis_Group"),
+            ):
                 mutation = [[column, "delete", ["set", [reference]]]]
                 operations.append({"op": "mutate", "table": holder, "where": [], "mutations": mutation})
             operations.append({"op": "delete", "table": table, "where": where})
         elif what == "alter":
-            change = {"Logical_Switch_Port": {"addresses": ["set", []], "dhcpv4_options": ["set", []], "name": "other"},
+            change = {"Logical_Switch_Port": {"addresses": ["set", []], "dhcpv4_options": ["set", []],
+                                              "name": "other"},
                       "Address_Set": {"addresses": ["set", ["1.1.1.1"]]},
                       "Logical_Switch": {"other_config": ["map", [["x", "y"]]], "name": "z"},
                       "ACL": {"priority": 7}, "Logical_Router": {"load_balancer_group": ["set", []], "name": "q"},
@@ -281,12 +293,12 @@ class Run:
             operations.append({"op": "update", "table": table, "where": where, "row": change})
         elif what == "copy":
             mark = {"external_ids": row["external_ids"]}
-            extra = {"Address_Set": {"name": "copy"}, "Logical_Switch": {"name": "copy"}, "Port_Group": {"name": "copy"},
-                     "DHCP_Options": {"cidr": "1.1.1.0/24"}, "Logical_Router": {"name": "copy"}}.get(table)  # fmt: skip
+            named = {"Address_Set", "Logical_Switch", "Port_Group", "Logical_Router"}
+            extra = {"name": "copy"} if table in named else {"DHCP_Options": {"cidr": "1.1.1.0/24"}}.get(table)
             if extra is None:
                 return
             operations.append({"op": "insert", "table": table, "row": {**mark, **extra}})
-        elif row["_uuid"] in {want for want in self.rig.sink._state.desired.rows}:
+        elif row["_uuid"] in self.rig.sink._state.desired.rows:
             ids = [["external_ids", "delete", ["set", [OWNER_KEY]]]]
             operations.append({"op": "mutate", "table": table, "where": where, "mutations": ids})
             self.rig.quiet()
@@ -300,7 +312,9 @@ class Run:
 
             def mended() -> bool:
                 return all(
-                    OWNER_KEY in dict(r["external_ids"][1]) for r in self.server.rows(table, DB) if r["_uuid"] == uuid
+                    OWNER_KEY in dict(r["external_ids"][1])
+                    for r in self.server.rows(table, DB)
+                    if r["_uuid"] == uuid
                 )
 
             self.rig.loop.until(mended)

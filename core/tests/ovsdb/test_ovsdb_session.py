@@ -136,8 +136,10 @@ def test_tls(folder: Path, rigs: Any) -> None:
     files = certificates(folder)
     number = free_port()
     options = (
-        f"--private-key={files['server.key']}", f"--certificate={files['server.pem']}", f"--ca-cert={files['ca.pem']}"
-    )  # fmt: skip
+        f"--private-key={files['server.key']}",
+        f"--certificate={files['server.pem']}",
+        f"--ca-cert={files['ca.pem']}",
+    )
     with OvsdbServer(folder / "nb", listen=(f"pssl:{number}:127.0.0.1",), options=options) as server:
         endpoint = f"ssl:127.0.0.1:{number}"
         tls = Tls(str(files["client.key"]), str(files["client.pem"]), str(files["ca.pem"]))
@@ -159,9 +161,7 @@ def cluster(folder: Path) -> Any:
     addresses = [f"tcp:127.0.0.1:{free_port()}" for _ in range(3)]
     servers = [OvsdbServer(folder / "n0", cluster=addresses[0]).start()]
     for number in (1, 2):
-        servers.append(
-            OvsdbServer(folder / f"n{number}", cluster=addresses[number], join=addresses[0]).start()
-        )
+        servers.append(OvsdbServer(folder / f"n{number}", cluster=addresses[number], join=addresses[0]).start())
     yield servers
     for server in servers:
         server.stop()

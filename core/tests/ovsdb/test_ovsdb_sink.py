@@ -11,6 +11,7 @@ from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS
 from ovnkit.api.sinks import Owner
+from ovnkit.api.testing.ovsdb import DEBIAN_13, OvsdbServer, schema_path
 from ovnkit.ovsdb.errors import BadValue, MissingSchema, NameTaken
 
 
@@ -98,10 +99,28 @@ def test_outside_changes_are_put_right(nb, rigs):
     rig.quiet()
     uuid = row_id("p", "lsp").uuid
     where = [["_uuid", "==", ["uuid", uuid]]]
-    nb.transact("OVN_Northbound", [
-        {"op": "update", "table": "Logical_Switch_Port", "where": where, "row": {"name": "x", "options": ["map", [["z", "1"]]], "external_ids": ["map", []], "type": "router"}},
-        {"op": "update", "table": "Logical_Switch", "where": [], "row": {"other_config": ["map", [["a", "2"], ["b", "3"]]]}},
-    ])  # fmt: skip
+    nb.transact(
+        "OVN_Northbound",
+        [
+            {
+                "op": "update",
+                "table": "Logical_Switch_Port",
+                "where": where,
+                "row": {
+                    "name": "x",
+                    "options": ["map", [["z", "1"]]],
+                    "external_ids": ["map", []],
+                    "type": "router",
+                },
+            },
+            {
+                "op": "update",
+                "table": "Logical_Switch",
+                "where": [],
+                "row": {"other_config": ["map", [["a", "2"], ["b", "3"]]]},
+            },
+        ],
+    )
     rig.loop.until(lambda: by_name(nb, "Logical_Switch_Port").get("p"))
     rig.quiet()
     (found,) = nb.rows("Logical_Switch_Port")
@@ -114,10 +133,17 @@ def test_outside_changes_are_put_right(nb, rigs):
 
 
 def test_foreign_rows_stay_and_members_come_and_go(nb, rigs):
-    nb.transact("OVN_Northbound", [
-        {"op": "insert", "table": "Logical_Switch", "row": {"name": "theirs", "other_config": ["map", [["a", "1"], ["k", "old"]]]}},
-        {"op": "insert", "table": "Logical_Switch", "row": {"name": "other"}},
-    ])  # fmt: skip
+    nb.transact(
+        "OVN_Northbound",
+        [
+            {
+                "op": "insert",
+                "table": "Logical_Switch",
+                "row": {"name": "theirs", "other_config": ["map", [["a", "1"], ["k", "old"]]]},
+            },
+            {"op": "insert", "table": "Logical_Switch", "row": {"name": "other"}},
+        ],
+    )
     before = nb.rows("Logical_Switch")
     rig = rigs(nb.endpoint)
     theirs = Slot("Logical_Switch", Lookup("Logical_Switch", "name", "theirs"), "other_config")
@@ -142,12 +168,15 @@ def test_foreign_rows_stay_and_members_come_and_go(nb, rigs):
 
 
 def test_name_held_by_a_stranger_is_taken_over(nb, rigs):
-    nb.transact("OVN_Northbound", [
-        {"op": "insert", "table": "Address_Set", "row": {"name": "a1"}},
-        {"op": "insert", "table": "Address_Set", "row": {"name": "a2"}},
-        {"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "x", "row": {"name": "p"}},
-        {"op": "insert", "table": "Logical_Switch", "row": {"name": "theirs", "ports": ["named-uuid", "x"]}},
-    ])  # fmt: skip
+    nb.transact(
+        "OVN_Northbound",
+        [
+            {"op": "insert", "table": "Address_Set", "row": {"name": "a1"}},
+            {"op": "insert", "table": "Address_Set", "row": {"name": "a2"}},
+            {"op": "insert", "table": "Logical_Switch_Port", "uuid-name": "x", "row": {"name": "p"}},
+            {"op": "insert", "table": "Logical_Switch", "row": {"name": "theirs", "ports": ["named-uuid", "x"]}},
+        ],
+    )
     rig = rigs(nb.endpoint)
     rig.want("a", Row("Address_Set", "as", {"name": "a1", "addresses": ("10.0.0.1",)}))
     rig.want("sw", switch())
@@ -200,8 +229,10 @@ def test_bad_value_and_missing_column_stop_nobody_else(nb, rigs):
     rig.quiet()
     assert list(by_name(nb, "Address_Set")) == ["good"]
     assert {(o, type(e)) for o, e in rig.reports} == {
-        (bad, BadValue), (missing, MissingSchema), (table, MissingSchema)
-    }  # fmt: skip
+        (bad, BadValue),
+        (missing, MissingSchema),
+        (table, MissingSchema),
+    }
     assert set(rig.sink.status()["missing"]) == {"Address_Set.shoe_size", "Shoe"}
     rig.want("bad", Row("Address_Set", "as", {"name": "healed"}))
     rig.quiet()
@@ -214,10 +245,17 @@ def test_dangling_strong_references_stop_nobody_else(nb, rigs):
     for number in range(40):
         rig.want(f"p{number}", port(f"p{number}"))
     bad = {
-        rig.want(f"bad{n}", Row("Load_Balancer_Group", "g", {"name": f"g{n}", "load_balancer": ()}),
-                 Row("Logical_Router", "r", {"name": "r", "load_balancer_group": (Ref("11111111-1111-4111-8111-111111111111"),)}))
+        rig.want(
+            f"bad{n}",
+            Row("Load_Balancer_Group", "g", {"name": f"g{n}", "load_balancer": ()}),
+            Row(
+                "Logical_Router",
+                "r",
+                {"name": "r", "load_balancer_group": (Ref("11111111-1111-4111-8111-111111111111"),)},
+            ),
+        )
         for n in range(2)
-    }  # fmt: skip
+    }
     rig.quiet()
     assert len(nb.rows("Logical_Switch_Port")) == 40
     assert not {owner for owner, _ in rig.reports} - bad
@@ -277,11 +315,19 @@ def test_rows_without_external_ids_are_known_again(nb, rigs):
 def test_strong_reference_and_its_target_go_together(nb, rigs):
     rig = rigs(nb.endpoint)
     group = Row("HA_Chassis_Group", "g", {"name": "g"})
-    member = Row("HA_Chassis", "c", {"chassis_name": "c", "priority": 3}, Slot("HA_Chassis_Group", row_id("g", "g"), "ha_chassis"))
+    member = Row(
+        "HA_Chassis",
+        "c",
+        {"chassis_name": "c", "priority": 3},
+        Slot("HA_Chassis_Group", row_id("g", "g"), "ha_chassis"),
+    )
     rig.want("g", group, member)
     rig.want("sw", switch())
     rig.want("p", port("p", ha_chassis_group=Ref(row_id("g", "g").uuid)))
-    meter = [Row("Meter_Band", "b", {"action": "drop", "rate": 5}), Row("Meter", "m", {"name": "m", "unit": "pktps", "bands": (Ref(row_id("meter", "b").uuid),)})]
+    meter = [
+        Row("Meter_Band", "b", {"action": "drop", "rate": 5}),
+        Row("Meter", "m", {"name": "m", "unit": "pktps", "bands": (Ref(row_id("meter", "b").uuid),)}),
+    ]
     rig.want("meter", *meter)
     rig.quiet()
     assert len(nb.rows("HA_Chassis")) == len(nb.rows("Meter_Band")) == 1
@@ -299,7 +345,9 @@ def test_port_moves_to_another_switch(nb, rigs):
     rig.want("sw2", Row("Logical_Switch", "switch", {"name": "n2"}))
     rig.want("p", port("p"))
     rig.quiet()
-    moved = Row("Logical_Switch_Port", "lsp", {"name": "p"}, Slot("Logical_Switch", row_id("sw2", "switch"), "ports"))
+    moved = Row(
+        "Logical_Switch_Port", "lsp", {"name": "p"}, Slot("Logical_Switch", row_id("sw2", "switch"), "ports")
+    )
     rig.want("p", moved)
     rig.quiet()
     switches = by_name(nb, "Logical_Switch")
@@ -329,3 +377,72 @@ def test_older_protocols(nb, rigs, methods):
     assert nb.rows("Logical_Switch")[0]["other_config"] == ["map", [["a", "2"]]]
     assert elements(nb.rows("Logical_Switch_Port")[0]["addresses"]) == {"router"}
     assert rig.sink.transactions == 2
+
+
+def test_bridge_with_ports_in_the_vswitch_database(folder, rigs):
+    """Ports need interfaces, names can't change, ovn-controller writes into our rows: all at once."""
+    database = "Open_vSwitch"
+    with OvsdbServer(folder / "ovs", database) as server:
+        bridge = {"op": "insert", "table": "Bridge", "uuid-name": "b", "row": {"name": "br-int"}}
+        switch = {"op": "insert", "table": "Open_vSwitch", "row": {"bridges": ["named-uuid", "b"]}}
+        server.transact(database, [bridge, switch])
+        rig = rigs(server.endpoint, db="ovs", database=database)
+
+        def items(name: str, **interface: Any) -> list[Any]:
+            held = Row("Interface", "if", {"name": name, "type": "internal", **interface}, db="ovs")
+            ports = Slot("Bridge", Lookup("Bridge", "name", "br-int"), "ports")
+            columns = {"name": name, "interfaces": (Ref(row_id("mp", "if").uuid),)}
+            mapping = Slot("Open_vSwitch", Lookup("Open_vSwitch"), "external_ids")
+            member = Member(mapping, "physnet:br-ex", key="ovn-bridge-mappings", db="ovs")
+            return [held, Row("Port", "port", columns, ports, db="ovs"), member]
+
+        rig.want("mp", *items("mp0", external_ids={"iface-id": "k8s-n1"}))
+        rig.quiet()
+        assert ids(server.rows("Open_vSwitch")[0])["ovn-bridge-mappings"] == "physnet:br-ex"
+        seen = [["external_ids", "insert", ["map", [["ovn-installed", "true"], ["stray", "1"]]]]]
+        server.transact(database, [{"op": "mutate", "table": "Interface", "where": [], "mutations": seen}])
+        rig.quiet()
+        (interface,) = server.rows("Interface")
+        expected = {OWNER_KEY: "test/things/mp/if", "iface-id": "k8s-n1", "ovn-installed": "true"}
+        assert ids(interface) == expected
+        rig.want("mp", *items("mp1", mtu_request=1400))
+        rig.quiet()
+        assert [row["name"] for row in server.rows("Port")] == ["mp1"]
+        assert [(row["name"], row["mtu_request"]) for row in server.rows("Interface")] == [("mp1", 1400)]
+        rig.want("mp")
+        rig.quiet()
+        assert server.rows("Port") == server.rows("Interface") == []
+        assert ids(server.rows("Bridge")[0]) == ids(server.rows("Open_vSwitch")[0]) == {}
+        assert rig.sink.failed_transactions == 0
+
+
+def test_newer_schema(folder, rigs):
+    """A row that needs a column only newer databases have is written there."""
+    try:
+        schema = schema_path("OVN_Northbound", DEBIAN_13)
+    except FileNotFoundError:
+        pytest.skip("no newer OVN here")
+    with OvsdbServer(folder / "nb", schema=schema) as server:
+        rig = rigs(server.endpoint)
+        group = Slot("Port_Group", row_id("pg", "group"), "acls")
+        acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "pass", "tier": 2}
+        rig.want("pg", Row("Port_Group", "group", {"name": "g"}), Row("ACL", "a", acl, group))
+        rig.quiet()
+        assert [row["tier"] for row in server.rows("ACL")] == [2]
+        assert not rig.reports
+
+
+def test_disabled_plugin_leaves_nothing(nb, rigs):
+    """Rows in tables that nobody names any more are found by their mark."""
+    rig = rigs(nb.endpoint)
+    rig.want("qos", Row("DNS", "dns", {"records": {"a": "10.0.0.1"}}), switch())
+    rig.want("sw", switch())
+    rig.want("p", port("p"))
+    rig.want(
+        "b", Row("Static_MAC_Binding", "smb", {"logical_port": "l", "ip": "10.0.0.1", "mac": "0a:58:00:00:00:01"})
+    )
+    rig.quiet()
+    rig.stop()
+    rigs(nb.endpoint).quiet()
+    assert not any(nb.rows(t) for t in ("DNS", "Logical_Switch", "Logical_Switch_Port", "Static_MAC_Binding"))
+    assert ids(nb.rows("NB_Global")[0]) == {}
