@@ -27,14 +27,13 @@ def ovnkit_command() -> list[str]:
     return [sys.executable, "-c", "from ovnkit.cli.main import main; main()"]
 
 
-def grant(spec: LabSpec, api: Client) -> None:
+def grant(spec: LabSpec, api: Client, role: dict[str, Any]) -> None:
     """Make the service account with its role, and write the kubeconfig with its token."""
     for name in (NAMESPACE, "kube-system"):
         api.ensure("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": NAMESPACE}}
     accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
     api.ensure(accounts, account)
-    role = _role(spec)
     binding = {
         "apiVersion": f"{_RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": ACCOUNT},
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": ACCOUNT},
@@ -51,7 +50,7 @@ def grant(spec: LabSpec, api: Client) -> None:
     pki.write_kubeconfig(spec, path, pki.fabric_url(spec), ACCOUNT, str(answer["status"]["token"]))
 
 
-def _role(spec: LabSpec) -> dict[str, Any]:
+def role_of(spec: LabSpec) -> dict[str, Any]:
     """The ClusterRole of the enabled plugins, as `ovnkit privileges` collects them."""
     config = Files(spec.name).config(spec.nodes[0])
     result = subprocess.run(

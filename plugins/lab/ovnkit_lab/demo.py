@@ -16,6 +16,7 @@ from typing import Any
 import click
 from attrs import frozen
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ovnkit_lab import apiservers, connect, settings
@@ -177,7 +178,8 @@ def _management_addresses(lab: Lab, node: str) -> list[str]:
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     links = json.loads(result.stdout or "[]")
-    return [item["local"] for link in links for item in link.get("addr_info") or ()]
+    # iproute2 leaves an empty object for each address that the filter drops.
+    return [item["local"] for link in links for item in link.get("addr_info") or () if item]
 
 
 def _try(connections: Sequence[Connection]) -> list[tuple[Connection, Json]]:
@@ -214,8 +216,8 @@ def _print(results: Sequence[tuple[Connection, Json]]) -> int:
             outcome, latency = "[green]ok[/green]", f"{answer['milliseconds']:.2f} ms"
         else:
             failed += 1
-            outcome, latency = f"[red]{answer['error']}[/red]", ""
-        table.add_row(item.source, item.target, address, item.where, item.protocol, outcome, latency)
+            outcome, latency = f"[red]{escape(answer['error'])}[/red]", ""
+        table.add_row(item.source, item.target, escape(address), item.where, item.protocol, outcome, latency)
     console.print(table)
     return failed
 

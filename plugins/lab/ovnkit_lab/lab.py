@@ -9,10 +9,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from attrs import evolve
 
@@ -129,8 +130,9 @@ class Lab:
         settings.write_configs(spec)
         stack.write_tools(spec, self.install)
         with ThreadPoolExecutor(4) as pool:
+            role = pool.submit(access.role_of, spec)
             jobs = [
-                pool.submit(self._start_control),
+                pool.submit(self._start_control, role),
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
             for job in jobs:
@@ -142,7 +144,7 @@ class Lab:
         self.warm_up()
         self.files.ready.touch()
 
-    def _start_control(self) -> None:
+    def _start_control(self, role: Future[dict[str, Any]]) -> None:
         spec = self.spec
         self._say("certificates and the Kubernetes API")
         pki.make(spec)
@@ -155,10 +157,10 @@ class Lab:
             spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, pki.token(spec, pki.ADMIN)
         )
         api = apiservers.client(spec)
-        access.grant(spec, api)
+        daemons["kubelet"].launch()
+        daemons["controllers"].launch()
+        access.grant(spec, api, role.result())
         access.advertise(spec, api)
-        daemons["kubelet"].start()
-        daemons["controllers"].start()
 
     def _start_stack(self, node: str) -> None:
         self._say(f"Open vSwitch and OVN of {node}")
