@@ -85,7 +85,7 @@ class Pod(ObjectView):
     """A pod, as far as networking reads it.
 
     `node` is empty until it is scheduled. `addresses` is status.podIPs. `completed` is true in phase Succeeded
-    or Failed. `ports` are the declared container ports.
+    or Failed. `ports` are the declared container ports. `created` is creationTimestamp.
     """
 
     node: str
@@ -94,6 +94,7 @@ class Pod(ObjectView):
     ready: bool
     addresses: tuple[str, ...]
     ports: tuple[ContainerPort, ...]
+    created: str = ""
 
 
 def _namespace(raw: Raw) -> Namespace:
@@ -128,6 +129,7 @@ def _pod(raw: Raw) -> Pod:
         ),
         addresses=tuple(item["ip"] for item in status.get("podIPs") or () if "ip" in item),
         ports=tuple(_container_ports(spec)),
+        created=raw["metadata"].get("creationTimestamp", ""),
     )
 
 

@@ -49,6 +49,18 @@ def ipv6(pod: Pod) -> Collection[str]:
 
 
 def held(world: World, node: str, family: int) -> Mapping[str, Collection[Address]]:
-    """What the pods of a node hold, by pod."""
-    pods = sorted(world.list(PODS, "node", node), key=lambda pod: pod.key)
+    """What the pods of a node hold, by pod; of two that claim one address the likelier owner comes first.
+
+    That is the one that runs with it (its status says so), then the older one.
+    """
+    pods = sorted(world.list(PODS, "node", node), key=_claim)
     return {pod.key: found for pod in pods if (found := of_pod(pod, family))}
+
+
+def _claim(pod: Pod) -> tuple[bool, str, str]:
+    runs_with_it = bool(pod.addresses) and any(str(found) in pod.addresses for found in _annotated(pod))
+    return not runs_with_it, pod.created, pod.key
+
+
+def _annotated(pod: Pod) -> tuple[Address, ...]:
+    return addresses(pod.annotations.get(ANNOTATION, ""))

@@ -37,11 +37,27 @@ STEPS = st.one_of(
 
 
 def process(pods: list[Pod]) -> Bench:
-    found = Bench(PodsPlugin(), scope=scope(Role.ZONE, zone="n1"), config=CONFIG)
+    found = Bench(PodsPlugin(), scope=scope(Role.ZONE, zone="global", per_node_zones=False), config=CONFIG)
     found.reconciler.observe(NODES, [("n1", NODE)])
     found.reconciler.observe(PODS, [(view.key, view) for view in pods])
     found.settle()
     return found
+
+
+def restarted(before: Bench, pods: list[Pod]) -> Bench:
+    """Another process finds the pods in this order; who had a port has the same one."""
+    names = {view.key.replace("/", "_") for view in pods if view.annotations.get(POD_NETWORKS)}
+    kept = {name: row for name, row in before.rows("Logical_Switch_Port").items() if name in names}
+    after = process([running(view) if view.key.replace("/", "_") in kept else view for view in pods])
+    now = after.rows("Logical_Switch_Port")
+    assert {name: now.get(name) for name in kept} == kept
+    return after
+
+
+def running(view: Pod) -> Pod:
+    """The pod with the status that its kubelet reports."""
+    given = json.loads(view.annotations[POD_NETWORKS])["default"]["ip_addresses"]
+    return evolve(view, addresses=tuple(item.partition("/")[0] for item in given))
 
 
 def stored(bench: Bench) -> list[Pod]:
@@ -54,12 +70,12 @@ def step(bench: Bench, action: tuple[object, ...]) -> Bench:
     if what == "restart":
         pods = stored(bench)
         rest[0].shuffle(pods)  # type: ignore[attr-defined]
-        return process(pods)
+        return restarted(bench, pods)
     key = str(rest[0])
     view = bench.get(PODS, key)
     if what == "crash":
         # The process dies after it has chosen an address for a new pod, before anything is written.
-        return process([*(item for item in stored(bench) if item.key != key), pod(key, "n1")])
+        return restarted(bench, [pod(key, "n1"), *(item for item in stored(bench) if item.key != key)])
     if what == "create" and view is None:
         bench.put(PODS, pod(key, "n1"))
     elif what == "ask" and view is None:

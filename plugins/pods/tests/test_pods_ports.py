@@ -219,7 +219,7 @@ def test_a_restart_keeps_every_address_in_any_order() -> None:
 def test_an_address_is_reserved_before_a_pod_that_holds_it_is_rendered() -> None:
     first = pod("a/first", "n1")
     holder = pod("z/holder", "n1", annotation("10.128.1.3/24", "0a:58:0a:80:01:03"))
-    found = bench(nodes=[])
+    found = bench(zone="global", nodes=[])
     found.reconciler.observe(NODES, [("n1", worker())])
     found.reconciler.observe(PODS, [(view.key, view) for view in (first, holder)])
     found.settle()
@@ -449,15 +449,31 @@ def test_an_annotation_by_hand_gets_an_event_and_healing_it_is_enough(text: str,
     assert found.troubles == {}
 
 
-def test_two_pods_annotated_with_one_address_the_other_one_is_told() -> None:
-    found = bench(nodes=[])
-    twice = [pod(key, "n1", annotation("10.128.1.9/24")) for key in ("b/two", "a/one")]
+@pytest.mark.parametrize(
+    ("rightful", "other"),
+    [
+        ({}, {}),
+        ({"addresses": ("10.128.1.9",), "created": "2"}, {"created": "1"}),
+        ({"created": "1"}, {"created": "2"}),
+    ],
+    ids=["by name", "the one that runs with it", "the older one"],
+)
+@pytest.mark.parametrize("order", [1, -1])
+def test_two_pods_annotated_with_one_address_the_other_one_is_told(
+    rightful: dict[str, Any], other: dict[str, Any], order: int
+) -> None:
+    names = ("a/one", "b/two") if rightful == other else ("z/one", "b/two")
+    twice = [
+        pod(key, "n1", annotation("10.128.1.9/24"), **more)
+        for key, more in zip(names, (rightful, other), strict=True)
+    ]
+    found = bench(zone="global", nodes=[])
     found.reconciler.observe(NODES, [("n1", worker())])
-    found.reconciler.observe(PODS, [(view.key, view) for view in twice])
+    found.reconciler.observe(PODS, [(view.key, view) for view in twice[::order]])
     found.settle()
     assert [event[0] for event in found.events] == ["b/two"]
-    assert set(found.rows("Logical_Switch_Port")) == {"a_one"}
-    found.drop(PODS, "a/one")
+    assert set(found.rows("Logical_Switch_Port")) == {names[0].replace("/", "_")}
+    found.drop(PODS, names[0])
     assert set(found.rows("Logical_Switch_Port")) == {"b_two"}
 
 
