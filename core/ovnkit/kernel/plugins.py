@@ -68,6 +68,7 @@ class Plugins:
     def __init__(self, instances: Mapping[str, object]) -> None:
         self.all: dict[str, Plugin] = {}
         self._order: tuple[str, ...] = ()
+        self._disabled: tuple[str, ...] = ()
         self.calls = Calls(self.active)
         for name in sorted(instances):
             self._add(name, instances[name])
@@ -141,6 +142,7 @@ class Plugins:
 
     def configure(self, config: Config) -> None:
         """Decide which plugins run; raises ConfigError if one of them can't work with the configuration."""
+        self._disabled = config.plugins.disabled
         self._name_missing(config)
         for plugin in self._usable():
             declared = self._ask(plugin, "ovnkit_declare", config=config)
@@ -217,6 +219,25 @@ class Plugins:
             elif answer is not None:
                 answers.append((plugin.name, answer))
         return answers
+
+    @property
+    def silent(self) -> frozenset[str]:
+        """Plugins that failed, or need one that did: what they wrote before must stay as it is.
+
+        Disabling such a plugin by name removes what it wrote.
+        """
+        failed = (State.FAILED, State.QUARANTINED)
+        wanted = {name: plugin for name, plugin in self.all.items() if name not in self._disabled}
+        silent = {name for name, plugin in wanted.items() if plugin.state in failed}
+        while more := {
+            name
+            for name, plugin in wanted.items()
+            if name not in silent
+            and plugin.state is State.DISABLED
+            and silent.intersection(plugin.declaration.needs)
+        }:
+            silent |= more
+        return frozenset(silent)
 
     def check_schema(self, schema: Schema) -> None:
         """Switch off the plugins that write tables or columns which a connected database lacks.

@@ -215,6 +215,7 @@ class Process:
             reconciler.add_plugin(plugin, mine)
         reconciler.add_sink(self._kube, frozenset())
         for db, database in self._databases.databases.items():
+            database.sink.keep(plugins.silent)
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
         for sink in self._node_sinks():
             reconciler.add_sink(sink, frozenset({Role.NODE}))

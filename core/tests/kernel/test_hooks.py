@@ -63,6 +63,8 @@ class SamplePlugin:
 
     @hookimpl
     def ovnkit_renderers(self, config, scope, hooks):
+        if "SAMPLE_FAILS" in os.environ:
+            raise RuntimeError("not today")
         note("ovnkit_renderers", roles=sorted(role.value for role in scope.roles), node=scope.node)
 
         def render(world, key):
@@ -187,6 +189,29 @@ def sample(tmp_path_factory):
     server.stop()
     seen.journal = [json.loads(line) for line in (folder / "journal").read_text().splitlines()]
     return seen
+
+
+def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_path):
+    (tmp_path / "site").mkdir()
+    environ = {"PYTHONPATH": str(install(tmp_path / "site"))}
+    server = make_server(tmp_path / "db")
+
+    def names_after_a_run(*more, **environ_more):
+        arguments = ("--role", "zone", "--node-name", "n1", "--set", f"ovnnorth.address={server.endpoint}", *more)
+        south = ("--set", f"ovnsouth.address={server.endpoint}")
+        process = OvnkitProcess(
+            tmp_path / "run", api.kubeconfig, *arguments, *south, environ={**environ, **environ_more}
+        )
+        with process:
+            process.wait_ready()
+        return {row["name"] for row in server.rows("Address_Set")}
+
+    with ApiServer(tmp_path / "api") as api:
+        api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
+        assert "sample_n1" in names_after_a_run()
+        assert "sample_n1" in names_after_a_run(SAMPLE_FAILS="yes")
+        assert "sample_n1" not in names_after_a_run("--set", "plugins.disabled=sample", SAMPLE_FAILS="yes")
+    server.stop()
 
 
 def _sets(server, colour):

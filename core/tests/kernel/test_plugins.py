@@ -246,6 +246,22 @@ def test_missing_column_switches_the_plugin_off_and_what_needs_it():
     assert plugins.all["policy"].why == "needs tiers, which is disabled"
 
 
+def test_silent_are_those_that_failed_and_those_that_need_them():
+    plugins = Plugins(
+        {
+            "a": plugin(ovnkit_declare=lambda self: boom()),
+            "b": plugin(declare={"default": True, "needs": ("a",)}),
+            "c": plugin(declare={"default": True, "needs": ("b",)}),
+            "d": plugin(declare={"default": True}),
+            "e": plugin(declare={"default": True, "needs": ("f",)}),
+            "f": plugin(declare={"default": True}),
+            "g": plugin(ovnkit_declare=lambda self: boom()),
+        }
+    )
+    plugins.configure(switched(disabled=["f", "g"]))
+    assert plugins.silent == {"a", "b", "c"}
+
+
 def test_hooks_are_few_and_documented():
     specs = hook_names()
     assert 0 < len(specs) < 20
