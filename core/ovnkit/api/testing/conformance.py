@@ -26,7 +26,7 @@ from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesO
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
 from ovnkit.api.testing import ovsdb
-from ovnkit.api.testing.harness import ALL_ROLES, Content, Harness, content, difference, make_server
+from ovnkit.api.testing.harness import ALL_ROLES, Content, Harness, difference, make_server
 from ovnkit.api.testing.manifests import Manifest, objects
 from ovnkit.api.testing.ovsdb import OvsdbServer
 from ovnkit.api.testing.tampering import FOREIGN_KEY, foreign_rows, tamper
@@ -192,9 +192,9 @@ class ConformanceSuite:
         with self.run(case.server, case.manifests, case.config) as harness:
             done = tamper(case.server, random.Random(seed))
             healed = harness.inbox.run_until(
-                lambda: harness.reconciler.synced and not difference(case.after, content(case.server)), 20.0
+                lambda: harness.reconciler.synced and not difference(case.after, harness.content()), 20.0
             )
-            assert healed, (done, difference(case.after, content(case.server)))
+            assert healed, (done, difference(case.after, harness.content()))
 
     def test_objects_that_come_late_end_the_same(self, case: Case) -> None:
         """Objects that arrive one by one in a running process end in the same content."""

@@ -70,7 +70,10 @@ class MemoryKube:
         self._dropped: list[Any] = []
         self._dirty = False
         for manifest in manifests:
-            self.objects[self.kind_of(manifest).name, key_of(manifest)] = copy.deepcopy(manifest)
+            # An object nobody here watches is kept all the same, for who comes after.
+            known = self._kinds.get((manifest["apiVersion"], manifest["kind"]))
+            name = known.name if known is not None else f"{manifest['apiVersion']} {manifest['kind']}"
+            self.objects[name, key_of(manifest)] = copy.deepcopy(manifest)
 
     def kind_of(self, manifest: Manifest) -> Kind[Any]:
         """The kind of a manifest; raises LookupError when no plugin here declares it."""
@@ -83,8 +86,9 @@ class MemoryKube:
         """The views of all objects, as a list and watch would bring them."""
         found = []
         for (_, key), manifest in self.objects.items():
-            kind = self.kind_of(manifest)
-            found.append((kind, key, kind.view(manifest)))
+            kind = self._kinds.get((manifest["apiVersion"], manifest["kind"]))
+            if kind is not None:
+                found.append((kind, key, kind.view(manifest)))
         return found
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
