@@ -15,7 +15,8 @@ import structlog
 from prometheus_client import Histogram
 
 from ovnkit_cni.commands import Commands
-from ovnkit_cni.wire import INTERNAL, VERSIONS, CniError, Request, decode, parse
+from ovnkit_cni.shim import PLAIN
+from ovnkit_cni.wire import DECODE_FAILURE, INTERNAL, VERSIONS, CniError, Request, decode, parse
 
 log = structlog.get_logger(plugin="cni")
 
@@ -113,14 +114,17 @@ class _Handler(BaseHTTPRequestHandler):
     def _read(self) -> Request:
         length = self.headers.get("Content-Length", "")
         if not length.isdigit() or int(length) > _LARGEST_BODY:
-            raise CniError(6, f"Content-Length {length!r} is missing or too large")
+            raise CniError(DECODE_FAILURE, f"Content-Length {length!r} is missing or too large")
         env, config = decode(self.rfile.read(int(length)))
         return parse(env, config)
 
     def _answer(self, status: int, body: Any) -> None:
-        data = json.dumps(body).encode()
+        plain = self.headers.get("Accept") == PLAIN
+        if plain and status == 200:
+            body = body["Result"]
+        data = b"" if plain and body is None else json.dumps(body).encode()
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Type", PLAIN if plain else "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
