@@ -118,6 +118,8 @@ class Batch:
         self.owners: dict[Owner, None] = {}
         self.taken: dict[str, Touched] = {}
         self.positions: list[RowOperation] = []
+        self.doubtful = False
+        """Whether it was sent on top of one that failed, so that its own failure proves nothing."""
 
     def modify(self, table: str, uuid: str, owner: Owner) -> RowOperation:
         """The operation on a row that exists (or is inserted here), made when needed."""
