@@ -25,7 +25,7 @@ log = structlog.get_logger()
 class Planner:
     """Fills one batch. Rows that must come together (a row and its parent, a name's old and new holder) do."""
 
-    def __init__(self, db: str, state: State, schema: Schema) -> None:
+    def __init__(self, db: str, state: State, schema: Schema, *, ahead: bool = False) -> None:
         self.batch = Batch(schema)
         self._db = db
         self._state = state
@@ -33,6 +33,7 @@ class Planner:
         self._rows = state.desired.rows
         self._differ = Differ(db, state, self.batch, self)
         self._comparing: set[str] = set()
+        self._ahead = ahead
 
     def plan(self, uuid: str, touched: Touched) -> None:
         """Put what differs in a row into the batch, if it can go now; else it waits for what it needs."""
@@ -80,7 +81,7 @@ class Planner:
         operation = self.batch.rows.get(uuid)
         if operation is not None:
             return operation.verb is not Verb.DELETE
-        return uuid in self._state.replica.rows
+        return uuid in self._state.replica.rows or uuid in self._state.coming
 
     def _is_pulled(self, want: Want) -> bool:
         """Whether only a reference keeps the row alive, so that it goes with the row that refers to it."""
@@ -97,7 +98,7 @@ class Planner:
     def _blocker(self, uuid: str, visiting: set[str]) -> Target | None:
         """What keeps a row from being inserted: the row or look-up it must wait for; None when nothing does."""
         want = self._rows.get(uuid)
-        if want is None or uuid in self._state.replica.rows or not self._state.gate(want.owner):
+        if want is None or self.exists(uuid) or not self._state.gate(want.owner):
             return uuid
         content = self._differ.content(want)
         if content is None or not self._name_is_free(want, content):
@@ -107,6 +108,9 @@ class Planner:
             home = self._state.resolve(want.parent[0])
             if home is None:
                 return want.parent[0]
+            if home in self._state.coming and want.parent[1] in self._rows[home].row.columns:
+                self._state.touch(uuid)
+                return uuid
             needed.append(home)
         for target in needed:
             if target in visiting or self.exists(target):
@@ -272,6 +276,9 @@ class Planner:
         actual = record.values if record is not None else None
         for index, occupant in self._occupants(want, content, actual):
             other = self._rows.get(occupant.uuid)
+            if self._ahead:
+                self._state.touch(want.uuid)
+                return False
             if other is None:
                 continue
             wanted = self._differ.content(other)

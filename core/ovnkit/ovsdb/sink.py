@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
+from itertools import islice
 from typing import Any
 
 import structlog
@@ -64,7 +66,7 @@ class OvsdbSink:
         self._state.is_echo = self._is_echo
         self._doomed: dict[str, None] = {}
         self._held = 0
-        self._in_flight: Batch | None = None
+        self._in_flight: deque[Batch] = deque()
         self._kicked = False
         self._pause_until_retry = False
         self._pause = FIRST_DELAY
@@ -94,7 +96,10 @@ class OvsdbSink:
     def flush(self) -> None:
         """Start applying what differs, unless a transaction is in flight (then its reply goes on)."""
         schema = self.session.replica.schema
-        if self._in_flight is not None or not self.ready or schema is None or self._pause_until_retry:
+        if not self.ready or schema is None or self._pause_until_retry:
+            return
+        if self._in_flight:
+            self._plan_ahead(schema)
             return
         while self._state.touched or self._doomed or self._failures.trying:
             self._failures.begin()
@@ -102,6 +107,7 @@ class OvsdbSink:
             operations = batch.encode()
             if operations:
                 self._send(batch, operations)
+                self._plan_ahead(schema)
                 return
             self._failures.empty()
             if not self._failures.trying and not self._state.touched:
@@ -143,7 +149,7 @@ class OvsdbSink:
             "settled": self._state.settled,
             "wanted": len(self._state.desired.rows),
             "owned": len(self._state.marks),
-            "pending": len(self._state.touched) + (len(self._in_flight) if self._in_flight else 0),
+            "pending": len(self._state.touched) + sum(map(len, self._in_flight)),
             "waiting": sum(len(waiting) for waiting in self._state.waits.values()),
             "held_back": self._held,
             "missing": list(self.session.missing),
@@ -180,7 +186,7 @@ class OvsdbSink:
     def on_update(self, changes: list[Change]) -> None:
         """Put right what others changed."""
         self._state.follow(changes)
-        if self._in_flight is None and self._state.touched:
+        if not self._in_flight and self._state.touched:
             self._kick()
 
     def on_disconnected(self, error: Exception) -> None:
@@ -226,6 +232,31 @@ class OvsdbSink:
             merge(state.touched, uuid, touched)
         return planner.batch
 
+    def _plan_ahead(self, schema: Schema) -> None:
+        """While many rows are to be inserted, have a second transaction under way while the first is worked on.
+
+        It holds nothing but new rows and their references, which the first can't contradict.
+        """
+        state = self._state
+        if len(self._in_flight) != 1 or len(state.touched) < self._batch_rows or self._failures.trying:
+            return
+        first = self._in_flight[0]
+        if any(row.verb is Verb.DELETE for row in first.rows.values()):
+            return
+        self._failures.begin()
+        state.coming = {uuid for uuid, row in first.rows.items() if row.verb is Verb.INSERT}
+        planner = Planner(self.name, state, schema, ahead=True)
+        for uuid in list(islice(state.touched, 2 * self._batch_rows)):
+            if len(planner.batch) >= self._batch_rows:
+                break
+            if uuid in state.desired.rows and uuid not in first.rows and uuid not in state.replica.rows:
+                touched = state.touched.pop(uuid)
+                planner.plan(uuid, touched)
+                merge(planner.batch.taken, uuid, touched)
+        state.coming = set()
+        if operations := planner.batch.encode():
+            self._send(planner.batch, operations)
+
     def _is_doomed(self, uuid: str) -> bool:
         state = self._state
         if uuid in state.desired.rows or uuid not in state.replica.rows or not state.settled:
@@ -256,11 +287,11 @@ class OvsdbSink:
     # --- transactions -----------------------------------------------------------------------------------------
 
     def _send(self, batch: Batch, operations: list[dict[str, Any]]) -> None:
-        self._in_flight = batch
+        self._in_flight.append(batch)
         self.session.transact(operations, lambda _, error: self._replied(batch, error))
 
     def _replied(self, batch: Batch, error: Exception | None) -> None:
-        self._in_flight = None
+        self._in_flight.remove(batch)
         if error is None:
             self.transactions += 1
             self.rows_written += len(batch)
@@ -283,6 +314,10 @@ class OvsdbSink:
         if isinstance(error, Disconnected):
             return
         self.failed_transactions += 1
+        if batch.doubtful:
+            return
+        for later in self._in_flight:
+            later.doubtful = True
         if isinstance(error, TransactionError) and error.content:
             self._log.warning("transaction refused", error=str(error), rows=len(batch), owners=len(batch.owners))
             self._failures.failed(tuple(batch.owners), self._culprit(batch, error), error)
@@ -301,10 +336,11 @@ class OvsdbSink:
         return owners[0] if len(owners) == 1 else None
 
     def _is_echo(self, record: Record) -> bool:
-        operation = self._in_flight.rows.get(record.uuid) if self._in_flight is not None else None
-        if operation is None or operation.verb is not Verb.INSERT:
-            return False
-        return all(record.values.get(name) == value for name, value in operation.values.items())
+        for batch in self._in_flight:
+            operation = batch.rows.get(record.uuid)
+            if operation is not None and operation.verb is Verb.INSERT:
+                return all(record.values.get(name) == value for name, value in operation.values.items())
+        return False
 
     def _verify(self, batch: Batch) -> None:
         """The replica is current now: what isn't as written was undone by the server or by others meanwhile."""

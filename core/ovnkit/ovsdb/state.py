@@ -35,6 +35,8 @@ class State:
         self.touched: dict[str, Touched] = {}
         self.dropped: set[str] = set()
         """Rows that were wanted in this process and are no more: ours, even if someone took the mark off."""
+        self.coming: set[str] = set()
+        """Rows that a transaction under way inserts, while the next one is planned on top of it."""
         self.marks: dict[str, str] = {}
         """Rows in the database that carry our mark, with the owner path."""
         self.ledgered: set[str] = set()
