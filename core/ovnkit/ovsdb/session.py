@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from ovnkit.ovsdb.collector import uncollected
 from ovnkit.ovsdb.endpoint import Endpoint, Tls, parse_endpoints
 from ovnkit.ovsdb.errors import Disconnected, ProtocolError, RpcError, TransactionError
 from ovnkit.ovsdb.handshake import Link, NotUsable, open_database
@@ -221,7 +222,8 @@ class Session:
                 self.reloads += 1
             else:
                 self.resumed += 1
-            changes = self.replica.apply(opened.deltas)
+            with uncollected():
+                changes = self.replica.apply(opened.deltas)
             self._loaded, self._generation = True, generation
             for listener in list(self.listeners):
                 listener.on_loaded(not opened.resumed, changes)

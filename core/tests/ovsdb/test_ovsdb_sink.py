@@ -261,8 +261,9 @@ def test_dangling_strong_references_stop_nobody_else(nb, rigs):
     assert not {owner for owner, _ in rig.reports} - bad
 
 
-def test_server_refusal_is_pinned_to_its_owner(nb, rigs):
-    rig = rigs(nb.endpoint)
+@pytest.mark.parametrize("batch_rows", [1000, 4])
+def test_server_refusal_is_pinned_to_its_owner(nb, rigs, batch_rows):
+    rig = rigs(nb.endpoint, batch_rows=batch_rows)
     rig.want("sw", switch())
     owners = [rig.want(f"p{n}", port(f"p{n}")) for n in range(30)]
     # Neither row is there yet, so only the server can tell that the two can't both be.
@@ -277,6 +278,29 @@ def test_server_refusal_is_pinned_to_its_owner(nb, rigs):
     rig.loop.advance()
     rig.quiet()
     assert [r["_uuid"] for r in nb.rows("Address_Set")] == [row_id("c1", "as").uuid]
+
+
+@pytest.mark.parametrize("batch_rows", [1000, 4])
+def test_one_bad_row_among_many_owners(nb, rigs, batch_rows):
+    """A port without a place is collected by the server; a set with a clashing name is refused: others pass."""
+    rig = rigs(nb.endpoint, batch_rows=batch_rows)
+    weak = Slot("Port_Group", row_id("pg", "pg"), "ports")
+    lost = rig.want("lost", Row("Logical_Switch_Port", "lsp", {"name": "lost"}, weak))
+    rig.want("pg", Row("Port_Group", "pg", {"name": "pg"}))
+    names = [f"a{n}" for n in range(12)] + ["a5"] + [f"b{n}" for n in range(12)]
+    owners = [rig.want(f"as{n}", Row("Address_Set", "as", {"name": name})) for n, name in enumerate(names)]
+    rig.quiet()
+    rig.loop.advance()
+    rig.quiet()
+    assert set(by_name(nb, "Address_Set")) == set(names)
+    assert nb.rows("Logical_Switch_Port") == []
+    blamed = {owner for owner, _ in rig.reports}
+    assert lost in blamed
+    assert blamed - {lost} <= {owners[5], owners[12]}
+    assert blamed - {lost}
+    written = rig.sink.transactions
+    rig.quiet()
+    assert rig.sink.transactions == written, "it doesn't go on trying in a loop"
 
 
 def test_mass_deletion_is_held_back(nb, rigs):
