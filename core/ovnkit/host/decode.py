@@ -29,6 +29,8 @@ GROUPS = {
 
 _TYPES = {16: "links", 17: "links", 20: "addresses", 21: "addresses", 24: "routes", 25: "routes",
           28: "neighbours", 29: "neighbours", 32: "rules", 33: "rules"}  # fmt: skip
+_NEWROUTE = 24
+_NLM_F_REPLACE = 0x100
 _IFF_UP = 0x1
 _IFA_F_DEPRECATED = 0x20
 _NUD_PERMANENT = 0x80
@@ -62,6 +64,11 @@ def what(message: Message) -> str:
 def gone(message: Message) -> bool:
     """Whether the message says that the fact is no more (RTM_DEL types are odd)."""
     return bool(message["header"]["type"] & 1)
+
+
+def replaces(message: Message) -> bool:
+    """Whether the message tells of a route that took the place of another."""
+    return message["header"]["type"] == _NEWROUTE and bool(message["header"]["flags"] & _NLM_F_REPLACE)
 
 
 def dump(ip: IPRoute, kind: str, route_protocol: int | None) -> Iterable[Message]:

@@ -146,11 +146,15 @@ class Monitor:
         if what == "links" and self._take_link(message, batches):
             return True
         fact = decode.fact(what, message, self._names)
-        if fact is None or not self._followed(fact):
+        if fact is None:
             return False
+        # A route that replaces another tells nothing of that one, unless both have one key.
+        silent = decode.replaces(message) and fact.key not in self._known[what]
+        if not self._followed(fact):
+            return decode.replaces(message)
         gone = decode.gone(message) or not fact.held
         batches.setdefault(what, {})[fact.key] = None if gone else fact
-        return (what == "addresses" and gone) or (what == "links" and (gone or not fact.up))
+        return silent or (what == "addresses" and gone) or (what == "links" and (gone or not fact.up))
 
     def _take_link(self, message: Any, batches: dict[str, dict[str, Fact | None]]) -> bool:
         """Keep the names by index; whether the link was renamed (its addresses then have other keys)."""

@@ -120,6 +120,8 @@ def test_a_change_from_outside_is_put_right(veth: None, sink: HostSink, inbox: A
         "ip link set dev va mtu 1200",
         "ip route del 172.16.0.0/16 table 7",
         "ip route replace 10.0.0.0/8 via 10.1.0.9 dev va proto 79",
+        "ip route replace 10.0.0.0/8 via 10.1.0.9 dev va",
+        "ip -6 route replace fd00::/48 dev lo metric 1024",
         "ip rule del priority 30",
         "ip neigh replace 10.1.0.1 lladdr 0a:00:00:00:00:09 dev va nud permanent",
         "ip link del dev va",

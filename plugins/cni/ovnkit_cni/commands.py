@@ -151,7 +151,7 @@ class Commands:
         try:
             with self._interfaces.of(port.name) as changed:
                 ports.add(ovs, port)
-                self._await_installed(request, port, ovs, changed)
+                self._await_installed(request, plug, port, ovs, changed)
         except BaseException:
             self._undo(request, ovs)
             raise
@@ -189,7 +189,7 @@ class Commands:
         while True:
             pod = self.runtime.get(PODS, request.pod_key)
             if pod is None or not _same(pod, request):
-                pod = self.runtime.refresh(PODS, request.pod_key)
+                pod = self._ask(request)
             if pod is not None and _same(pod, request):
                 return pod
             if time.monotonic() >= deadline or self.stopping.wait(_ASK_AGAIN):
@@ -199,6 +199,16 @@ class Commands:
         raise CniError(
             UNKNOWN_CONTAINER, f"pod {request.pod_key} has UID {pod.uid}, the request is for {request.uid}"
         )
+
+    def _ask(self, request: Request) -> Pod | None:
+        """The pod as the API server has it now; raises CniError when it can't be asked."""
+        try:
+            pod: Pod | None = self.runtime.refresh(PODS, request.pod_key)
+        except Retry:
+            raise
+        except Exception as error:
+            raise CniError(TRY_AGAIN, f"pod {request.pod_key} can't be looked up: {error}") from error
+        return pod
 
     def _await_network(self, request: Request) -> tuple[Pod, PodNetwork]:
         """The pod, once it has an address on the default network."""
@@ -222,7 +232,7 @@ class Commands:
         except TimeoutError:
             if self.stopping.is_set():
                 raise CniError(TRY_AGAIN, "the CNI server is stopping") from None
-            view = self.runtime.get(PODS, request.pod_key) or self.runtime.refresh(PODS, request.pod_key)
+            view = self.runtime.get(PODS, request.pod_key) or self._ask(request)
         if view is None or not _same(view, request):
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted") from None
         if not request.left and ANNOTATION not in view.annotations:
@@ -232,7 +242,12 @@ class Commands:
         return view
 
     def _await_installed(
-        self, request: Request, port: ports.PodPort, ovs: OvsdbIdl, changed: threading.Event
+        self,
+        request: Request,
+        plug: netns.Plug,
+        port: ports.PodPort,
+        ovs: OvsdbIdl,
+        changed: threading.Event,
     ) -> None:
         """Return when ovn-controller has installed the port's flows; raises CniError when it is in vain."""
         while True:
@@ -243,19 +258,19 @@ class Commands:
             if ids.get("ovn-installed") == "true":
                 return
             if not changed.wait(min(request.left, _LOOK_AROUND)):
-                self._check_still_wanted(request, port, ovs)
+                self._check_still_wanted(request, plug, port, ovs)
 
-    def _check_still_wanted(self, request: Request, port: ports.PodPort, ovs: OvsdbIdl) -> None:
+    def _check_still_wanted(self, request: Request, plug: netns.Plug, port: ports.PodPort, ovs: OvsdbIdl) -> None:
         if self.stopping.is_set():
             raise CniError(TRY_AGAIN, "the CNI server is stopping")
         pod = self.runtime.get(PODS, request.pod_key)
         if pod is not None and not _same(pod, request):
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted and made anew")
-        if pod is None and self.runtime.refresh(PODS, request.pod_key) is None:
+        if pod is None and self._ask(request) is None:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted")
         network = _network_of(pod) if pod is not None else None
-        if network is not None and network.mac_address != port.external_ids["attached_mac"]:
-            raise CniError(TRY_AGAIN, f"the MAC address of pod {request.pod_key} was changed meanwhile")
+        if network is not None and network != plug.network:
+            raise CniError(TRY_AGAIN, f"the addresses of pod {request.pod_key} were changed meanwhile")
         if not request.left:
             trouble = ports.interface_trouble(ovs, port.name)
             cause = f"Open vSwitch says: {trouble}" if trouble else (
@@ -282,7 +297,7 @@ class Commands:
             raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {ports.BRIDGE}")
         if ids.get("ovn-installed") != "true":
             raise CniError(CHECK_FAILED, f"port of sandbox {request.sandbox} has no flows (ovn-installed)")
-        pod = self.runtime.get(PODS, request.pod_key) or self.runtime.refresh(PODS, request.pod_key)
+        pod = self.runtime.get(PODS, request.pod_key) or self._ask(request)
         network = _network_of(pod)
         if network is None:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} does not exist or has no address")

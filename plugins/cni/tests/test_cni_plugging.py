@@ -312,3 +312,26 @@ def test_the_sweep_takes_ports_of_pods_that_are_gone(
     assert node.pods_plugged() == {"b" * 15}
     assert not one.has("eth0")
     assert two.has("eth0")
+
+
+def test_a_corrected_annotation_ends_the_wait_for_the_wrong_one(node: Any, sandbox: Any, pod: Pod) -> None:
+    node.runtime.set(network(pod, ip_addresses=["192.168.0.7/24"], gateway_ips=[], routes=[]))
+    process = node.start_cni("ADD", netns=sandbox.path)
+    deadline_of_port(node)
+    node.runtime.set(pod)
+    out, _ = process.communicate(timeout=10)
+    error = json.loads(out)
+    assert (process.returncode, error["code"]) == (1, 11)
+    assert "changed meanwhile" in error["msg"]
+    node.add(netns=sandbox.path)
+    assert sandbox.addresses() == {"10.128.1.5/24", "fd00:10:244:2::5/64"}
+
+
+def test_an_api_server_that_is_away_means_try_again(node: Any, sandbox: Any, monkeypatch: Any) -> None:
+    def away(_kind: Any, _key: str) -> Any:
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(node.runtime, "refresh", away)
+    status, error = node.cni("ADD", netns=sandbox.path)
+    assert (status, error["code"]) == (1, 11)
+    assert "connection refused" in error["msg"]
