@@ -14,6 +14,7 @@ from ovnkit.api.items import Lookup, Member, Row, Slot
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
+from ovnkit.ovsdb.deletions import Deletions
 from ovnkit.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
 from ovnkit.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later, is_leftover
 from ovnkit.ovsdb.planner import Planner
@@ -21,13 +22,10 @@ from ovnkit.ovsdb.replica import Change, Record
 from ovnkit.ovsdb.schema import Schema
 from ovnkit.ovsdb.session import Post, Session
 from ovnkit.ovsdb.state import State
-from ovnkit.ovsdb.view import leftover
 
 log = structlog.get_logger()
 BATCH_ROWS = 1000
 """Rows per transaction: enough to make the round trip cheap, small enough that one takes about 0.1 s."""
-MASS_DELETE_MINIMUM = 20
-"""Fewer deletions than this are never held back."""
 
 
 class OvsdbSink:
@@ -53,7 +51,6 @@ class OvsdbSink:
     ) -> None:
         self.name = self.db = db
         self.session = session
-        self.allow_mass_delete = allow_mass_delete
         self.transactions = self.failed_transactions = self.rows_written = 0
         self.last_error = ""
         self._post = post
@@ -64,8 +61,7 @@ class OvsdbSink:
         self._failures.retry = self._retry
         self._state.gate = self._failures.gate
         self._state.is_echo = self._is_echo
-        self._doomed: dict[str, None] = {}
-        self._held = 0
+        self._deletions = Deletions(self._state, allow_mass_delete)
         self._in_flight: deque[Batch] = deque()
         self._kicked = False
         self._pause_until_retry = False
@@ -101,7 +97,7 @@ class OvsdbSink:
         if self._in_flight:
             self._plan_ahead(schema)
             return
-        while self._state.touched or self._doomed or self._failures.trying:
+        while self._state.touched or self._deletions.rows or self._failures.trying:
             self._failures.begin()
             batch = self._plan(schema)
             operations = batch.encode()
@@ -130,7 +126,7 @@ class OvsdbSink:
         return not (
             self._in_flight
             or self._state.touched
-            or (self._doomed and not self._held)
+            or self._deletions.pending
             or self._failures.trying
             or self._pause_until_retry
         )
@@ -151,7 +147,7 @@ class OvsdbSink:
             "owned": len(self._state.marks),
             "pending": len(self._state.touched) + sum(map(len, self._in_flight)),
             "waiting": sum(len(waiting) for waiting in self._state.waits.values()),
-            "held_back": self._held,
+            "held_back": self._deletions.held,
             "missing": list(self.session.missing),
             "failing": {**self._state.failing, **{k: [v] for k, v in self._failures.errors.items()}},
             "transactions": self.transactions,
@@ -162,8 +158,7 @@ class OvsdbSink:
 
     def release_mass_delete(self) -> None:
         """Let the deletions that are held back now go."""
-        self.allow_mass_delete = True
-        self._held = 0
+        self._deletions.allow_mass = True
         self._kick()
 
     # --- the session ------------------------------------------------------------------------------------------
@@ -177,7 +172,7 @@ class OvsdbSink:
         self._failures.reset()
         self._pause_until_retry = False
         if complete:
-            self._doomed.clear()
+            self._deletions.rows.clear()
             self._state.reload()
         else:
             self._state.follow(changes)
@@ -216,18 +211,15 @@ class OvsdbSink:
             uuid = next(iter(state.touched))
             touched = state.touched.pop(uuid)
             self._failures.skipped = False
-            if self._is_doomed(uuid):
-                self._doomed[uuid] = None
+            if self._deletions.take(uuid):
                 continue
-            self._doomed.pop(uuid, None)
             planner.plan(uuid, touched)
             if self._failures.skipped:
                 merge(kept, uuid, touched)
             else:
                 merge(planner.batch.taken, uuid, touched)
-        self._hold()
-        if not self._held and not state.touched:
-            self._plan_deletes(planner)
+        if self._deletions.may_go() and not state.touched:
+            self._deletions.plan(planner, self._batch_rows)
         for uuid, touched in kept.items():
             merge(state.touched, uuid, touched)
         return planner.batch
@@ -257,33 +249,6 @@ class OvsdbSink:
         if operations := planner.batch.encode():
             self._send(planner.batch, operations)
 
-    def _is_doomed(self, uuid: str) -> bool:
-        state = self._state
-        if uuid in state.desired.rows or uuid not in state.replica.rows or not state.settled:
-            return False
-        return (uuid in state.marks and not state.is_kept(uuid)) or uuid in state.dropped
-
-    def _hold(self) -> None:
-        """Hold deletions back when they are more than half of what is ours."""
-        doomed = len(self._doomed)
-        owned = len(self._state.marks)
-        too_many = doomed >= MASS_DELETE_MINIMUM and 2 * doomed > owned and not self.allow_mass_delete
-        if too_many and not self._held:
-            self._log.error("mass deletion held back", rows=doomed, owned=owned)
-        self._held = doomed if too_many else 0
-
-    def _plan_deletes(self, planner: Planner) -> None:
-        for uuid in list(self._doomed):
-            record = self._state.replica.rows.get(uuid)
-            if record is None or uuid in self._state.desired.rows:
-                del self._doomed[uuid]
-                continue
-            if len(planner.batch) >= self._batch_rows:
-                return
-            owner = leftover(uuid)
-            if self._failures.gate(owner):
-                planner.delete(record, owner)
-
     # --- transactions -----------------------------------------------------------------------------------------
 
     def _send(self, batch: Batch, operations: list[dict[str, Any]]) -> None:
@@ -310,7 +275,7 @@ class OvsdbSink:
             if operation.verb is not Verb.DELETE:
                 self._state.touch(uuid)
             elif uuid not in self._state.desired.rows:
-                self._doomed[uuid] = None
+                self._deletions.rows[uuid] = None
         if isinstance(error, Disconnected):
             return
         self.failed_transactions += 1
@@ -351,7 +316,7 @@ class OvsdbSink:
                 if record is not None:
                     self._state.touch(uuid)
                 else:
-                    self._doomed.pop(uuid, None)
+                    self._deletions.rows.pop(uuid, None)
             elif record is not None:
                 for name, elements in operation.add.items():
                     content = record.values.get(name, elements)
