@@ -38,6 +38,17 @@ class ConfigError(OvnkitError):
     """The configuration is wrong; the text names the key and the file. The process exits with code 2."""
 
 
+class HostError(OvnkitError):
+    """The host is not fit for what the plugin does; `advice` is one line on how to mend it.
+
+    Raised in `ovnkit_check_host`: the process ends with exit code 1.
+    """
+
+    def __init__(self, message: str, advice: str) -> None:
+        super().__init__(message)
+        self.advice = advice
+
+
 class Exhausted(Reject):
     """A pool has no address, subnet or id left."""
 

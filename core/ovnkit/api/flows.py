@@ -11,6 +11,7 @@ import re
 from enum import Enum
 from functools import cached_property
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Any
 
 from attrs import field, frozen, validators
 
@@ -24,7 +25,7 @@ _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _BRIDGE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
 
 
-def _mac(_instance: object, _attribute: object, value: str | None) -> None:
+def _mac(_instance: object, _attribute: object, value: Any) -> None:
     if value is not None and not _MAC.fullmatch(value):
         raise ValueError(f"{value!r} is no MAC address")
 
@@ -34,9 +35,9 @@ def _bridge(_instance: object, _attribute: object, value: str) -> None:
         raise ValueError(f"{value!r} is no bridge name")
 
 
-def _number(low: int, high: int) -> object:
+def _number(low: int, high: int) -> Any:
     return validators.optional(
-        validators.and_(validators.instance_of(int), validators.ge(low), validators.le(high))  # type: ignore[arg-type]
+        validators.and_(validators.instance_of(int), validators.ge(low), validators.le(high))
     )
 
 
@@ -101,17 +102,17 @@ class Match:
     eth_dst: str | None = field(default=None, validator=_mac)
     source: Prefix | None = None
     target: Prefix | None = None
-    source_port: int | None = field(default=None, validator=_number(0, 65535))  # type: ignore[arg-type]
-    target_port: int | None = field(default=None, validator=_number(0, 65535))  # type: ignore[arg-type]
-    icmp_type: int | None = field(default=None, validator=_number(0, 255))  # type: ignore[arg-type]
-    icmp_code: int | None = field(default=None, validator=_number(0, 255))  # type: ignore[arg-type]
+    source_port: int | None = field(default=None, validator=_number(0, 65535))
+    target_port: int | None = field(default=None, validator=_number(0, 65535))
+    icmp_type: int | None = field(default=None, validator=_number(0, 255))
+    icmp_code: int | None = field(default=None, validator=_number(0, 255))
     nd_target: IPv6Address | None = None
-    arp_operation: int | None = field(default=None, validator=_number(1, 2))  # type: ignore[arg-type]
-    vlan: int | None = field(default=None, validator=_number(1, 4095))  # type: ignore[arg-type]
+    arp_operation: int | None = field(default=None, validator=_number(1, 2))
+    vlan: int | None = field(default=None, validator=_number(1, 4095))
     ct_state: CtState | None = None
-    ct_mark: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))  # type: ignore[arg-type]
-    packet_mark: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))  # type: ignore[arg-type]
-    reg0: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))  # type: ignore[arg-type]
+    ct_mark: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))
+    packet_mark: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))
+    reg0: int | None = field(default=None, validator=_number(0, 0xFFFFFFFF))
     broadcast: bool = False
     fragment: bool = False
 

@@ -6,7 +6,7 @@ without arguments. Each hook is called plugin by plugin: one that raises is name
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,6 +87,10 @@ class Scope:
         return not self.per_node_zones or node == self.zone
 
 
+HostFactsReader = Callable[[Kind[Any]], Sequence[Any]]
+"""Reads the views of a kind of host facts once."""
+
+
 class HookCalls(Protocol):
     """How a plugin asks the others: it calls the hooks meant for that (`decide`, `decorate`) through this.
 
@@ -153,6 +157,14 @@ class Hooks:
     @hookspec
     def ovnkit_check_config(self, config: Config) -> None:
         """Look at the whole configuration; raise ConfigError if the plugin can't work with it."""
+
+    @hookspec
+    def ovnkit_check_host(self, config: Config, scope: Scope, facts: HostFactsReader) -> None:
+        """Look at this host before anything starts; raise HostError if the plugin can't work on it.
+
+        The process then ends with exit code 1 and nothing has been touched. `facts(kind)` reads a kind whose
+        source is `HostFacts` (LINKS, ADDRESSES, ROUTES) as it is now.
+        """
 
     # -- render -------------------------------------------------------------------------------------------
 

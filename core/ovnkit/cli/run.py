@@ -85,8 +85,9 @@ def _run(
 ) -> int:
     import structlog
 
-    from ovnkit.api.errors import ConfigError, OvnkitError
+    from ovnkit.api.errors import ConfigError, HostError, OvnkitError
     from ovnkit.api.renderers import Role
+    from ovnkit.host.facts import read_once
     from ovnkit.kernel import logs
     from ovnkit.kernel.process import Process
     from ovnkit.kernel.scope import make_scope
@@ -100,8 +101,11 @@ def _run(
                 plugin.why and plugin.name in loaded.config.plugins.enabled and plugin.state.value != "enabled"
             ):
                 log.error("plugin does not run", plugin=plugin.name, state=plugin.state.value, why=plugin.why)
+        plugins.calls.each("ovnkit_check_host", config=loaded.config, scope=scope, facts=read_once)
         return Process(loaded, plugins, scope, allow_mass_delete=allow_mass_delete, identity=identity).run()
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None
+    except HostError as error:
+        raise Failure(str(error), advice=error.advice) from None
     except OvnkitError as error:
         raise Failure(str(error)) from None

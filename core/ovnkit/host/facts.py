@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -10,6 +11,24 @@ from ovnkit.host.netlink import Changes, Monitor, Watched
 
 OnEvent = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
 OnListed = Callable[[Kind[Any]], None]
+
+
+READ_DEADLINE = 10.0
+"""Seconds for reading a kind of facts once."""
+
+
+def read_once(kind: Kind[Any]) -> list[Any]:
+    """The views of a kind of host facts as they are now; raises TimeoutError when the kernel doesn't answer."""
+    views: dict[str, Any] = {}
+    listed = threading.Event()
+    watcher = HostFactsWatcher([kind], lambda _kind, changes: views.update(changes), lambda _kind: listed.set())
+    watcher.start()
+    try:
+        if not listed.wait(READ_DEADLINE):
+            raise TimeoutError(f"the kernel did not tell its {kind.name} within {READ_DEADLINE:.0f} s")
+    finally:
+        watcher.stop()
+    return [view for view in views.values() if view is not None]
 
 
 class HostFactsWatcher:

@@ -9,12 +9,12 @@ from typing import Any
 import pluggy
 import structlog
 
-from ovnkit.api.errors import ConfigError, Reject, Retry
+from ovnkit.api.errors import ConfigError, HostError, Reject, Retry
 from ovnkit.api.hooks import PROJECT, Hooks
 
 log = structlog.get_logger()
 
-_DELIBERATE = (Reject, Retry, ConfigError)
+_DELIBERATE = (Reject, Retry, ConfigError, HostError)
 """What a plugin raises on purpose, for the caller of the hook."""
 
 

@@ -277,7 +277,7 @@ class Reconciler:
         key_set.done = True
         for key in set(task.renders) - keys:
             self._remove_render(task, key)
-        for key in keys - set(task.renders):
+        for key in sorted(keys - set(task.renders)):
             self._add_render(task, key)
 
     def _render(self, render: Render) -> None:

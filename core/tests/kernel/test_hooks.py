@@ -29,7 +29,9 @@ import json, os, threading, time
 from pathlib import Path
 import click
 from attrs import frozen
+from ovnkit.api.errors import HostError
 from ovnkit.api.hooks import Declaration, hookimpl
+from ovnkit.api.host import LINKS
 from ovnkit.api.items import Row
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
@@ -60,6 +62,12 @@ class SamplePlugin:
     @hookimpl
     def ovnkit_check_config(self, config):
         note("ovnkit_check_config", mtu=config.default.mtu)
+
+    @hookimpl
+    def ovnkit_check_host(self, config, scope, facts):
+        note("ovnkit_check_host", links=sorted(link.name for link in facts(LINKS)))
+        if "SAMPLE_UNFIT" in os.environ:
+            raise HostError("no wheels on this host", "put wheels on it")
 
     @hookimpl
     def ovnkit_renderers(self, config, scope, hooks):
@@ -251,6 +259,20 @@ def test_ovnkit_declare(sample):
 
 def test_ovnkit_check_config(sample):
     assert said(sample, "ovnkit_check_config")["mtu"] == 1400
+
+
+def test_ovnkit_check_host(sample):
+    assert "lo" in said(sample, "ovnkit_check_host")["links"]
+    environ = {**sample.environ, "SAMPLE_UNFIT": "1"}
+    done = subprocess.run(
+        [str(OVNKIT), "run", "--role", "zone", "--zone", "n1"],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 1
+    assert "ovnkit: no wheels on this host\novnkit: put wheels on it\n" in done.stderr
 
 
 def test_ovnkit_renderers(sample):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api.errors import OvnkitError
+from ovnkit.api.errors import HostError
 from ovnkit.api.host import Address, RouteView
 
 MAIN_TABLE = 254
@@ -14,14 +14,6 @@ ADVICE_MULTIPLE = (
     "give both IP families a default route through one interface, or name it with [gateway] interface"
 )
 ADVICE_NONE = "add a default route with a next hop for each IP family, or set [gateway] interface and next-hop"
-
-
-class GatewayError(OvnkitError):
-    """The node has no usable gateway interface. `advice` is one line on how to mend it."""
-
-    def __init__(self, message: str, advice: str) -> None:
-        super().__init__(message)
-        self.advice = advice
 
 
 @frozen
@@ -75,7 +67,7 @@ def outside(
 ) -> Outside:
     """The interface that leads outside.
 
-    A configured interface overrides the search, configured next hops those of the routes. Raises GatewayError,
+    A configured interface overrides the search, configured next hops those of the routes. Raises HostError,
     in the words operators know, when a family has no default route or the families disagree.
     """
     found = found_routes(routes, families, interface)
@@ -84,9 +76,9 @@ def outside(
         return Outside(interface, hops)
     links = list(dict.fromkeys(route.link for route in found))
     if len(links) > 1:
-        raise GatewayError(f"multiple gateway interfaces detected: {' '.join(links)}", ADVICE_MULTIPLE)
+        raise HostError(f"multiple gateway interfaces detected: {' '.join(links)}", ADVICE_MULTIPLE)
     if len(found) < len(families):
-        raise GatewayError("failed to get default gateway interface", ADVICE_NONE)
+        raise HostError("failed to get default gateway interface", ADVICE_NONE)
     return Outside(links[0], hops)
 
 

@@ -7,12 +7,12 @@ from ipaddress import ip_address
 from attrs import frozen
 
 from ovnkit.api.config import Config
-from ovnkit.api.errors import ConfigError, Retry
+from ovnkit.api.errors import ConfigError, HostError, Retry
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface
 from ovnkit.api.models import NODES
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.world import World, derived
-from ovnkit_gateway.detect import GatewayError, Outside, outside
+from ovnkit_gateway.detect import Outside, outside
 
 
 @frozen
@@ -52,7 +52,7 @@ def leads_outside(world: World, config: Config) -> Outside:
             interface=config.gateway.interface,
             next_hops=configured_next_hops(config),
         )
-    except GatewayError as error:
+    except HostError as error:
         raise Retry(f"{error}; {error.advice}") from None
 
 

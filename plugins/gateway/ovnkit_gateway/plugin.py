@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import structlog
+
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.ovsfacts import OVS_KINDS
-from ovnkit.api.renderers import Renderer
-from ovnkit_gateway import facts
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit_gateway.detect import found_routes, outside
 from ovnkit_gateway.explain import explain
+from ovnkit_gateway.facts import check, configured_next_hops
 from ovnkit_gateway.node import MAPPINGS, NodeGateways
 from ovnkit_gateway.zone import GatewayRouters
+
+log = structlog.get_logger()
 
 COLUMNS = (
     Columns(
@@ -63,7 +68,18 @@ class GatewayPlugin:
     @hookimpl
     def ovnkit_check_config(self, config: Config) -> None:
         """The section `[gateway]` must not contradict itself."""
-        facts.check(config)
+        check(config)
+
+    @hookimpl
+    def ovnkit_check_host(self, config: Config, scope: Scope, facts: HostFactsReader) -> None:
+        """A node needs one interface that leads outside, for every IP family of the cluster."""
+        if Role.NODE not in scope.roles or not config.gateway.mode or config.gateway.allow_no_uplink:
+            return
+        routes = facts(ROUTES)
+        for found in found_routes(routes, config.families, config.gateway.interface):
+            log.info(str(found), plugin="gateway")
+        next_hops = configured_next_hops(config)
+        outside(routes, config.families, interface=config.gateway.interface, next_hops=next_hops)
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
