@@ -21,6 +21,7 @@ from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Rule, Sysctl
 from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import MemorySink
 from ovnkit.api.testing.manifests import Manifest, MemoryKube
@@ -96,6 +97,7 @@ class Harness:
         self.kube.changed = self.reconciler.observe
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
         self.flows = MemorySink("flows", (Flow, Group))
+        self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self._sessions: dict[str, Session] = {}
         self.sinks: dict[str, OvsdbSink] = {}
         for db in NAMES:
@@ -159,6 +161,7 @@ class Harness:
         if Role.NODE in self.scope.roles:
             reconciler.add_sink(self.host, frozenset({Role.NODE}))
             reconciler.add_sink(self.flows, frozenset({Role.NODE}))
+            reconciler.add_sink(self.nft, frozenset({Role.NODE}))
         reconciler.activate(self.scope.roles)
         for step in self._steps:
             self.inbox.post(step)
