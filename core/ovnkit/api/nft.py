@@ -149,6 +149,14 @@ class DnatMap:
 
 
 @frozen
+class DnatChoice:
+    """Change the destination to one of `targets` (address, port) of one family: at random, or by the source."""
+
+    targets: tuple[tuple[IPv4Address | IPv6Address, int], ...]
+    by_source: bool = False
+
+
+@frozen
 class RedirectMap:
     """Change the destination to this host, at the port that a map has for the key."""
 
@@ -168,7 +176,7 @@ class Counter:
     """Count packets and bytes."""
 
 
-Statement = Match | Verdict | Jump | Snat | Masquerade | DnatMap | RedirectMap | SetMark | Counter
+Statement = Match | Verdict | Jump | Snat | Masquerade | DnatMap | DnatChoice | RedirectMap | SetMark | Counter
 
 
 # -- items ----------------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from ovnkit.api.nft import (
     AddressType,
     Atom,
     Counter,
+    DnatChoice,
     DnatMap,
     Jump,
     Key,
@@ -114,11 +115,20 @@ def statement(item: Statement) -> str:
         return f"snat {'ip' if item.to.version == 4 else 'ip6'} to {item.to}"
     if isinstance(item, DnatMap):
         return f"dnat {'ip' if item.family == 4 else 'ip6'} addr . port to {_key(item.key)} map @{item.map}"
+    if isinstance(item, DnatChoice):
+        return _dnat_choice(item)
     if isinstance(item, RedirectMap):
         return f"redirect to :{_key(item.key)} map @{item.map}"
     if isinstance(item, SetMark):
         return f"meta mark set {atom(item.mark)}"
     return {Masquerade: "masquerade", Counter: "counter"}[type(item)]
+
+
+def _dnat_choice(item: DnatChoice) -> str:
+    family = "ip" if item.targets[0][0].version == 4 else "ip6"
+    choice = f"jhash {family} saddr" if item.by_source else "numgen random"
+    targets = ", ".join(f"{n} : {atom(address)} . {atom(port)}" for n, (address, port) in enumerate(item.targets))
+    return f"dnat {family} addr . port to {choice} mod {len(item.targets)} map {{ {targets} }}"
 
 
 def rule_text(statements: Sequence[Statement]) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Iterable, Mapping
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
 from ovnkit_services.complaints import Complaints
 from ovnkit_services.layout import Layout
+from ovnkit_services.node import NodeServices
 from ovnkit_services.options import ServicesOptions
 from ovnkit_services.zone import ZoneServices
 
@@ -36,7 +38,7 @@ class ServicesPlugin:
         """On by default; its load balancers hang on rows of the topology."""
         return Declaration(
             needs=("topology",),
-            kinds=(SERVICES, ENDPOINT_SLICES),
+            kinds=(SERVICES, ENDPOINT_SLICES, *OVS_KINDS),
             columns=(*COLUMNS, TEMPLATE_COLUMNS),
             privileges=(
                 Privilege("", ("services",), ("get", "list", "watch")),
@@ -48,10 +50,11 @@ class ServicesPlugin:
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
-        """Cluster: Events. Zone: load balancers."""
+        """Cluster: Events. Zone: load balancers. Node: nftables and flows."""
         layout = Layout.of(config, scope)
         yield from Complaints(layout).renderers()
         yield from ZoneServices(layout, scope.per_node_zones).renderers()
+        yield from NodeServices(config, scope, layout).renderers()
 
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:

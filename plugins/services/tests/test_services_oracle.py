@@ -40,24 +40,30 @@ class Slice:
     endpoints: tuple[Endpoint, ...]
 
 
+GOING = ((False, True, True), (False, True, False), (False, False, True))
+"""Conditions ready, serving, terminating of endpoints that aren't ready."""
+
+
 @st.composite
 def slices(draw: st.DrawFn) -> Slice:
+    # Without a share of slices that have no ready endpoint at all, the second choice would hardly ever be made.
+    states = draw(st.sampled_from((GOING, ((True, True, False), *GOING))))
     family = draw(st.sampled_from((4, 6)))
     endpoints = st.builds(
         lambda address, node, state: Endpoint((address,), node, *state),
         st.sampled_from(POOL[family]),
         st.sampled_from(NODES_HERE),
-        st.tuples(st.booleans(), st.booleans(), st.booleans()),
+        st.sampled_from(states),
     )
     ports = st.builds(
         lambda port, target: EndpointPort(port[0], port[1], target),
-        st.sampled_from((*PORTS, ("other", "TCP", 1))),
+        st.sampled_from((*PORTS, *PORTS, ("other", "TCP", 1))),
         st.sampled_from((8080, 9090)),
     )
     return Slice(
         family,
-        tuple(draw(st.lists(ports, max_size=3, unique_by=lambda port: (port.name, port.protocol)))),
-        tuple(draw(st.lists(endpoints, max_size=5))),
+        tuple(draw(st.lists(ports, min_size=1, max_size=3, unique_by=lambda port: (port.name, port.protocol)))),
+        tuple(draw(st.lists(endpoints, min_size=1, max_size=5))),
     )
 
 
@@ -156,7 +162,7 @@ def split(text: str) -> tuple[str, int]:
 
 @settings(max_examples=150, deadline=None)
 @given(
-    pieces=st.lists(slices(), max_size=4),
+    pieces=st.lists(slices(), min_size=1, max_size=4),
     everyone=st.booleans(),
     internal=st.booleans(),
     external=st.booleans(),

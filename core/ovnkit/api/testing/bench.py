@@ -16,6 +16,7 @@ from typing import Any
 from attrs import evolve
 
 from ovnkit.api.config import Config
+from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
 from ovnkit.api.items import (
@@ -128,7 +129,8 @@ class Bench:
         self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
-        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host, self.nft])
+        self.flows = MemorySink("flows", (Flow, Group))
+        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host, self.nft, self.flows])
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}
         for db in DATABASES:

@@ -1,0 +1,295 @@
+"""What a node does itself for services: nftables and flows, case by case, and what nft and ovs-ofctl say to it."""
+
+from __future__ import annotations
+
+import ipaddress
+import subprocess
+from typing import Any
+
+import orjson
+import pytest
+from pyroute2 import netns
+
+from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
+from ovnkit.api.flows import Flow, Group
+from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
+from ovnkit.api.models import NODES
+from ovnkit.api.nft import DnatChoice, NftElement, NftItem, NftRule, NftSet, NftType, Protocol, Verdict
+from ovnkit.api.nodenetwork import HOST_CIDRS, NODE_SUBNETS
+from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
+from ovnkit.api.renderers import Role
+from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointSlice, ServicePort
+from ovnkit.api.sinks import Owner
+from ovnkit.api.testing.bench import Bench, scope
+from ovnkit.api.testing.objects import endpoint_slice, node, service
+from ovnkit.host.nftsink import NftSink
+from ovnkit.kernel.inbox import Inbox
+from ovnkit_services.plugin import ServicesPlugin
+
+WEB = "default/web"
+V4, V6 = "10.128.0.0/14/23", "fd01::/48/64"
+UPLINK, PATCH = 1, 2
+
+
+class Node:
+    """A bench of node n1 with gateway br-ex."""
+
+    def __init__(self, mode: str = "shared", *subnets: str) -> None:
+        default = DefaultOptions(cluster_subnets=tuple(map(ClusterSubnet.parse, subnets or (V4,))))
+        self.bench = Bench(ServicesPlugin(), scope=scope(Role.NODE, node="n1"), config=Config(default=default))
+        addresses = ("192.0.2.1/24", "2001:db8::1/64")[: len(subnets) or 1]
+        interfaces = tuple(map(ipaddress.ip_interface, addresses))
+        gateway = L3Gateway(mode, "br-ex", "br-ex_n1", "02:00:00:00:00:01", interfaces, (), True)
+        self.bench.put(OVS_INTERFACES, OvsInterface("i1", "eth1", "", UPLINK, ""))
+        self.bench.put(OVS_INTERFACES, OvsInterface("i2", "patch-br-ex_n1-to-br-int", "patch", PATCH, ""))
+        self.bench.put(OVS_PORTS, *(OvsPort(f"p{n}", f"p{n}", frozenset({f"i{n}"})) for n in (1, 2)))
+        self.bench.put(OVS_BRIDGES, OvsBridge("br-ex", frozenset({"p1", "p2"}), "netdev"))
+        annotations = {
+            NODE_SUBNETS: orjson.dumps({"default": ["10.128.2.0/23"]}).decode(),
+            HOST_CIDRS: orjson.dumps(addresses).decode(),
+            L3_GATEWAY: gateway.encode(),
+        }
+        self.bench.put(NODES, node("n1", annotations))
+
+    def put(self, *views: Any) -> Node:
+        for view in views:
+            self.bench.put(ENDPOINT_SLICES if isinstance(view, EndpointSlice) else SERVICES, view)
+        assert self.bench.troubles == {}
+        return self
+
+    @property
+    def elements(self) -> dict[str, dict[tuple[str, ...], tuple[str, ...]]]:
+        found: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {}
+        for item in self.bench.nft.items:
+            if isinstance(item, NftElement):
+                found.setdefault(item.set, {})[words(item.key)] = words(item.value)
+        return found
+
+    def rules(self, chain: str) -> list[NftRule]:
+        return [item for item in self.bench.nft.items if isinstance(item, NftRule) and item.chain == chain]
+
+    @property
+    def flows(self) -> set[str]:
+        return {
+            f"{item.priority} {item.match} -> {','.join(map(str, item.actions)) or 'drop'}"
+            for item in self.bench.flows.items
+            if isinstance(item, Flow)
+        }
+
+
+def words(values: tuple[Any, ...]) -> tuple[str, ...]:
+    return tuple(value.name if isinstance(value, Protocol) else str(value) for value in values)
+
+
+def pods(*addresses: str, name: str = "default/web-1", family: int = 4) -> EndpointSlice:
+    endpoints = [Endpoint((text.partition("@")[0],), text.partition("@")[2]) for text in addresses]
+    return endpoint_slice(name, *endpoints, service=WEB, family=family)
+
+
+NODE_PORT = ServicePort("", "TCP", 80, 30080)
+POD, HOST, FAR = "10.128.2.5@n1", "192.0.2.1@n1", "10.128.4.5@n2"
+NO_PORTS: dict[str, Any] = {"type": "LoadBalancer", "ingress_ips": ("198.51.100.2",)}
+
+
+# -- nftables ---------------------------------------------------------------------------------------------------
+
+
+def test_a_cluster_ip_needs_nothing_on_the_node() -> None:
+    found = Node().put(service(WEB), pods(POD))
+    assert found.elements == {}
+    assert found.flows == set()
+
+
+@pytest.mark.parametrize("mode", ["shared", "local"])
+def test_node_ports_and_external_addresses_lead_to_the_cluster_ip(mode: str) -> None:
+    view = service(WEB, NODE_PORT, type="NodePort", external_ips=("198.51.100.1",))
+    assert Node(mode).put(view, pods(POD)).elements == {
+        "nodeports-v4": {("TCP", "30080"): ("172.16.1.10", "80")},
+        "external-ips-v4": {("198.51.100.1", "TCP", "80"): ("172.16.1.10", "80")},
+    }
+
+
+def test_both_families() -> None:
+    view = service(WEB, NODE_PORT, type="NodePort", cluster_ips=("fd02::10", "172.16.1.10"))
+    assert Node("local", V4, V6).put(view, pods(POD)).elements == {
+        "nodeports-v4": {("TCP", "30080"): ("172.16.1.10", "80")},
+        "nodeports-v6": {("TCP", "30080"): ("fd02::10", "80")},
+    }
+
+
+def test_local_policy_keeps_the_source_on_its_way_to_the_nodes_pods() -> None:
+    view = service(WEB, NODE_PORT, **NO_PORTS, external_local=True)
+    found = Node("local").put(view, pods(POD, FAR)).elements
+    assert found["nodeports-etp-local-v4"] == {("TCP", "30080"): ("169.254.169.3", "30080")}
+    assert found["external-ips-etp-local-v4"] == {("198.51.100.2", "TCP", "80"): ("169.254.169.3", "30080")}
+    assert found["mgmtport-no-snat-nodeports"] == {("TCP", "30080"): ()}
+    assert "nodeports-etp-local-v4" not in Node("shared").put(view, pods(POD)).elements
+    assert "nodeports-etp-local-v4" not in Node("local").put(view, pods(HOST)).elements
+
+
+def test_local_policy_without_node_ports_chooses_among_the_nodes_endpoints() -> None:
+    view = service(WEB, **NO_PORTS, external_local=True)
+    found = Node("local").put(view, pods(POD, "10.128.2.6@n1", FAR))
+    (rule,) = found.rules("services-etp-no-nodeport")
+    choice = rule.statements[-1]
+    assert isinstance(choice, DnatChoice)
+    assert [words(target) for target in choice.targets] == [("10.128.2.5", "8080"), ("10.128.2.6", "8080")]
+    assert not choice.by_source
+    assert set(found.elements["mgmtport-no-snat-services-v4"]) == {
+        ("10.128.2.5", "TCP", "8080"),
+        ("10.128.2.6", "TCP", "8080"),
+    }
+    found.put(pods(FAR))
+    (rule,) = found.rules("services-etp-no-nodeport")
+    assert rule.statements[-1] is Verdict.DROP
+
+
+def test_internal_local_goes_to_a_process_of_the_node_or_is_marked() -> None:
+    view = service(WEB, internal_local=True)
+    key = ("172.16.1.10", "TCP", "80")
+    assert Node().put(view, pods(HOST, POD)).elements == {"itp-services-to-redirect-v4": {key: ("8080",)}}
+    assert Node().put(view, pods(POD)).elements == {"itp-services-to-mark-v4": {key: ()}}
+
+
+def test_source_ranges_drop_everybody_else() -> None:
+    view = service(WEB, **NO_PORTS, source_ranges=("203.0.113.0/24", "2001:db8::/32"))
+    found = Node("local").put(view, pods(POD))
+    (rule,) = found.rules("services-sources")
+    assert rule.statements[-1] is Verdict.DROP
+    (elements,) = [value for name, value in found.elements.items() if name.startswith("services-sources-")]
+    assert elements == {("203.0.113.0/24",): ()}
+
+
+# -- flows ------------------------------------------------------------------------------------------------------
+
+
+def test_shared_mode_sends_what_comes_from_outside_to_ovn() -> None:
+    view = service(WEB, NODE_PORT, type="NodePort", external_ips=("198.51.100.1",))
+    assert Node().put(view, pods(POD)).flows == {
+        "110 tcp,in_port=1,tp_dst=30080 -> output:2",
+        "110 tcp,in_port=2,dl_src=02:00:00:00:00:01,tp_src=30080 -> output:1",
+        "110 tcp,in_port=1,nw_dst=198.51.100.1/32,tp_dst=80 -> output:2",
+        "110 tcp,in_port=2,dl_src=02:00:00:00:00:01,nw_src=198.51.100.1/32,tp_src=80 -> output:1",
+        "110 icmp,in_port=1,nw_dst=198.51.100.1/32,icmp_type=3,icmp_code=4 -> output:2",
+        "110 arp,in_port=1,arp_tpa=198.51.100.1/32,arp_op=1 -> LOCAL",
+    }
+
+
+def test_local_mode_leaves_all_but_address_resolution_to_the_kernel() -> None:
+    view = service(WEB, NODE_PORT, type="NodePort", external_ips=("198.51.100.1",))
+    assert Node("local").put(view, pods(POD)).flows == {
+        "110 arp,in_port=1,arp_tpa=198.51.100.1/32,arp_op=1 -> LOCAL"
+    }
+
+
+@pytest.mark.parametrize("mode", ["shared", "local"])
+def test_a_process_of_the_node_behind_a_local_policy_sees_who_calls(mode: str) -> None:
+    view = service(WEB, NODE_PORT, type="NodePort", external_local=True)
+    assert Node(mode).put(view, pods(HOST)).flows == {
+        "110 tcp,in_port=1,tp_dst=30080 -> ct(commit,zone=64003,table=6,nat(dst=192.0.2.1:8080))",
+        "110 tcp,in_port=LOCAL,tp_src=8080 -> ct(zone=64003,table=7,nat)",
+    }
+
+
+def test_several_target_ports_on_the_node_make_a_group() -> None:
+    one = endpoint_slice(
+        "default/web-2",
+        Endpoint(("192.0.2.1",), "n1"),
+        service=WEB,
+        ports=(pods().ports[0].__class__("", "TCP", 9090),),
+    )
+    found = Node().put(service(WEB, NODE_PORT, type="NodePort", external_local=True), pods(HOST), one)
+    (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
+    assert len(group.buckets) == 2
+    assert f"110 tcp,in_port=1,tp_dst=30080 -> group:{group.number}" in found.flows
+
+
+def test_source_ranges_in_shared_mode() -> None:
+    view = service(WEB, **NO_PORTS, source_ranges=("203.0.113.0/24",))
+    flows = Node().put(view, pods(POD)).flows
+    assert "110 tcp,in_port=1,nw_src=203.0.113.0/24,nw_dst=198.51.100.2/32,tp_dst=80 -> output:2" in flows
+    assert "109 tcp,in_port=1,nw_dst=198.51.100.2/32,tp_dst=80 -> drop" in flows
+    assert "110 tcp,in_port=1,nw_dst=198.51.100.2/32,tp_dst=80 -> output:2" not in flows
+
+
+def test_no_flows_before_the_bridge_has_both_ports() -> None:
+    found = Node()
+    found.bench.drop(OVS_INTERFACES, "i2")
+    found.put(service(WEB, NODE_PORT, type="NodePort"))
+    assert found.flows == set()
+    found.bench.put(OVS_INTERFACES, OvsInterface("i2", "patch-br-ex_n1-to-br-int", "patch", 7, ""))
+    assert "110 tcp,in_port=1,tp_dst=30080 -> output:7" in found.flows
+
+
+# -- what the programs say --------------------------------------------------------------------------------------
+
+
+def everything(mode: str) -> Node:
+    """All features at once, in both families."""
+    more: dict[str, Any] = {
+        "cluster_ips": ("172.16.1.10", "fd02::10"),
+        "ingress_ips": ("198.51.100.2", "2001:db8:1::2"),
+    }
+    found = Node(mode, V4, V6)
+    found.put(service("default/web", NODE_PORT, type="LoadBalancer", external_local=True, **more))
+    found.put(pods(HOST, POD), pods("fd01::5@n1", name="default/web-2", family=6))
+    more["ingress_ips"] = ("198.51.100.3", "2001:db8:1::3")
+    more["source_ranges"] = ("203.0.113.0/24", "2001:db8:2::/48")
+    found.put(
+        service("default/b", ServicePort("", "UDP", 53), type="LoadBalancer", external_local=True, **more),
+        service(
+            "default/c", ServicePort("", "SCTP", 80), internal_local=True, cluster_ips=("172.16.1.12", "fd02::12")
+        ),
+    )
+    pieces = [
+        endpoint_slice(f"default/b-{f}", Endpoint((a,), "n1"), service="default/b", family=f, ports=port("UDP"))
+        for f, a in ((4, "10.128.2.7"), (6, "fd01::7"))
+    ]
+    return found.put(*pieces)
+
+
+def port(protocol: str) -> Any:
+    return (type(pods().ports[0])("", protocol, 5353),)
+
+
+@pytest.mark.parametrize("mode", ["shared", "local"])
+def test_ovs_ofctl_reads_the_flows(mode: str) -> None:
+    flows = [item for item in everything(mode).bench.flows.items if isinstance(item, Flow)]
+    assert len(flows) > 5
+    text = "\n".join(flow.text for flow in flows)
+    subprocess.run(["ovs-ofctl", "parse-flows", "-"], input=text, text=True, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("mode", ["shared", "local"])
+def test_nft_takes_the_rules(mode: str, tmp_path: Any) -> None:
+    name = f"ovnkit-svc-{mode}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        items: list[NftItem] = list(everything(mode).bench.nft.items)
+        for version, kind in ((4, NftType.IPV4), (6, NftType.IPV6)):
+            items.append(NftSet(f"mgmtport-no-snat-services-v{version}", (kind, NftType.PROTOCOL, NftType.PORT)))
+        items.append(NftSet("mgmtport-no-snat-nodeports", (NftType.PROTOCOL, NftType.PORT)))
+        inbox = Inbox()
+        reports: list[str] = []
+        # A thread starts in the namespace of the one that makes it.
+        netns.pushns(name)
+        sink = NftSink(inbox.post, lambda _owner, error: reports.append(str(error)))
+        sink.start()
+        try:
+            assert inbox.run_until(lambda: sink.ready, 20)
+            sink.want(Owner("services", "test", ""), items)
+            sink.settle()
+            sink.flush()
+            assert inbox.run_until(lambda: sink.idle, 20), (reports, sink.status())
+        finally:
+            sink.stop()
+            netns.popns()
+        listed = subprocess.run(
+            ["ip", "netns", "exec", name, "nft", "list", "table", "inet", "ovn-kubernetes"],
+            check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        assert reports == []
+        assert "198.51.100.2 . tcp . 80 : 172.16.1.10 . 80" in listed
+        assert "dnat ip to numgen random mod 1 map" in listed
+    finally:
+        subprocess.run(["ip", "netns", "del", name], check=True)
