@@ -11,6 +11,8 @@ import os
 import re
 import shutil
 import subprocess
+import sys
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -231,3 +233,35 @@ def _debootstrap(root: Path, progress: Progress) -> None:
     # Package archives are of no further use; they are a third of the size.
     shutil.rmtree(partial / "var/cache/apt/archives", ignore_errors=True)
     partial.rename(root)
+
+
+def main() -> None:
+    """Say which installation a lab would use, and make it ready: `python -m ovnkit.api.installs`."""
+    try:
+        install = locate(progress=_Sparse())
+    except InstallError as error:
+        raise SystemExit(f"setup: {error}") from None
+    versions = ".".join(map(str, install.ovn_version)), ".".join(map(str, install.ovs_version))
+    _say("OVN {} and Open vSwitch {} ({})".format(*versions, install.root))
+
+
+class _Sparse:
+    """Progress for a log: the first line, then one every ten seconds."""
+
+    def __init__(self) -> None:
+        self._next = 0.0
+
+    def __call__(self, text: str) -> None:
+        """Say it, if it is time."""
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + 10
+            _say(text)
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"setup: {text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()
