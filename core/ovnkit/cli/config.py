@@ -31,6 +31,11 @@ def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
     """Print the effective configuration and where each value came from.
 
     From lowest to highest: built-in default, the file, OVNKIT_<SECTION>__<KEY>, --set. Secrets are hidden.
+
+    \b
+    Examples:
+      ovnkit config show --output toml > ovnkit.toml
+      ovnkit config show --set default.cluster-subnets=10.0.0.0/16/24 --output json
     """
     from ovnkit.kernel.config_show import rows
 

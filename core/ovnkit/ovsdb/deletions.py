@@ -34,7 +34,7 @@ class Deletions:
             state.settled
             and uuid not in state.desired.rows
             and uuid in state.replica.rows
-            and (uuid in state.marks or uuid in state.dropped)
+            and ((uuid in state.marks and not state.is_kept(uuid)) or uuid in state.dropped)
         )
         if doomed:
             self.rows[uuid] = None

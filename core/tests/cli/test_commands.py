@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -32,9 +32,11 @@ def failed(*arguments: str, code: int, **environ: str) -> str:
 def test_version_is_quick():
     best = 9.0
     for _ in range(3):
-        begun = time.monotonic()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = run("--version")
-        best = min(best, time.monotonic() - begun)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        # processor time: the clock on the wall tells more of what else the machine does
+        best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert done.stdout.startswith("ovnkit ")
     assert best < 0.3
 
