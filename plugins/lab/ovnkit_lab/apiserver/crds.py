@@ -3,12 +3,17 @@
 import copy
 from typing import Any
 
+import structlog
+
 from .clock import now
 from .errors import FieldProblem, Json
 from .registry import Registry, Resource, version_rank
 from .schema import Compiler, finish_list_keys
 from .store import Record, Store
 
+log = structlog.get_logger()
+
+_TYPES = ("", "array", "boolean", "integer", "number", "object", "string")
 CRDS = "customresourcedefinitions.apiextensions.k8s.io"
 
 
@@ -45,9 +50,37 @@ def problems(crd: Json) -> list[FieldProblem]:
         if schema is None:
             found.append(FieldProblem.required(path, "schemas are required"))
         elif schema.get("type") != "object":
-            found.append(
-                FieldProblem.invalid(f"{path}.type", schema.get("type", ""), 'must be "object" at the root')
-            )
+            text = 'must be "object" at the root'
+            found.append(FieldProblem.invalid(f"{path}.type", schema.get("type", ""), text))
+        else:
+            found += _structural(schema, path)
+    return found
+
+
+def _structural(schema: Any, path: str) -> list[FieldProblem]:
+    """What keeps a schema from being compiled: sub-schemas that aren't objects, references, types unheard of."""
+    if not isinstance(schema, dict):
+        return [FieldProblem.wrong_type(path, schema, "object")]
+    if "$ref" in schema:
+        return [FieldProblem.forbidden(f"{path}.$ref", "$ref is not supported")]
+    found = []
+    kind = schema.get("type", "")
+    if kind not in _TYPES:
+        found.append(FieldProblem.unsupported(f"{path}.type", kind, _TYPES[1:]))
+    for name, sub in (schema.get("properties") or {}).items():
+        found += _structural(sub, f"{path}.properties[{name}]")
+    if schema.get("items") is not None:
+        found += _structural(schema["items"], f"{path}.items")
+    elif kind == "array":
+        found.append(FieldProblem.required(f"{path}.items", "must be specified"))
+    additional = schema.get("additionalProperties")
+    if additional is not None and not isinstance(additional, bool):
+        found += _structural(additional, f"{path}.additionalProperties")
+    for word in ("allOf", "anyOf", "oneOf"):
+        for i, sub in enumerate(schema.get(word) or []):
+            found += _structural(sub, f"{path}.{word}[{i}]")
+    if schema.get("not") is not None:
+        found += _structural(schema["not"], f"{path}.not")
     return found
 
 
@@ -92,7 +125,10 @@ def withdraw(registry: Registry, crd: Json) -> None:
 def serve_stored(registry: Registry, store: Store) -> None:
     """Serve every CRD in the store, after a restart."""
     for record in store.collection(CRDS).objects.values():
-        serve(registry, record.load())
+        try:
+            serve(registry, record.load())
+        except Exception:
+            log.exception("definition not served", kind="CustomResourceDefinition", name=record.name)
 
 
 def on_change(registry: Registry, record: Record, deleted: bool) -> None:

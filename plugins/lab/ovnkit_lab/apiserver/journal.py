@@ -3,8 +3,8 @@
 A line has four fields with tabs between: ``P``, collection, revision and the object's JSON for a put; ``D`` and
 namespace/name as the last field for a delete; ``F`` and nothing for the last revision a collection changed at.
 
-Each line reaches the operating system before the request is answered, so a killed server loses nothing; it is not synced
-to the disk, as a lab does not outlive its machine.
+Each line reaches the operating system before the request is answered, so a killed server loses nothing; it is
+not synced to the disk, as a lab does not outlive its machine.
 """
 
 import os

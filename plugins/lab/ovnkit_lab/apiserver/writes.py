@@ -117,14 +117,11 @@ class Writes:
             text = "fieldManager: Required value: is required for apply patch"
             raise ApiError(422, "Invalid", f'PatchOptions.meta.k8s.io "" is invalid: {text}', {})
         config = request.decode()
-        metadata = config.setdefault("metadata", {})
+        self._identify(request, resource, config)
+        metadata = config["metadata"]
         if metadata.get("managedFields"):
             raise errors.bad_request("metadata.managedFields must be nil")
         metadata.pop("managedFields", None)
-        if metadata.get("name", request.name) != request.name:
-            raise errors.bad_request(_name_mismatch(metadata["name"], request.name))
-        metadata["name"] = request.name
-        self._identify(request, resource, config)
         version, uid = metadata.pop("resourceVersion", None), metadata.pop("uid", None)
         for name in ("creationTimestamp", "generation"):
             metadata.pop(name, None)

@@ -160,6 +160,12 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
 
 
 @pytest.fixture(scope="session")
+def server_class() -> type[Server]:
+    """For modules that run a server of their own."""
+    return Server
+
+
+@pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that don't need their own."""
     server = Server(tmp_path_factory.mktemp("apiserver"))

@@ -25,16 +25,20 @@ ROLES = {
 }
 
 
-@pytest.fixture
-def server(start_server, tmp_path):
-    tokens = tmp_path / "tokens.csv"
+@pytest.fixture(scope="module")
+def server(tmp_path_factory, server_class):
+    directory = tmp_path_factory.mktemp("apiserver")
+    tokens = directory / "tokens.csv"
     tokens.write_text(TOKENS)
-    server = start_server("--token-file", str(tokens), tls=True)
+    server = server_class(directory, ["--token-file", str(tokens)])
+    server.use_tls()
+    server.start()
     for plural, body in ROLES.items():
         path = f"/apis/rbac.authorization.k8s.io/v1/{plural}"
         code, answer, _ = server.request("POST", path, body, token="admin-token")
         assert code == 201, answer
-    return server
+    yield server
+    server.stop()
 
 
 def can_i(server, binary, token, *question):

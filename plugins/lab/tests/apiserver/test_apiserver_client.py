@@ -1,9 +1,10 @@
-"""The official Python client against the server: lists, watches, conflicts, deletes; and plain HTTP for the rest."""
+"""The official Python client against the server: lists, watches, conflicts; and plain HTTP for the rest."""
 
 import json
 import signal
 import threading
 import time
+import urllib.request
 
 import pytest
 from kubernetes import client, watch
@@ -178,10 +179,8 @@ def test_services_get_addresses_and_ports(start_server):
 
 
 def test_streaming_list_ends_with_a_bookmark(shared_server, namespace):
-    import urllib.request
-
     objects(shared_server, namespace, ["a", "b"])
-    query = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan&timeoutSeconds=5"
+    query = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
     url = f"{shared_server.url}/api/v1/namespaces/{namespace}/configmaps?{query}"
     with urllib.request.urlopen(url, timeout=10) as response:
         events = read_lines(response, 3)
@@ -192,8 +191,6 @@ def test_streaming_list_ends_with_a_bookmark(shared_server, namespace):
 
 
 def test_bookmarks_move_idle_watches_on(start_server):
-    import urllib.request
-
     server = start_server("--bookmark-seconds", "0.2")
     url = f"{server.url}/api/v1/pods?watch=1&allowWatchBookmarks=true&resourceVersion=0"
     with urllib.request.urlopen(url, timeout=10) as response:
@@ -235,16 +232,12 @@ def test_a_watch_resumes_across_a_restart(start_server):
     server.stop()
     server.start(address)
     objects(server, "default", ["b"])
-    import urllib.request
-
     url = f"{server.url}{path}?watch=1&resourceVersion={version}&timeoutSeconds=5"
     with urllib.request.urlopen(url, timeout=10) as response:
         assert read_lines(response, 1)[0]["object"]["metadata"]["name"] == "b"
 
 
 def test_stopping_ends_watches_at_once(start_server):
-    import urllib.request
-
     server = start_server()
     ended = threading.Event()
 
@@ -272,8 +265,6 @@ def test_throttling_answers_429_with_retry_after(start_server):
 
 
 def test_many_pods_list_fast_and_watch_whole(start_server):
-    import urllib.request
-
     server = start_server()
     count = 500
     url = f"{server.url}/api/v1/namespaces/default/pods?watch=1&resourceVersion=0&timeoutSeconds=30"

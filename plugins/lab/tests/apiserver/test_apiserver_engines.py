@@ -1,0 +1,238 @@
+"""The engines without a server: field sets, patches, selectors, bad input of every shape."""
+
+import copy
+import json
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovnkit_lab.apiserver import bootstrap, fieldset, managed, patch, selectors
+from ovnkit_lab.apiserver.api import Api
+from ovnkit_lab.apiserver.errors import ApiError
+from ovnkit_lab.apiserver.request import parse
+from ovnkit_lab.apiserver.state import Cluster, Settings
+
+_STEPS = st.sampled_from(["f:a", "f:b", 'k:{"name":"x"}', "v:1"])
+_PATHS = st.sets(st.lists(_STEPS, min_size=1, max_size=4).map(tuple), max_size=8)
+
+
+@pytest.fixture(scope="module")
+def api():
+    cluster = Cluster.open(Settings(url="http://127.0.0.1:1"))
+    bootstrap.populate(cluster)
+    return Api(cluster)
+
+
+def tree(paths):
+    """The fieldsV1 tree of a set of paths, built on its own."""
+    root = {}
+    for path in paths:
+        node = root
+        for step in path[:-1]:
+            node = node.setdefault(step, {"?": None})
+        node.setdefault(path[-1], {"?": None})["."] = {}
+    return _plain(root)
+
+
+def _plain(node):
+    children = {k: _plain(v) for k, v in node.items() if k not in ("?", ".")}
+    if children and "." in node:
+        children["."] = {}
+    return children
+
+
+@settings(max_examples=300, deadline=None)
+@given(_PATHS, _PATHS)
+def test_field_sets_obey_set_algebra(left, right):
+    for operation, plain in (
+        (fieldset.union, left | right),
+        (fieldset.difference, left - right),
+        (fieldset.intersection, left & right),
+    ):
+        result = operation(tree(left), tree(right))
+        assert set(fieldset.paths(result)) == plain
+        assert result == tree(plain)
+
+
+def call(api, method, path, body=None, content_type="application/json", query="fieldManager=tester"):
+    request = parse(method, path, query, {"content-type": content_type, "user-agent": "tester/1"})
+    request.body = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
+    answer = api.handle(request)
+    return answer.code, orjson.loads(answer.body)
+
+
+@pytest.fixture
+def deployment(api):
+    return api.cluster.registry.find("apps", "v1", "deployments").schema
+
+
+def containers(*items):
+    return {"spec": {"template": {"spec": {"containers": list(items)}}}}
+
+
+def test_strategic_merge_directives(deployment):
+    old = containers({"name": "a", "image": "1", "args": ["x", "y"]}, {"name": "b", "image": "2"})
+
+    def merged(*items, **directives):
+        change = containers(*items)
+        change["spec"]["template"]["spec"].update(directives)
+        return patch.strategic_merge(deployment, copy.deepcopy(old), change)["spec"]["template"]["spec"][
+            "containers"
+        ]
+
+    assert merged({"name": "b", "image": "3"})[1] == {"name": "b", "image": "3"}
+    assert [c["name"] for c in merged({"name": "c"})] == ["a", "b", "c"]
+    assert [c["name"] for c in merged({"name": "a", "$patch": "delete"})] == ["b"]
+    assert merged({"$patch": "replace"}, {"name": "z"}) == [{"name": "z"}]
+    assert merged({"name": "a", "args": ["z"]})[0]["args"] == ["z"]
+    order = {"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}]}
+    assert [c["name"] for c in merged(**order)] == ["b", "a"]
+    assert [c["name"] for c in merged({"name": "a", "image": "9"}, **order)] == ["b", "a"]
+    with pytest.raises(ApiError):
+        merged({"image": "nameless"})
+    volumes = {"spec": {"template": {"spec": {"volumes": [{"name": "v", "emptyDir": {}}]}}}}
+    change = {"name": "v", "$retainKeys": ["name", "hostPath"], "hostPath": {"path": "/x"}}
+    new = patch.strategic_merge(deployment, volumes, {"spec": {"template": {"spec": {"volumes": [change]}}}})
+    assert new["spec"]["template"]["spec"]["volumes"] == [{"name": "v", "hostPath": {"path": "/x"}}]
+    finalizers = {"metadata": {"finalizers": ["a", "b"]}}
+    change = {"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c"]}}
+    assert patch.strategic_merge(deployment, finalizers, change)["metadata"]["finalizers"] == ["b", "c"]
+
+
+def test_merge_patch_follows_its_rfc():
+    assert patch.merge_patch({"a": {"b": 1, "c": 2}}, {"a": {"b": None, "d": [1]}}) == {"a": {"c": 2, "d": [1]}}
+    assert patch.merge_patch({"a": [1]}, {"a": {"b": None}}) == {"a": {}}
+
+
+def test_apply_keeps_what_others_own(deployment):
+    def applied(live, manager, config, force=False):
+        config = {"metadata": {"name": "d"}, **config}
+        writer = managed.Writer(manager, "apps/v1")
+        return managed.apply(deployment, copy.deepcopy(live), config, writer, force, ("deployments", "apps", "d"))
+
+    one = applied({"metadata": {}}, "one", {"metadata": {"labels": {"a": "1", "b": "1"}}, "spec": {"replicas": 1}})
+    both = applied(one, "two", {"metadata": {"labels": {"b": "1", "c": "1"}}})
+    alone = applied(both, "one", {"spec": {"replicas": 1}})
+    assert alone["metadata"]["labels"] == {"b": "1", "c": "1"}
+    with pytest.raises(ApiError) as caught:
+        applied(alone, "two", {"spec": {"replicas": 2}})
+    assert caught.value.details["causes"][0]["field"] == ".spec.replicas"
+    taken = applied(alone, "two", {"spec": {"replicas": 2}}, force=True)
+    assert "labels" not in taken["metadata"]
+    assert [m["manager"] for m in taken["metadata"]["managedFields"]] == ["two"]
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "expected"),
+    [
+        ("a=b", {"a": "b"}, True),
+        ("a==b,c!=d", {"a": "b"}, True),
+        ("a in (x, y)", {"a": "y"}, True),
+        ("a notin (x,y)", {}, True),
+        ("!a", {"a": ""}, False),
+        ("a", {"a": ""}, True),
+        ("a=", {"a": ""}, True),
+        ("k8s.io/n>3", {"k8s.io/n": "4"}, True),
+        ("a in (x),b", {"a": "x"}, False),
+    ],
+)
+def test_label_selectors(text, labels, expected):
+    assert all(term.matches(labels) for term in selectors.parse_labels(text)) is expected
+
+
+@pytest.mark.parametrize("text", ["a in x", "a b", "=x", "a in (x", "a=b=c"])
+def test_label_selectors_that_make_no_sense(text):
+    with pytest.raises(ApiError) as caught:
+        selectors.parse_labels(text)
+    assert caught.value.code == 400
+
+
+OBJECTS = {
+    "/api/v1/namespaces/default/pods": {
+        "metadata": {"name": "x", "labels": {"a": "b"}},
+        "spec": {"containers": [{"name": "c", "image": "i", "ports": [{"containerPort": 1}]}]},
+    },
+    "/api/v1/namespaces/default/services": {
+        "metadata": {"name": "x"},
+        "spec": {
+            "type": "NodePort",
+            "ports": [{"name": "a", "port": 80, "targetPort": "x"}],
+            "ipFamilies": ["IPv4"],
+        },
+    },
+    "/apis/networking.k8s.io/v1/namespaces/default/networkpolicies": {
+        "metadata": {"name": "x"},
+        "spec": {
+            "podSelector": {},
+            "ingress": [{"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}],
+        },
+    },
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions": {
+        "metadata": {"name": "xs.lab.example"},
+        "spec": {
+            "group": "lab.example",
+            "scope": "Cluster",
+            "names": {"plural": "xs", "kind": "X"},
+            "versions": [
+                {
+                    "name": "v1",
+                    "served": True,
+                    "storage": True,
+                    "schema": {
+                        "openAPIV3Schema": {
+                            "type": "object",
+                            "properties": {"spec": {"type": "array", "items": {"type": "string"}}},
+                        }
+                    },
+                }
+            ],
+        },
+    },
+}
+
+
+def spots(value, path=()):
+    if path:
+        yield path
+    members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, member in members:
+        yield from spots(member, (*path, key))
+
+
+@pytest.mark.parametrize("path", OBJECTS)
+def test_nonsense_anywhere_is_the_clients_error(api, path):
+    original = OBJECTS[path]
+    seen = set()
+    for spot in spots(original):
+        for value in (None, "", "x", -1, True, [], {}, [None], {"a": None}):
+            broken = copy.deepcopy(original)
+            holder = broken
+            for step in spot[:-1]:
+                holder = holder[step]
+            holder[spot[-1]] = value
+            name = original["metadata"]["name"]
+            for method, target, kind in (
+                ("POST", path, "application/json"),
+                ("PATCH", f"{path}/{name}", "application/merge-patch+json"),
+                ("PATCH", f"{path}/{name}", "application/apply-patch+yaml"),
+            ):
+                code, body = call(api, method, target, broken, kind)
+                assert code < 500, (method, kind, spot, value, body)
+                seen.add(code)
+            call(api, "DELETE", f"{path}/{name}")
+    assert {201, 400, 422} <= seen
+
+
+def test_malformed_bodies_are_refused(api):
+    path = "/api/v1/namespaces/default/configmaps"
+    for body, kind in (
+        (b"{", "application/json"),
+        (b"[]", "application/json"),
+        (b"k8s\0\xff", "application/vnd.kubernetes.protobuf"),
+    ):
+        assert call(api, "POST", path, body, kind)[0] == 400
+    assert call(api, "POST", path, b"x", "text/plain")[0] == 415
+    assert call(api, "PUT", path, {})[0] == 405
+    assert call(api, "GET", "/apis/nothing.example/v1/things")[0] == 404
