@@ -21,6 +21,8 @@ COLUMNS = (
     Columns("nb", "Load_Balancer_Group", ("load_balancer",)),
     Columns("nb", "Logical_Switch", ("load_balancer",)),
     Columns("nb", "Logical_Router", ("load_balancer",)),
+    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
+    Columns("nb", "Port_Group", ("acls",)),
 )
 TEMPLATE_COLUMNS = Columns("nb", "Chassis_Template_Var", ("chassis", "variables", "external_ids"))
 
@@ -62,6 +64,9 @@ class ServicesPlugin:
         owner = external_ids.get(OWNER_KEY, "")
         if not owner.startswith("services/"):
             return None
+        if table == "ACL":
+            service = external_ids.get("k8s.ovn.org/name", "?")
+            return f"keeps all but the named clients from a load balancer address of service {service}"
         if table == "Load_Balancer":
             return f"answers at addresses of service {external_ids.get('k8s.ovn.org/owner', '?')}"
         return "holds the addresses of a node that NodePort services answer at"

@@ -12,7 +12,7 @@ from ovnkit.api.items import Member, Ref, Row, Slot
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
-from ovnkit_services import balancers, templates
+from ovnkit_services import balancers, sources, templates
 from ovnkit_services.balancers import Balancers, Policy, Scope, Vips
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.frontends import frontends, is_served
@@ -81,6 +81,7 @@ class ZoneServices:
             for item in shared:
                 yield from writer.template(item)
             yield from variables
+        yield from sources.guards(service, items)
 
     def _nodes(self, writer: _Writer, found: Balancers, nodes: tuple[NodeFacts, ...]) -> Iterable[Row | Member]:
         if self.per_node_zones:

@@ -1,0 +1,46 @@
+"""Role zone: loadBalancerSourceRanges for pods. What comes from outside is sorted out on the node."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ovnkit.api import rows
+from ovnkit.api.identity import object_ids
+from ovnkit.api.items import Row, Slot
+from ovnkit.api.service_models import Service, parse_address
+from ovnkit_services.frontends import Frontend, source_ranges
+
+PRIORITY = 1120
+"""Above what policies allow (1001) and between networks (1100): these addresses are for the named clients only."""
+
+
+def guards(service: Service, items: Iterable[Frontend]) -> Iterable[Row]:
+    """ACLs that drop what pods send to the service's load balancer addresses unless their address is named.
+
+    They stand before load balancing, where the packet still has the service's address, and apply to the ports
+    of all switches that have a management port (`clusterPortGroup`).
+    """
+    allowed, _ = source_ranges(service)
+    if allowed is None:
+        return
+    announced = {str(parse_address(text)) for text in service.ingress_ips}
+    for item in items:
+        for family, address in item.external:
+            if address not in announced:
+                continue
+            protocol, port = item.port.protocol.lower(), item.port.port
+            named = ", ".join(str(network) for network in allowed if network.version == family)
+            unless = f" && !(ip{family}.src == {{{named}}})" if named else ""
+            ids = (("k8s.ovn.org/name", service.key), ("ip", address), ("rule-index", f"{protocol}-{port}"))
+            yield Row(
+                "ACL",
+                f"sources-{protocol}-{port}-{address}",
+                {
+                    "direction": "from-lport",
+                    "priority": PRIORITY,
+                    "action": "drop",
+                    "match": f"ip{family}.dst == {address} && {protocol}.dst == {port}{unless}",
+                    "external_ids": object_ids("ServiceSourceRanges", *ids),
+                },
+                parent=Slot("Port_Group", rows.cluster_port_group(), "acls"),
+            )
