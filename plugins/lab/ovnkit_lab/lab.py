@@ -113,6 +113,7 @@ class Lab:
         # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
         return Daemon(
             name=name, command=command, netns=self.spec.netns(CONTROL), share_mounts=True,
+            env={"PYTHONUNBUFFERED": "1"},
             log=self.files.log(CONTROL) / f"{name}.log", pid_file=self.files.host(CONTROL) / f"{name}.daemon",
         )  # fmt: skip
 

@@ -96,7 +96,7 @@ class LabHandle:
         text = self.kubectl(
             "get", kind, *([name] if name else []), "-n", namespace, "-o", "json", "--ignore-not-found"
         )
-        return dict(json.loads(text)) if text.strip() else {}
+        return dict(json.loads(text)) if text.strip() else {} if name else {"items": []}
 
     def pod(self, name: str, *command: str, namespace: str = "default", node: str = "", **spec: Any) -> Json:
         """A pod's manifest: it runs `command` (default: nothing) on `node` (default: any)."""

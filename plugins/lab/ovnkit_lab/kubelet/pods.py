@@ -105,6 +105,10 @@ class PodWorker(threading.Thread):
                     self._supervise()
                 self._stop_processes()
                 self._remove_sandbox()
+                while not self._ending:
+                    # Once more after each piece of news: the node may have been down when the pod completed.
+                    self._write_status()
+                    self._sleep(None)
             while not self._ending:
                 self._sleep(None)
             self._finish()
@@ -197,8 +201,10 @@ class PodWorker(threading.Thread):
             for container in self._containers:
                 if not container.alive and self._wanted(container):
                     self._start_when_due(container)
+            # Asked before writing: a process that ends meanwhile must not end the pod unreported.
+            over = model.phase(self._containers, self._policy, True) in ("Succeeded", "Failed")
             self._write_status()
-            if model.phase(self._containers, self._policy, True) in ("Succeeded", "Failed"):
+            if over:
                 return
             self._sleep(self._next_start(self._containers))
 
