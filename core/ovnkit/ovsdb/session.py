@@ -155,8 +155,10 @@ class Session:
             for endpoint in order:
                 if self._stopping:
                     break
-                if self._serve(endpoint):
+                while self._serve(endpoint):
                     pause = BACKOFF_FIRST
+                    if self._stopping or self._sent_generation == self._needs.generation:
+                        break
             self._sleep(pause * random.uniform(0.5, 1.0))
             pause = min(pause * 2, BACKOFF_LAST)
         self._fail_requests(Disconnected(f"{self.name}: the session is stopped"))

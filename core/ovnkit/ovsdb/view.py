@@ -140,8 +140,9 @@ class View:
             return False
         if self.name == "external_ids" and ledger.is_ours(element):
             return False
-        ours = self.want is not None and self.column is not None and self.column.reference is not None
-        return not (ours and self._state.is_ours(element))
+        ours = self.want is not None or self._state.is_ours(self.record.uuid)
+        refers = self.column is not None and self.column.reference is not None
+        return not (ours and refers and self._state.is_ours(element))
 
     def ledger_entry(self, element: Any) -> str | None:
         """The former value as written in the ledger, None when there is no entry."""
