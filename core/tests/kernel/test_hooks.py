@@ -5,6 +5,7 @@ The sample plugin writes down each call; the tests read its journal. There must 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -176,7 +177,9 @@ def sample(tmp_path_factory):
     north = f"ovnnorth.address={server.endpoint}"
     options = ("--set", north, "--set", f"ovnsouth.address={server.endpoint}", "--set", "sample.colour=blue")
     seen = SimpleNamespace(environ=environ, folder=folder)
-    with ApiServer(folder / "api") as api:
+    with contextlib.ExitStack() as ending:
+        ending.callback(server.stop)
+        api = ending.enter_context(ApiServer(folder / "api"))
         api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}})
         process = OvnkitProcess(
             folder / "run", api.kubeconfig, "--role", "zone", "--node-name", "n1", *options, environ=environ
@@ -194,15 +197,14 @@ def sample(tmp_path_factory):
             begun = time.monotonic()
             seen.exit_code = process.stop()
             seen.stop_seconds = time.monotonic() - begun
-    server.stop()
     seen.journal = [json.loads(line) for line in (folder / "journal").read_text().splitlines()]
     return seen
 
 
-def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_path):
+def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_path, ovn_databases):
     (tmp_path / "site").mkdir()
     environ = {"PYTHONPATH": str(install(tmp_path / "site"))}
-    server = make_server(tmp_path / "db")
+    server = ovn_databases
 
     def names_after_a_run(*more, **environ_more):
         arguments = ("--role", "zone", "--node-name", "n1", "--set", f"ovnnorth.address={server.endpoint}", *more)
@@ -219,7 +221,6 @@ def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_pa
         assert "sample_n1" in names_after_a_run()
         assert "sample_n1" in names_after_a_run(SAMPLE_FAILS="yes")
         assert "sample_n1" not in names_after_a_run("--set", "plugins.disabled=sample", SAMPLE_FAILS="yes")
-    server.stop()
 
 
 def _sets(server, colour):

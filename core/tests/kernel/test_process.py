@@ -13,7 +13,7 @@ import pytest
 
 from ovnkit.api.testing import ovsdb
 from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
-from ovnkit.api.testing.harness import content, difference, make_server
+from ovnkit.api.testing.harness import content, difference
 from ovnkit.api.testing.ovsdb import OvsdbServer
 
 pytestmark = pytest.mark.skipif(not ovsdb.available(), reason="needs ovsdb-server")
@@ -67,17 +67,15 @@ def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
         assert process.stop(signal.SIGINT) == 0
 
 
-def test_a_missing_database_is_waited_for(tmp_path, api):
-    server = make_server(tmp_path / "db")
-    server.stop()
-    with ovnkit(tmp_path / "a", api, server) as process:
+def test_a_missing_database_is_waited_for(tmp_path, api, ovn_databases):
+    ovn_databases.stop()
+    with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         state = process.wait(lambda state: not state["unlisted"])
         assert not state["ready"]
         assert "database nb doesn't answer" in state["not_ready"]
-        server.start()
+        ovn_databases.start()
         process.wait_ready()
         assert process.stop() == 0
-    server.stop()
 
 
 def test_a_missing_api_server_is_waited_for(tmp_path, api, ovn_databases):
