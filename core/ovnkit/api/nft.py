@@ -212,7 +212,7 @@ class NftChain:
 
 @frozen
 class NftRule:
-    """A rule of a chain. Rules stand in the order of `order`; equal ones in that of their owners' names."""
+    """A rule of a chain. Rules stand in the order of `order`, then of their owners' names, then as rendered."""
 
     chain: str = field(validator=_name)
     order: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import re
+import shutil
 import subprocess
 import threading
 import time
@@ -204,8 +205,10 @@ class _Monitor:
                 self._changed()
 
     def _follow(self) -> None:
+        # Should this process be killed, the child must not stay: it would notice only with its next line.
+        tied = ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
         with subprocess.Popen(
-            ["nft", "monitor"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
+            [*tied, "nft", "monitor"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, bufsize=1
         ) as process:
             self._process = process
             if self._stopping.is_set():

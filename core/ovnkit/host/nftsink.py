@@ -101,10 +101,27 @@ class NftSink:
             self._drop(owner, item)
         for item in after - before:
             self._add(owner, item)
+        self._want_rules(owner, items)
         if items:
             self._wanted[owner] = tuple(items)
         else:
             self._wanted.pop(owner, None)
+
+    def _want_rules(self, owner: Owner, items: Sequence[NftItem]) -> None:
+        """Rules are kept in the order in which their owner names them: it decides among equal `order`."""
+        after: dict[str, list[NftRule]] = {}
+        for item in dict.fromkeys(items):
+            if isinstance(item, NftRule):
+                after.setdefault(item.chain, []).append(item)
+        former = {item.chain for item in self._wanted.get(owner, ()) if isinstance(item, NftRule)}
+        for chain in former | after.keys():
+            if self._rules.get(chain, {}).get(owner) == after.get(chain):
+                continue
+            if chain in after:
+                self._rules.setdefault(chain, {})[owner] = after[chain]
+            else:
+                _discard_one(self._rules, chain, owner)
+            self._touch("chain", chain)
 
     def _add(self, owner: Owner, item: NftItem) -> None:
         if isinstance(item, NftElement):
@@ -117,9 +134,6 @@ class NftSink:
         elif isinstance(item, NftChain):
             self._chains.setdefault(item.name, {})[owner] = item
             self._touch_chains()
-        else:
-            self._rules.setdefault(item.chain, {}).setdefault(owner, []).append(item)
-            self._touch("chain", item.chain)
 
     def _drop(self, owner: Owner, item: NftItem) -> None:
         if isinstance(item, NftElement):
@@ -134,11 +148,6 @@ class NftSink:
             if self._chains.get(item.name, {}).get(owner) == item:
                 _discard_one(self._chains, item.name, owner)
             self._touch_chains()
-        else:
-            self._rules[item.chain][owner].remove(item)
-            if not self._rules[item.chain][owner]:
-                _discard_one(self._rules, item.chain, owner)
-            self._touch("chain", item.chain)
 
     def _touch(self, kind: str, name: str) -> None:
         self._dirty.add((kind, name))

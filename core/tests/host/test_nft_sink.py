@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -164,16 +167,13 @@ def test_one_service_is_one_element(sink: NftSink, inbox: Any) -> None:
 
 def await_monitor() -> None:
     """Until a monitor that was just started surely listens: it takes a netlink socket per monitor."""
-    from pathlib import Path
-    from time import monotonic, sleep
-
-    end = monotonic() + 5
-    while monotonic() < end:
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
         lines = Path("/proc/thread-self/net/netlink").read_text().splitlines()
         # Protocol 12 is netfilter; groups are in the fourth column.
         if sum(line.split()[1] == "12" and int(line.split()[3], 16) != 0 for line in lines) >= 2:
             return
-        sleep(0.02)
+        time.sleep(0.02)
     pytest.fail("no second nft monitor")
 
 
@@ -270,6 +270,17 @@ def test_what_nft_refuses_stops_nobody(sink: NftSink, inbox: Any) -> None:
     inbox.until(lambda: "chain bad" in table(), "healed by the correction")
 
 
+def test_equal_rules_stand_as_their_owner_names_them(sink: NftSink, inbox: Any) -> None:
+    marks = [NftRule("mgmtport-snat", 1, (SetMark(number),)) for number in range(1, 9)]
+    sink.settle()
+    apply(sink, inbox, PORT, CHAIN, *marks)
+    inbox.until(
+        lambda: [int(rule.split()[-1], 16) for rule in rules("mgmtport-snat")] == [*range(1, 9)], "in order"
+    )
+    apply(sink, inbox, PORT, CHAIN, *reversed(marks))
+    inbox.until(lambda: int(rules("mgmtport-snat")[0].split()[-1], 16) == 8, "turned round")
+
+
 def test_rules_and_elements_wait_for_their_set(sink: NftSink, inbox: Any) -> None:
     late = NftSet("late", (NftType.IPV4,))
     rule = NftRule("mgmtport-snat", 5, (Match((Selector.IPV4_SOURCE,), SetName("late")), Verdict.RETURN))
@@ -290,3 +301,33 @@ def test_names_are_no_way_in(name: str) -> None:
         NftChain(name)
     with pytest.raises(ValueError, match="no interface name"):
         LinkName(name + " ")
+
+
+def test_no_monitor_is_left_by_a_process_that_is_killed(netns: None) -> None:
+    program = (
+        "import time; from ovnkit.host.nftsink import NftSink\n"
+        "sink = NftSink(lambda function: None, lambda owner, error: None); sink.start(); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        until(lambda: monitors(process.pid), "a monitor")
+        (monitor,) = monitors(process.pid)
+        process.kill()
+    until(lambda: not Path(f"/proc/{monitor}").exists(), "no monitor")
+
+
+def monitors(parent: int) -> list[int]:
+    """The `nft monitor` children of a process."""
+    found = []
+    for task in Path(f"/proc/{parent}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            if Path(f"/proc/{child}/comm").read_text().strip() == "nft":
+                command = Path(f"/proc/{child}/cmdline").read_text()
+                found += [int(child)] if "monitor" in command else []
+    return found
+
+
+def until(condition: Any, what: str) -> None:
+    end = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.02)
