@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.ovsfacts import OVS_KINDS
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
+from ovnkit_services.affinity import AffinityFlows
 from ovnkit_services.complaints import Complaints
 from ovnkit_services.layout import Layout
 from ovnkit_services.node import NodeServices
@@ -29,6 +30,9 @@ TEMPLATE_COLUMNS = Columns("nb", "Chassis_Template_Var", ("chassis", "variables"
 
 class ServicesPlugin:
     """Kubernetes Services as OVN load balancers."""
+
+    def __init__(self) -> None:
+        self._affinity: AffinityFlows | None = None
 
     @hookimpl
     def ovnkit_options(self) -> type:
@@ -70,3 +74,18 @@ class ServicesPlugin:
         if table == "Load_Balancer":
             return f"answers at addresses of service {external_ids.get('k8s.ovn.org/owner', '?')}"
         return "holds the addresses of a node that NodePort services answer at"
+
+    @hookimpl
+    def ovnkit_started(self, runtime: Runtime) -> None:
+        """Role node: keep the first packets of sessions."""
+        options = runtime.config.options("services", ServicesOptions)
+        if Role.NODE in runtime.scope.roles and options.affinity_first_packet:
+            self._affinity = AffinityFlows(runtime.config.ovspaths.ovs_run_dir)
+            self._affinity.start()
+
+    @hookimpl
+    def ovnkit_stopping(self) -> None:
+        """End what runs beside the renderers."""
+        if self._affinity is not None:
+            self._affinity.stop()
+            self._affinity = None

@@ -1,0 +1,207 @@
+"""Session affinity with real connections: real OVN and Open vSwitch, one client, three endpoints."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ovnkit.api.daemons import Daemon, northd, ovn_controller, ovsdb_server, vswitchd
+from ovnkit.api.installs import OvnInstall, locate
+from ovnkit_services.affinity import COOKIE, AffinityFlows
+
+pytestmark = pytest.mark.ovn
+
+TIMEOUT = 4
+"""Seconds of affinity."""
+
+SERVER = """
+import socket, sys
+s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); s.bind(("", 8080)); s.listen(50)
+print("up", flush=True)
+while True:
+    c, a = s.accept(); c.sendall(sys.argv[1].encode()); c.close()
+"""
+CLIENT = """
+import socket
+print(socket.create_connection(("172.16.0.1", 80), 3).recv(10).decode(), end="")
+"""
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def until(what: Callable[[], bool], seconds: float = 20.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while not what():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+class Site:
+    """A switch with client c and endpoints b1 to b3, and a load balancer with affinity."""
+
+    def __init__(self, folder: Path, install: OvnInstall, prefix: str) -> None:
+        self.folder, self.install, self.prefix = folder, install, prefix
+        self.spaces = [prefix, *(f"{prefix}-{name}" for name in ("c", "b1", "b2", "b3"))]
+        self.daemons: list[Daemon] = []
+        self.servers: list[subprocess.Popen[str]] = []
+        self.flows = AffinityFlows(str(folder))
+
+    def start(self) -> None:
+        for space in self.spaces:
+            run("ip", "netns", "add", space)
+            run("ip", "-n", space, "link", "set", "lo", "up")
+        self._daemons()
+        self.nb("ls-add", "sw", "--", "lr-add", "r")
+        self.nb("lrp-add", "r", "r-sw", "0a:58:0a:00:00:01", "10.0.0.1/24", "--", "lsp-add", "sw", "sw-r")
+        self.nb("lsp-set-type", "sw-r", "router", "--", "lsp-set-addresses", "sw-r", "router")
+        self.nb("lsp-set-options", "sw-r", "router-port=r-sw")
+        for number, name in enumerate(("c", "b1", "b2", "b3"), start=10):
+            self._pod(name, number)
+        self.nb("lb-add", "lb", "172.16.0.1:80", "10.0.0.11:8080", "tcp", "--", "ls-lb-add", "sw", "lb")
+        self.nb("set", "load_balancer", "lb", f"options:affinity_timeout={TIMEOUT}")
+        self.backends("b1", "b2", "b3")
+
+    def _daemons(self) -> None:
+        folder, install = self.folder, self.install
+        for db, socket in (("nb", "nb"), ("sb", "sb"), ("ovs", "db")):
+            files = {db: folder / f"{db}.db"}
+            remote = [f"punix:{folder}/{socket}.sock"]
+            self._up(ovsdb_server(install, folder, files, name=f"db-{db}", remotes=remote, log_dir=folder))
+        nb, sb = f"unix:{folder}/nb.sock", f"unix:{folder}/sb.sock"
+        self._up(northd(install, folder, nb=nb, sb=sb, log_dir=folder))
+        self.vs("init")
+        self.vs("set", "open", ".", "external_ids:system-id=ch1", f"external_ids:ovn-remote={sb}")
+        self.vs("set", "open", ".", "external_ids:ovn-encap-type=geneve", "external_ids:ovn-encap-ip=127.0.0.1")
+        self.vs("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
+        self._up(vswitchd(install, folder, log_dir=folder, netns=self.prefix))
+        self._up(ovn_controller(install, folder, ovs_run_dir=folder, log_dir=folder, netns=self.prefix))
+
+    def _up(self, daemon: Daemon) -> None:
+        daemon.start()
+        self.daemons.append(daemon)
+
+    def _pod(self, name: str, number: int) -> None:
+        space, mac = f"{self.prefix}-{name}", f"0a:58:0a:00:00:{number:02x}"
+        link = ("link", "add", f"v{name}", "netns", self.prefix, "type", "veth")
+        run("ip", *link, "peer", "name", "eth0", "netns", space)
+        run("ip", "-n", self.prefix, "link", "set", f"v{name}", "up")
+        run("ip", "-n", space, "link", "set", "eth0", "address", mac, "up")
+        run("ip", "-n", space, "addr", "add", f"10.0.0.{number}/24", "dev", "eth0")
+        run("ip", "-n", space, "route", "add", "default", "via", "10.0.0.1")
+        run("ip", "netns", "exec", space, "ethtool", "-K", "eth0", "tx", "off")
+        self.nb("lsp-add", "sw", name, "--", "lsp-set-addresses", name, f"{mac} 10.0.0.{number}")
+        interface = ("--", "set", "interface", f"v{name}", f"external_ids:iface-id={name}")
+        self.vs("add-port", "br-int", f"v{name}", *interface)
+        if name != "c":
+            command = ["ip", "netns", "exec", space, sys.executable, "-c", SERVER, name]
+            server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            self.servers.append(server)
+            assert server.stdout is not None
+            assert server.stdout.readline() == "up\n"
+
+    def stop(self) -> None:
+        self.flows.stop()
+        for server in self.servers:
+            server.kill()
+            server.wait()
+        for daemon in reversed(self.daemons):
+            daemon.stop()
+        for space in self.spaces:
+            subprocess.run(["ip", "netns", "del", space], check=False)
+
+    def nb(self, *words: str) -> str:
+        return self.install.run("ovn-nbctl", f"--db=unix:{self.folder}/nb.sock", *words)
+
+    def vs(self, *words: str) -> str:
+        return self.install.run("ovs-vsctl", "--no-wait", f"--db=unix:{self.folder}/db.sock", *words)
+
+    def backends(self, *names: str) -> None:
+        """The load balancer has these endpoints, and the bridge has its flows."""
+        targets = ",".join(f"10.0.0.1{name[1]}:8080" for name in names)
+        self.nb("set", "load_balancer", "lb", f'vips:"172.16.0.1:80"="{targets}"')
+        self.nb("--wait=hv", "--timeout=20", "sync")
+
+    def copies(self) -> int:
+        """How many copies the bridge has."""
+        text = run("ovs-ofctl", "-O", "OpenFlow15", "dump-flows", f"unix:{self.folder}/br-int.mgmt")
+        return text.count(f"cookie={COOKIE:#x},")
+
+    def call(self) -> str:
+        """Which endpoint answers; raises CalledProcessError when none does within 3 s."""
+        return run("ip", "netns", "exec", f"{self.prefix}-c", sys.executable, "-c", CLIENT)
+
+
+@pytest.fixture(params=["host", "new"])
+def site(request: pytest.FixtureRequest) -> Iterator[Site]:
+    root = Path("/var/cache/ovnkit/debian-13")
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    if request.param == "host" and shutil.which("ovn-controller") is None:
+        pytest.skip("no OVN on this machine")
+    if request.param == "new" and not (root / "usr/bin/ovn-controller").exists():
+        pytest.skip("no newer OVN cached")
+    folder = Path(tempfile.mkdtemp(prefix="ovnkit-affinity-"))
+    site = Site(
+        folder, locate("host" if request.param == "host" else str(root)), f"aff{os.getpid()}{request.param}"
+    )
+    try:
+        site.start()
+        yield site
+    finally:
+        site.stop()
+        shutil.rmtree(folder)
+
+
+def test_a_client_that_calls_never_moves(site: Site) -> None:
+    site.flows.start()
+    assert until(lambda: site.copies() == 3)
+    began = time.monotonic()
+    first = site.call()
+    assert time.monotonic() - began < 1.0, "the first packet must not be lost"
+    for _ in range(9):
+        time.sleep(TIMEOUT * 0.6)  # each wait is shorter than the timeout, all together are much longer
+        assert site.call() == first
+    # The timer starts from the tenth call.
+    time.sleep(TIMEOUT * 0.6)
+    assert site.call() == first
+
+
+def test_endpoints_that_come_leave_it_and_one_that_goes_releases_it(site: Site) -> None:
+    site.flows.start()
+    site.backends("b1", "b2")
+    assert until(lambda: site.copies() == 2)
+    first = site.call()
+    site.backends("b1", "b2", "b3")
+    assert until(lambda: site.copies() == 3)
+    assert [site.call() for _ in range(5)] == [first] * 5
+    rest = [name for name in ("b1", "b2", "b3") if name != first]
+    site.backends(*rest)
+    assert until(lambda: site.copies() == 2)
+    second = site.call()
+    assert second in rest
+    assert [site.call() for _ in range(10)] == [second] * 10
+
+
+def test_what_ovn_or_anybody_deletes_is_put_back(site: Site) -> None:
+    site.flows.start()
+    assert until(lambda: site.copies() == 3)
+    run("ovs-ofctl", "-O", "OpenFlow15", "del-flows", f"unix:{site.folder}/br-int.mgmt", f"cookie={COOKIE:#x}/-1")
+    assert until(lambda: site.copies() == 3, 5)
+    controller = site.daemons[-1]
+    controller.restart()
+    assert until(lambda: site.copies() == 3)
+    site.call()
+    site.nb("ls-lb-del", "sw", "lb")
+    assert until(lambda: site.copies() == 0)
