@@ -85,8 +85,10 @@ def watch(
 
     `started` gets the process, so that another thread can end it.
     """
+    program, *arguments = bridge.argv("monitor", "watch:!initial,!add,!modify,!own")
+    # Without a control socket: where its usual folder is missing, the monitor would end at once.
     with subprocess.Popen(
-        bridge.argv("monitor", "watch:!initial,!add,!modify,!own"),
+        [program, "--unixctl=none", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
