@@ -41,7 +41,18 @@ class Framer:
     @property
     def pending(self) -> bool:
         """Whether bytes wait that may already be a message: `feed(b"")` again soon."""
-        return self._buffer.endswith(b"}")
+        return self._possible_end() > 0
+
+    def _possible_end(self) -> int:
+        """Where a message may end: after a brace that only white space follows; 0 when there is none.
+
+        The white space stays where it is: it may as well be the middle of a string.
+        """
+        buffer = self._buffer
+        end = len(buffer)
+        while end and buffer[end - 1] in b" \t\r\n":
+            end -= 1
+        return end if end and buffer[end - 1] == ord("}") else 0
 
     def feed(self, data: bytes) -> list[Message]:
         """Add what was received; returns the messages that are complete now. Raises ProtocolError."""
@@ -56,10 +67,9 @@ class Framer:
             if not self._try(end, messages):
                 self._scanned = end
         self._scanned = max(0, self._scanned, len(buffer) - 1024)
-        if buffer[-1:].isspace():
-            del buffer[len(buffer.rstrip()) :]
-        if buffer.endswith(b"}"):
-            self._try(len(buffer), messages)
+        end = self._possible_end()
+        if end:
+            self._try(end, messages)
         return messages
 
     def _try(self, end: int, messages: list[Message]) -> bool:

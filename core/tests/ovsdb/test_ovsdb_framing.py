@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api.errors import ConfigError
@@ -39,6 +39,7 @@ class Clock:
 
 
 @settings(deadline=None)
+@example([{"a": " b"}], b"", [7])
 @given(messages, st.sampled_from([b"", b"\n", b"  \n"]), st.lists(st.integers(1, 50), max_size=10))
 def test_any_chunking_gives_the_messages(sent: list[Any], gap: bytes, cuts: list[int]) -> None:
     try:
