@@ -89,7 +89,8 @@ class NodeReporter(threading.Thread):
         memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki"
         capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": MAX_PODS}
         return {
-            "addresses": [*addresses, {"type": "Hostname", "address": self._node}],
+            # Patches merge this list by type; a node with two InternalIPs needs it replaced (kubelet does so too).
+            "addresses": [*addresses, {"type": "Hostname", "address": self._node}, {"$patch": "replace"}],
             "capacity": capacity, "allocatable": capacity,
             "nodeInfo": {
                 "machineID": "", "systemUUID": "", "bootID": _boot_id(), "kernelVersion": platform.release(),
