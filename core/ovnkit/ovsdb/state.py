@@ -179,8 +179,9 @@ class State:
         uuid = record.uuid
         if ids is None:
             singleton = self._singleton()
-            if singleton is not None and ROW_PREFIX + uuid in singleton.values["external_ids"]:
-                self.marks[uuid] = record.table
+            entry = singleton.values["external_ids"].get(ROW_PREFIX + uuid) if singleton is not None else None
+            if entry is not None:
+                self.marks[uuid] = entry.partition(" ")[2]
             return
         path = ids.get(OWNER_KEY)
         if path is not None and not self._is_copy(uuid, path):
@@ -205,14 +206,14 @@ class State:
         """A row in a table without external_ids has been entered in the ledger, or taken off it."""
         uuid = key[len(ROW_PREFIX) :]
         record = self.replica.rows.get(uuid)
-        table = singleton.values["external_ids"].get(key, "").partition(" ")[0]
+        table, _, path = singleton.values["external_ids"].get(key, "").partition(" ")
         if table not in self.replica.tables and self.replica.schema and table in self.replica.schema.tables:
             self.need(table, ())
         if record is None:
             self.touch(singleton.uuid, "external_ids", (key,))
         elif "external_ids" not in record.values:
             if key in singleton.values["external_ids"]:
-                self.marks[uuid] = record.table
+                self.marks[uuid] = path
                 self.touch(uuid)
             else:
                 self.marks.pop(uuid, None)

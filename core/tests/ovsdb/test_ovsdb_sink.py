@@ -470,3 +470,28 @@ def test_disabled_plugin_leaves_nothing(nb, rigs):
     rigs(nb.endpoint).quiet()
     assert not any(nb.rows(t) for t in ("DNS", "Logical_Switch", "Logical_Switch_Port", "Static_MAC_Binding"))
     assert ids(nb.rows("NB_Global")[0]) == {}
+
+
+def test_rows_of_a_plugin_that_failed_are_kept(nb, rigs):
+    """Also those without external_ids of their own, and their places in rows of plugins that work."""
+    rig = rigs(nb.endpoint)
+    works = Owner("works", "things", "sw")
+    place = Slot("Logical_Switch", RowId("works", "things", "sw", "switch"), "ports")
+    binding = {"logical_port": "l", "ip": "10.0.0.1", "mac": "0a:58:00:00:00:01"}
+    rig.sink.want(works, [switch()])
+    rig.want("p", Row("Logical_Switch_Port", "lsp", {"name": "p"}, place), Row("Static_MAC_Binding", "b", binding))
+    rig.quiet()
+    rig.stop()
+    second = rigs(nb.endpoint, settle=False)
+    second.sink.keep({"test"})
+    second.sink.want(works, [switch()])
+    second.sink.settle()
+    second.quiet()
+    assert second.sink.transactions == 0
+    assert len(nb.rows("Logical_Switch_Port")) == len(nb.rows("Static_MAC_Binding")) == 1
+    second.stop()
+    third = rigs(nb.endpoint, settle=False)
+    third.sink.want(works, [switch()])
+    third.sink.settle()
+    third.quiet()
+    assert nb.rows("Logical_Switch_Port") == nb.rows("Static_MAC_Binding") == []
