@@ -16,6 +16,7 @@ from ovnkit_topology.facts import Layout
 from ovnkit_topology.host import OVS_SYSTEM, OwnNode
 from ovnkit_topology.local import LocalNodes
 from ovnkit_topology.options import TopologyOptions
+from ovnkit_topology.release import NORTHD
 from ovnkit_topology.remote import RemoteNodes
 
 COLUMNS = (
@@ -37,6 +38,7 @@ COLUMNS = (
     Columns("nb", "Port_Group", ("name", "external_ids")),
     Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
+    Columns("sb", "Port_Binding", ("chassis",)),
     Columns("sb", "Encap", ("type", "ip", "chassis_name", "options")),
     Columns("ovs", "Open_vSwitch", ("external_ids", "other_config")),
 )
@@ -54,7 +56,7 @@ class TopologyPlugin:
     def ovnkit_declare(self) -> Declaration:
         """On by default; everything else needs it."""
         return Declaration(
-            kinds=(LINKS, ADDRESSES, OVS_SYSTEM),
+            kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD),
             columns=COLUMNS,
             privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
             default=True,

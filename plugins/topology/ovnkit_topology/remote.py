@@ -11,12 +11,13 @@ from ovnkit.api import rows
 from ovnkit.api.config import Config, Network
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import RowId
-from ovnkit.api.items import Row, Slot, Value
+from ovnkit.api.items import Lookup, Member, Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import gateway_router_join_address, is_unmanaged, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 from ovnkit_topology.facts import Layout, NodeFacts, node_facts
+from ovnkit_topology.release import leaves_remote_ports_unbound
 
 DEFAULT_ENCAP_PORT = 6081
 
@@ -42,7 +43,7 @@ class RemoteNodes:
             if not self.scope.is_local(name) and not is_unmanaged(world, name, self.layout.unmanaged)
         ]
 
-    def render(self, world: World, node: str) -> Iterable[Row]:
+    def render(self, world: World, node: str) -> Iterable[Row | Member]:
         """Transit port, routes, and the chassis to tunnel to."""
         facts = node_facts(world, node, self.layout)
         yield _port(node, facts)
@@ -54,6 +55,10 @@ class RemoteNodes:
                 yield _route(node, f"route-gateway-v{family}", ip_network(gateway.ip), facts)
         if facts.chassis and facts.encaps:
             yield from self._chassis(node, facts)
+            if leaves_remote_ports_unbound(world):
+                binding = Lookup("Port_Binding", "logical_port", f"tstor-{node}")
+                chassis = Ref.to(RowId("topology", "remote", node, "chassis"))
+                yield Member(Slot("Port_Binding", binding, "chassis"), chassis, db="sb")
 
     def _chassis(self, node: str, facts: NodeFacts) -> Iterable[Row]:
         row = RowId("topology", "remote", node, "chassis")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
 from ovnkit_topology.plugin import TopologyPlugin
+from ovnkit_topology.release import NORTHD, Northd
 
 pytestmark = pytest.mark.ovn
 
@@ -267,3 +269,23 @@ def _sorted(value: object) -> object:
     if isinstance(value, list) and len(value) == 2 and value[0] in ("set", "map"):
         return [value[0], sorted(value[1], key=json.dumps)]
     return value
+
+
+def test_a_remote_port_is_bound_to_its_chassis_with_old_and_new_northd(
+    zone: Zone, connect: Callable[..., Bench]
+) -> None:
+    bench = connect()
+    bench.put(NORTHD, Northd("nb-global", zone.install.ovn_version[:2]))
+    bench.put(NODES, annotated("a", 2), annotated("b", 3))
+    chassis = zone.sb("--bare", "--columns=_uuid", "find", "Chassis", "name=chassis-b").strip()
+    assert chassis
+
+    def bound_to() -> str:
+        zone.sync()
+        return zone.sb("--bare", "--columns=chassis", "find", "Port_Binding", "logical_port=tstor-b").strip()
+
+    deadline = time.monotonic() + 20
+    while bound_to() != chassis and time.monotonic() < deadline:
+        bench.settle()
+        time.sleep(0.05)
+    assert bound_to() == chassis

@@ -12,13 +12,14 @@ from attrs import evolve
 
 from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
-from ovnkit.api.identity import hash_name
-from ovnkit.api.items import Member, Ref, Row
+from ovnkit.api.identity import RowId, hash_name
+from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
 from ovnkit_topology.plugin import TopologyPlugin
+from ovnkit_topology.release import NORTHD
 
 CLUSTER = {4: "10.128.0.0/14/23", 6: "fd01::/48"}
 FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
@@ -218,6 +219,18 @@ def test_a_node_of_another_zone_is_a_port_routes_and_a_chassis() -> None:
         "chassis_name": "chassis-b",
         "options": {"csum": "true"},
     }
+
+
+@pytest.mark.parametrize(("release", "by_us"), [("23.03.1-20.27.0-70.6", True), ("25.03.0-20.41.0-78.6", False)])
+def test_remote_ports_are_bound_where_northd_does_not(release: str, by_us: bool) -> None:
+    found = bench()
+    raw = {"_uuid": "nb-global", "options": {"northd_internal_version": release}}
+    found.put(NORTHD, NORTHD.view(raw))
+    found.put(NODES, annotated("a", 2), annotated("b", 3))
+    chassis = RowId("topology", "remote", "b", "chassis")
+    slot = Slot("Port_Binding", Lookup("Port_Binding", "logical_port", "tstor-b"), "chassis")
+    wanted = Member(slot, Ref.to(chassis), db="sb")
+    assert (wanted in found.databases["sb"].items) is by_us
 
 
 def test_another_tunnel_port_reaches_the_remote_chassis() -> None:
