@@ -110,6 +110,7 @@ def _connect_ovs(endpoint: str) -> tuple[Connection, OvsdbIdl]:
     try:
         idl = connection.OvsdbIdl.from_server(endpoint, "Open_vSwitch", helper_tables=tables)
         link = connection.Connection(idl, timeout=OVS_TIMEOUT)
-        return link, OvsdbIdl(link)
+        # ovsdbapp keeps the connection on the class; a class of its own lets a later one be another.
+        return link, type("Ovs", (OvsdbIdl,), {})(link)
     except Exception as error:  # python-ovs raises bare Exception when nobody listens
         raise Retry(f"Open vSwitch at {endpoint} doesn't answer: {error}", after=1.0) from None

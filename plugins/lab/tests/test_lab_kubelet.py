@@ -122,9 +122,10 @@ def test_fifty_pods_at_once(lab: LabHandle) -> None:
     names = [f"many-{number}" for number in range(50)]
     lab.apply(*(lab.pod(name) for name in names))
     lab.wait_ready(*names, deadline=90)
-    addresses = [lab.get("pods")["items"][index]["status"]["podIP"] for index in range(50)]
+    pods = lab.get("pods")["items"]
+    addresses = [item["status"]["podIP"] for item in pods]
     assert len(set(addresses)) == 50
-    nodes = {item["spec"]["nodeName"] for item in lab.get("pods")["items"]}
+    nodes = {item["spec"]["nodeName"] for item in pods}
     assert nodes == {"node1", "node2"}
     lab.delete("pod", *names)
     assert json.loads(lab.kubectl("get", "pods", "-o", "json"))["items"] == []
