@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -284,8 +283,4 @@ def test_a_remote_port_is_bound_to_its_chassis_with_old_and_new_northd(
         zone.sync()
         return zone.sb("--bare", "--columns=chassis", "find", "Port_Binding", "logical_port=tstor-b").strip()
 
-    deadline = time.monotonic() + 20
-    while bound_to() != chassis and time.monotonic() < deadline:
-        bench.settle()
-        time.sleep(0.05)
-    assert bound_to() == chassis
+    assert bench.inbox.run_until(lambda: bound_to() == chassis, 20)
