@@ -28,6 +28,7 @@ from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World, derived
 from ovnkit_gateway.facts import NodeGateway, node_gateway
 from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows
+from ovnkit_gateway.nft import local_mode_items
 from ovnkit_gateway.zone import DUMMY_NEXT_HOP, LOCAL_PHYSICAL_NETWORK, OVN_MASQUERADE
 
 HOST_MASQUERADE = 2
@@ -132,6 +133,8 @@ class NodeGateways:
             if own is not None:
                 yield from self._family(bridge, family, own.ip)
         yield from self._marked(world, node)
+        if self.config.gateway.mode == "local":
+            yield from local_mode_items(bridge, self._all_families(world, node, found))
 
     def _family(self, bridge: str, family: int, own: Address) -> Iterable[object]:
         masquerade = self.config.masquerade_subnet(family)
@@ -179,13 +182,13 @@ class NodeGateways:
             mtu=self.config.default.mtu,
             encap_port=self.config.default.encap_port,
             zone=self.config.default.conntrack_zone,
-            families=tuple(
-                facts
-                for family in self.config.families
-                if (facts := self._family_facts(world, node, found, family)) is not None
-            ),
+            families=self._all_families(world, node, found),
         )
         yield from StandingFlows(facts).flows()
+
+    def _all_families(self, world: World, node: str, found: NodeGateway) -> tuple[FamilyFacts, ...]:
+        facts = (self._family_facts(world, node, found, family) for family in self.config.families)
+        return tuple(item for item in facts if item is not None)
 
     def _family_facts(self, world: World, node: str, found: NodeGateway, family: int) -> FamilyFacts | None:
         own = found.address(family)
