@@ -1,0 +1,3 @@
+"""Whole-system tests have the lab's fixtures."""
+
+from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
