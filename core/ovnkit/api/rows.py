@@ -89,6 +89,11 @@ def namespace_address_set(namespace: str, family: int) -> RowId:
     return RowId("pods", "namespace", namespace, f"v{family}")
 
 
+def namespace_port_group(namespace: str) -> RowId:
+    """Port_Group of the ports of a namespace's pods in this zone."""
+    return RowId("pods", "namespace", namespace, "port-group")
+
+
 def gateway_router(node: str) -> RowId:
     """Logical_Router `GR_<node>`."""
     return RowId("gateway", "node", node, "router")

@@ -14,7 +14,7 @@ from ovnkit_pods.ports import PodPorts
 
 
 class PodsPlugin:
-    """Addresses and logical switch ports of pods, and the address sets of namespaces."""
+    """Addresses and logical switch ports of pods, and the address sets and port groups of namespaces."""
 
     @hookimpl
     def ovnkit_options(self) -> type:
@@ -34,20 +34,21 @@ class PodsPlugin:
                 ),
                 Columns("nb", "Logical_Switch", ("ports",)),
                 Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
+                Columns("nb", "Port_Group", ("name", "ports", "external_ids")),
             ),
             privileges=(
                 Privilege("", ("pods",), ("get", "list", "watch", "patch")),
                 Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
             ),
             default=True,
-            summary="pod addresses, logical switch ports, namespace address sets",
+            summary="pod addresses, logical switch ports, namespace address sets and port groups",
         )
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
         """Role zone only."""
         yield from PodPorts(config, scope, hooks, config.options("pods", PodsOptions)).renderers()
-        yield from NamespaceSets(config.families).renderers()
+        yield from NamespaceSets(config.families, scope).renderers()
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
@@ -59,4 +60,6 @@ class PodsPlugin:
         key, _, name = rest.rpartition("/")
         if renderer == "port":
             return f"It is the port of pod {key} on the cluster network."
+        if name == "port-group":
+            return f"It holds the ports of the pods in namespace {key}."
         return f"It holds the IP{name} addresses of the pods in namespace {key}."

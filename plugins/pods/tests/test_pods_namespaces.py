@@ -7,6 +7,7 @@ from typing import Any
 
 from attrs import evolve
 
+from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.models import NAMESPACES, PODS
@@ -40,9 +41,9 @@ def networked(key: str, node: str, *addresses: str, **more: Any) -> Any:
 def test_a_set_per_family_is_named_as_tools_expect() -> None:
     found = bench()
     found.put(NAMESPACES, namespace("shop"))
-    rows = found.rows("Address_Set")
-    assert set(rows) == {set_name("shop", 4), set_name("shop", 6)}
-    assert rows[set_name("shop", 6)]["external_ids"] == {
+    sets = found.rows("Address_Set")
+    assert set(sets) == {set_name("shop", 4), set_name("shop", 6)}
+    assert sets[set_name("shop", 6)]["external_ids"] == {
         "k8s.ovn.org/owner-controller": "default-network-controller",
         "k8s.ovn.org/owner-type": "Namespace",
         "k8s.ovn.org/name": "shop",
@@ -89,3 +90,26 @@ def test_pods_enter_and_leave() -> None:
     found.put(PODS, web)
     found.drop(PODS, "shop/web")
     assert content(found, "shop") == set()
+
+
+def group_ports(found: Bench, name: str) -> set[str]:
+    row = found.row("Port_Group", hash_name(f"default-network-controller:Namespace:{name}"))
+    return {ref.uuid for ref in row["ports"]}
+
+
+def test_the_group_of_a_namespace_holds_the_ports_of_its_pods_in_this_zone() -> None:
+    found = bench()
+    found.put(NAMESPACES, namespace("default"), namespace("bank"))
+    assert "a5680351521869907322" in found.rows("Port_Group"), "the name upstream gives it"
+    web = networked("default/web", "n1", "10.128.0.3/23")
+    found.put(
+        PODS,
+        web,
+        networked("default/far", "n2", "10.128.2.3/23"),
+        networked("default/host", "n1", "10.128.0.4/23", host_network=True),
+        networked("bank/vault", "n1", "10.128.0.5/23"),
+    )
+    assert group_ports(found, "default") == {rows.pod_port("default/web").uuid}
+    assert group_ports(found, "bank") == {rows.pod_port("bank/vault").uuid}
+    found.put(PODS, evolve(web, completed=True))
+    assert group_ports(found, "default") == set()

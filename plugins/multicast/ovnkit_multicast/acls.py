@@ -1,0 +1,101 @@
+"""Role zone: multicast is denied everywhere, but between nodes and in namespaces that ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from ovnkit.api import rows
+from ovnkit.api.identity import RowId, object_ids
+from ovnkit.api.items import Row, Slot
+from ovnkit.api.models import NAMESPACES
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.world import World
+from ovnkit_multicast import matches
+
+ENABLED = "k8s.ovn.org/multicast-enabled"
+"""Annotation of a namespace; only the exact value `true` counts."""
+
+ALLOW_PRIORITY = 1012
+DENY_PRIORITY = 1011
+"""Both above network policies (1001 and 1000), which don't govern multicast."""
+
+EGRESS, INGRESS = "Egress", "Ingress"
+
+
+@frozen
+class MulticastAcls:
+    """The renderers of ACLs; `families` are the cluster's IP versions."""
+
+    families: tuple[int, ...]
+
+    def renderers(self) -> Iterable[Renderer]:
+        """One render for the cluster, and one per namespace."""
+        yield Renderer("cluster", Role.ZONE, self.cluster)
+        yield Renderer("namespace", Role.ZONE, self.namespace, each=NAMESPACES)
+
+    def cluster(self, _world: World, _key: str) -> Iterable[Row]:
+        """Deny without a port clause: it holds for all ports of the switches that the group has a port of."""
+        for direction, side in ((EGRESS, "inport"), (INGRESS, "outport")):
+            yield _acl(
+                f"deny-{direction.lower()}",
+                direction,
+                "drop",
+                matches.ALL,
+                rows.cluster_port_group(),
+                object_ids("MulticastCluster", ("type", "DefaultDeny"), ("direction", direction)),
+                f"MulticastCluster:DefaultDeny:{direction}",
+            )
+            yield _acl(
+                f"allow-{direction.lower()}",
+                direction,
+                "allow",
+                f"{side} == @{matches.cluster_router_group()} && {matches.ALL}",
+                rows.cluster_router_port_group(),
+                object_ids("MulticastCluster", ("type", "AllowInterNode"), ("direction", direction)),
+                f"MulticastCluster:AllowInterNode:{direction}",
+            )
+
+    def namespace(self, world: World, key: str) -> Iterable[Row]:
+        """Two ACLs for a namespace with the annotation."""
+        found = world.get(NAMESPACES, key)
+        if found is None or found.annotations.get(ENABLED) != "true":
+            return
+        group = matches.namespace_group(key)
+        for direction, match in (
+            (EGRESS, f"inport == @{group} && {matches.from_pods(self.families)}"),
+            (INGRESS, f"outport == @{group} && {matches.to_pods(key, self.families)}"),
+        ):
+            yield _acl(
+                f"allow-{direction.lower()}",
+                direction,
+                "allow",
+                match,
+                rows.namespace_port_group(key),
+                object_ids("MulticastNS", ("k8s.ovn.org/name", key), ("direction", direction)),
+                f"MC:{key}:{direction}",
+            )
+
+
+def _acl(
+    row: str, direction: str, action: str, match: str, group: RowId, ids: Mapping[str, str], name: str
+) -> Row:
+    return Row(
+        "ACL",
+        row,
+        {
+            "name": name[:63],
+            "direction": "from-lport" if direction == EGRESS else "to-lport",
+            "options": {"apply-after-lb": "true"} if direction == EGRESS else {},
+            "priority": DENY_PRIORITY if action == "drop" else ALLOW_PRIORITY,
+            "action": action,
+            "match": match,
+            "log": False,
+            "meter": "acl-logging",
+            "tier": 2,
+            "external_ids": ids,
+        },
+        parent=Slot("Port_Group", group, "acls"),
+        optional=frozenset({"tier"}),
+    )
