@@ -23,6 +23,8 @@ from ovnkit.api.world import World
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
+    from ovnkit.api.acllogging import AclLogging
+
 PROJECT = "ovnkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)
@@ -182,6 +184,13 @@ class Hooks:
     @hookspec(firstresult=True)
     def ovnkit_plug_pod(self, runtime: Runtime, interface: PodInterface, request: Any) -> Any:
         """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass."""
+
+    @hookspec(firstresult=True)
+    def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:
+        """How the ACLs of a namespace are to be logged; None to pass. Reads are tracked.
+
+        Plugins that render such ACLs ask through `ovnkit.api.acllogging.acl_logging`.
+        """
 
     # -- decorate (all contribute) ------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ import json, os, threading, time
 from pathlib import Path
 import click
 from attrs import frozen
+from ovnkit.api.acllogging import AclLogging, acl_logging
 from ovnkit.api.errors import HostError
 from ovnkit.api.hooks import Declaration, hookimpl
 from ovnkit.api.host import LINKS
@@ -65,6 +66,10 @@ class SamplePlugin:
         note("ovnkit_check_config", mtu=config.default.mtu)
 
     @hookimpl
+    def ovnkit_acl_logging(self, world, namespace):
+        return AclLogging(deny="alert") if namespace == "n1" else None
+
+    @hookimpl
     def ovnkit_check_host(self, config, scope, facts):
         note("ovnkit_check_host", links=sorted(link.name for link in facts(LINKS)))
         if "SAMPLE_UNFIT" in os.environ:
@@ -79,6 +84,7 @@ class SamplePlugin:
         def render(world, key):
             options = dict(hooks.each("ovnkit_port_options", world=world, pod=None))
             found = options["sample"]
+            found = {**found, "severity": acl_logging(hooks, world, key).deny}
             yield Row("Address_Set", "set", {"name": "sample_" + key, "external_ids": found})
 
         return [
@@ -260,6 +266,10 @@ def test_ovnkit_declare(sample):
 
 def test_ovnkit_check_config(sample):
     assert said(sample, "ovnkit_check_config")["mtu"] == 1400
+
+
+def test_ovnkit_acl_logging(sample):
+    assert sample.sets["sample_n1"]["severity"] == "alert"
 
 
 def test_ovnkit_check_host(sample):

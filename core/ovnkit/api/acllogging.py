@@ -1,0 +1,53 @@
+"""How ACLs are logged: the seam between plugins that write a namespace's ACLs and the one that knows its levels.
+
+A plugin that renders ACLs for a namespace asks `acl_logging(hooks, world, namespace)` and adds
+`acl_columns(...)`; the answer comes from the hook `ovnkit_acl_logging`, so without a plugin that implements it
+nothing is logged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from ovnkit.api.hooks import HookCalls
+from ovnkit.api.items import Value
+from ovnkit.api.world import World
+
+SEVERITIES = ("alert", "warning", "notice", "info", "debug")
+"""Severities of OVN (ACL.severity)."""
+
+METER = "acl-logging"
+"""Name of the meter that limits log lines; the topology writes it."""
+
+NAME_LENGTH = 63
+"""Longest name of an ACL (OVN schema)."""
+
+
+@frozen
+class AclLogging:
+    """Severity of each kind of verdict; empty means not logged."""
+
+    allow: str = ""
+    deny: str = ""
+
+
+OFF = AclLogging()
+
+
+def acl_logging(hooks: HookCalls, world: World, namespace: str) -> AclLogging:
+    """How ACLs of a namespace are to be logged."""
+    found = hooks.first("ovnkit_acl_logging", world=world, namespace=namespace)
+    return found[1] if found is not None and isinstance(found[1], AclLogging) else OFF
+
+
+def acl_columns(name: str, action: str, logging: AclLogging = OFF) -> Mapping[str, Value]:
+    """Columns name, meter, log and severity of an ACL with this action."""
+    severity = logging.deny if action in ("drop", "reject") else logging.allow
+    return {
+        "name": name[:NAME_LENGTH],
+        "meter": METER,
+        "log": bool(severity),
+        "severity": severity or None,
+    }

@@ -1,0 +1,62 @@
+"""Addresses of pods on the cluster network, for address sets of any plugin: projections of live sets.
+
+Plugins that use these same functions share the content of equal live sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import lru_cache
+from ipaddress import ip_address
+
+import orjson
+
+from ovnkit.api.models import Pod
+from ovnkit.api.nodenetwork import Address
+from ovnkit.api.podnetwork import ANNOTATION, DEFAULT_NETWORK
+
+
+@lru_cache(maxsize=65536)
+def _annotated(text: str) -> tuple[Address, ...]:
+    try:
+        found = orjson.loads(text)[DEFAULT_NETWORK]
+        texts = found.get("ip_addresses") or [found["ip_address"]]
+        return tuple(ip_address(item.partition("/")[0]) for item in texts)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return ()
+
+
+@lru_cache(maxsize=65536)
+def _reported(texts: tuple[str, ...]) -> tuple[Address, ...]:
+    try:
+        return tuple(ip_address(text) for text in texts)
+    except ValueError:
+        return ()
+
+
+def has_own_network(pod: Pod) -> bool:
+    """Whether a pod is on the cluster network now: scheduled, not with the host's network, not completed."""
+    return bool(pod.node) and not pod.host_network and not pod.completed
+
+
+def pod_addresses(pod: Pod, family: int) -> Collection[Address]:
+    """A pod's addresses of an IP version: annotated, else as its status says; none once they are given back."""
+    if not has_own_network(pod):
+        return ()
+    text = pod.annotations.get(ANNOTATION)
+    found = _annotated(text) if text is not None else _reported(pod.addresses)
+    return [address for address in found if address.version == family and not getattr(address, "scope_id", None)]
+
+
+def ipv4(pod: Pod) -> Collection[str]:
+    """Text of a pod's IPv4 addresses."""
+    return [str(address) for address in pod_addresses(pod, 4)]
+
+
+def ipv6(pod: Pod) -> Collection[str]:
+    """Text of a pod's IPv6 addresses."""
+    return [str(address) for address in pod_addresses(pod, 6)]
+
+
+PROJECTIONS = {4: ipv4, 6: ipv6}
+"""The projection of each IP version."""

@@ -1,0 +1,1 @@
+"""NetworkPolicy as port groups, ACLs and address sets."""

@@ -1,0 +1,261 @@
+"""Role zone: the port group and ACLs of each policy, the default deny of its namespace, the sets of its peers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from attrs import frozen
+
+from ovnkit.api import rows
+from ovnkit.api.acllogging import OFF, AclLogging, acl_columns, acl_logging
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import HookCalls, Scope
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
+from ovnkit.api.items import Event, Ref, Row, Slot, Value
+from ovnkit.api.live import LiveSet
+from ovnkit.api.models import PODS, Pod
+from ovnkit.api.podaddresses import has_own_network
+from ovnkit.api.policy_models import NETWORK_POLICIES
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.selectors import EVERYTHING, LabelSelector
+from ovnkit.api.world import World, derived
+from ovnkit_network_policy import matches
+from ovnkit_network_policy.clauses import Clause, clauses
+from ovnkit_network_policy.options import NetworkPolicyOptions
+from ovnkit_network_policy.peers import PodSet
+from ovnkit_network_policy.rules import EGRESS, INGRESS, Policy, compile_policy
+
+DIRECTIONS = (INGRESS, EGRESS)
+
+
+def port_references(pod: Pod) -> Iterable[Ref]:
+    """The logical switch port of a pod on the cluster network."""
+    return (Ref.to(rows.pod_port(pod.key)),) if has_own_network(pod) else ()
+
+
+@frozen(cache_hash=True)
+class Subject:
+    """Whether a pod is one that a port group of this zone may hold.
+
+    `zone` is the node whose pods have ports here, empty when all have. With `selectors` the pod must match one.
+    """
+
+    zone: str
+    selectors: frozenset[LabelSelector] = frozenset()
+
+    def __call__(self, pod: Pod) -> bool:
+        """Whether it is."""
+        if self.zone and pod.node != self.zone:
+            return False
+        return not self.selectors or any(selector.matches(pod.labels) for selector in self.selectors)
+
+
+@derived
+def compiled(world: World, key: str) -> Policy | None:
+    """A policy with everything typed."""
+    found = world.get(NETWORK_POLICIES, key)
+    return compile_policy(found) if found is not None else None
+
+
+@derived
+def policy_clauses(
+    world: World, key: str, families: tuple[int, ...]
+) -> tuple[tuple[str, int, tuple[Clause, ...]], ...]:
+    """The clauses of each rule of a policy: (direction, rule number, clauses)."""
+    policy = compiled(world, key)
+    if policy is None:
+        return ()
+    return tuple(
+        (direction, index, tuple(clauses(world, policy, direction, rule, families)))
+        for direction, rules in policy.directions
+        for index, rule in enumerate(rules)
+    )
+
+
+@derived
+def policy_sets(world: World, key: str, families: tuple[int, ...]) -> frozenset[str]:
+    """Keys of the sets a policy names."""
+    return frozenset(
+        found.key
+        for _, _, listed in policy_clauses(world, key, families)
+        for clause in listed
+        for found in clause.sets
+    )
+
+
+@derived
+def isolating(world: World, namespace: str, direction: str) -> frozenset[LabelSelector]:
+    """Selectors of the pods that a namespace's policies isolate in a direction."""
+    found = set()
+    for view in world.list(NETWORK_POLICIES, "namespace", namespace):
+        policy = compiled(world, view.key)
+        if policy is not None and direction in dict(policy.directions):
+            found.add(policy.pods)
+    return frozenset(found)
+
+
+@frozen
+class Policies:
+    """The renderers of the zone role."""
+
+    config: Config
+    scope: Scope
+    options: NetworkPolicyOptions
+    hooks: HookCalls
+
+    def renderers(self) -> Iterable[Renderer]:
+        """One per policy, per namespace with policies, and per distinct set of peers."""
+        yield Renderer("policy", Role.ZONE, self.policy, each=NETWORK_POLICIES)
+        yield Renderer("deny", Role.ZONE, self.deny, each=self.namespaces)
+        yield Renderer("peers", Role.ZONE, self.peers, each=self.sets)
+
+    @property
+    def _zone(self) -> str:
+        return self.scope.zone if self.scope.per_node_zones else ""
+
+    # -- a policy -----------------------------------------------------------------------------------------------
+
+    def policy(self, world: World, key: str) -> Iterable[Row | Event]:
+        """The port group of the pods it selects, and an ACL for each clause of its rules."""
+        policy = compiled(world, key)
+        if policy is None:
+            return
+        for fault in policy.faults:
+            yield Event(NETWORK_POLICIES, key, "InvalidRule", fault)
+        name = f"{policy.namespace}:{policy.name}"
+        ids = object_ids("NetworkPolicy", ("k8s.ovn.org/name", name))
+        group = RowId("network_policy", "policy", key, "group")
+        ports = LiveSet(PODS, port_references, policy.pods, policy.namespace, where=Subject(self._zone))
+        yield _group(group, ids, ports)
+        logging = acl_logging(self.hooks, world, policy.namespace)
+        action = "allow-related"
+        if policy.stateless and self.options.enable_stateless_netpol:
+            action = "allow-stateless"
+        for direction, index, listed in policy_clauses(world, key, self.config.families):
+            for clause in listed:
+                own = matches.port_clause(direction, hash_name(ids[PRIMARY_ID]))
+                yield _acl(
+                    group,
+                    f"{direction}-{index}-{clause.protocol}-{clause.block}",
+                    direction,
+                    matches.ALLOW_PRIORITY,
+                    action,
+                    matches.joined(clause.match, own),
+                    object_ids(
+                        "NetworkPolicy",
+                        ("k8s.ovn.org/name", name),
+                        ("direction", direction),
+                        ("gress-index", str(index)),
+                        ("port-policy-protocol", clause.protocol),
+                        ("ip-block-index", clause.block),
+                    ),
+                    f"NP:{policy.namespace}:{policy.name}:{direction}:{index}",
+                    logging,
+                )
+
+    # -- the default deny of a namespace --------------------------------------------------------------------------
+
+    def namespaces(self, world: World) -> Iterable[str]:
+        """Namespaces with at least one policy."""
+        return {key.partition("/")[0] for key in world.keys(NETWORK_POLICIES)}
+
+    def deny(self, world: World, namespace: str) -> Iterable[Row]:
+        """A port group per direction with the pods that are isolated, and the ACLs that isolate them."""
+        logging = acl_logging(self.hooks, world, namespace)
+        for direction in DIRECTIONS:
+            ids = object_ids("NetpolNamespace", ("k8s.ovn.org/name", namespace), ("direction", direction))
+            group = RowId("network_policy", "deny", namespace, direction)
+            selectors = isolating(world, namespace, direction)
+            subject = Subject(self._zone, selectors)
+            yield _group(
+                group,
+                ids,
+                LiveSet(PODS, port_references, EVERYTHING, namespace, where=subject) if selectors else None,
+            )
+            own = matches.port_clause(direction, hash_name(ids[PRIMARY_ID]))
+            yield self._deny_acl(group, namespace, direction, "defaultDeny", own, logging)
+            arp = matches.joined(own, "(arp || nd)")
+            yield self._deny_acl(group, namespace, direction, "arpAllow", arp, OFF)
+            if self.options.allow_icmp_network_policy:
+                icmp = matches.joined(own, "(icmp || icmp6)")
+                yield self._deny_acl(group, namespace, direction, "icmpAllow", icmp, OFF)
+
+    def _deny_acl(
+        self, group: RowId, namespace: str, direction: str, kind: str, match: str, logging: AclLogging
+    ) -> Row:
+        deny = kind == "defaultDeny"
+        return _acl(
+            group,
+            f"{direction}-{kind}",
+            direction,
+            matches.DENY_PRIORITY if deny else matches.ALLOW_PRIORITY,
+            "drop" if deny else "allow",
+            match,
+            object_ids(
+                "NetpolNamespace", ("k8s.ovn.org/name", namespace), ("direction", direction), ("type", kind)
+            ),
+            f"NP:{namespace}:{direction}",
+            logging,
+        )
+
+    # -- the sets of peers --------------------------------------------------------------------------------------
+
+    def sets(self, world: World) -> Iterable[str]:
+        """Every set that any policy names, once."""
+        found: set[str] = set()
+        for key in world.keys(NETWORK_POLICIES):
+            found |= policy_sets(world, key, self.config.families)
+        return found
+
+    def peers(self, _world: World, key: str) -> Iterable[Row]:
+        """An address set per family; the core keeps the addresses up to date."""
+        pods = PodSet.parse(key)
+        for family in self.config.families:
+            yield Row(
+                "Address_Set",
+                f"v{family}",
+                {
+                    "name": pods.name(family),
+                    "addresses": pods.addresses(family),
+                    "external_ids": pods.ids(family),
+                },
+            )
+
+
+def _group(group: RowId, ids: Mapping[str, str], ports: LiveSet | None) -> Row:
+    columns: dict[str, Value] = {
+        "name": hash_name(ids[PRIMARY_ID]),
+        "ports": ports or frozenset(),
+        "external_ids": ids,
+    }
+    return Row("Port_Group", group.name, columns)
+
+
+def _acl(
+    group: RowId,
+    name: str,
+    direction: str,
+    priority: int,
+    action: str,
+    match: str,
+    ids: Mapping[str, str],
+    shown: str,
+    logging: AclLogging,
+) -> Row:
+    ingress = direction == INGRESS
+    return Row(
+        "ACL",
+        name,
+        {
+            "direction": "to-lport" if ingress else "from-lport",
+            "priority": priority,
+            "action": action,
+            "match": match,
+            "options": {} if ingress else {"apply-after-lb": "true"},
+            "external_ids": ids,
+            "tier": matches.TIER,
+            **acl_columns(shown, action, logging),
+        },
+        parent=Slot("Port_Group", group, "acls"),
+        optional=frozenset({"tier"}),
+    )
