@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import socketserver
@@ -110,6 +111,8 @@ class HealthServer:
             finally:
                 os.umask(former)
         except OSError as error:
+            if error.errno == errno.EADDRINUSE:  # another one started in the same moment
+                raise _served(path) from None
             raise OvnkitError(f"status socket {path}: {error}") from None
         self._socket = path
         self._start(server)
@@ -144,4 +147,8 @@ def _clear(path: Path) -> None:
         except OSError:
             path.unlink(missing_ok=True)
             return
-    raise OvnkitError(f"another ovnkit with these roles runs on this node: {path} is served")
+    raise _served(path)
+
+
+def _served(path: Path) -> OvnkitError:
+    return OvnkitError(f"another ovnkit with these roles runs on this node: {path} is served")

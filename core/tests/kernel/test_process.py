@@ -70,7 +70,8 @@ def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
 def test_a_missing_database_is_waited_for(tmp_path, api, ovn_databases):
     ovn_databases.stop()
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
-        state = process.wait(lambda state: not state["unlisted"])
+        kinds = {"nodes", "pods", "namespaces"}
+        state = process.wait(lambda state: kinds.isdisjoint(state["unlisted"]))
         assert not state["ready"]
         assert "database nb doesn't answer" in state["not_ready"]
         ovn_databases.start()
