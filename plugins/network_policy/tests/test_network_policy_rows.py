@@ -1,0 +1,228 @@
+"""Policies as rows: names and matches that OVN-Kubernetes' tools expect, faults told, text that can't escape."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ovnkit.api import rows
+from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
+from ovnkit.api.identity import hash_name
+from ovnkit.api.items import Ref
+from ovnkit.api.models import NAMESPACES, PODS, ContainerPort
+from ovnkit.api.policy_models import NETWORK_POLICIES
+from ovnkit.api.renderers import Role
+from ovnkit.api.testing.bench import Bench, scope
+from ovnkit.api.testing.conformance import ConformanceSuite
+from ovnkit.api.testing.objects import namespace, pod
+from ovnkit_network_policy.peers import PodSet
+from ovnkit_network_policy.plugin import NetworkPolicyPlugin
+
+GROUP = hash_name("default-network-controller:NetworkPolicy:a:p")
+
+
+def bench(*families: str) -> Bench:
+    subnets = tuple(map(ClusterSubnet.parse, families or ("10.128.0.0/14/23",)))
+    config = Config(default=DefaultOptions(cluster_subnets=subnets))
+    return Bench(NetworkPolicyPlugin(), scope=scope(Role.ZONE, zone="n1"), config=config)
+
+
+def policy(spec: dict[str, Any], name: str = "p") -> Any:
+    raw = {"metadata": {"namespace": "a", "name": name}, "spec": {"podSelector": {}, **spec}}
+    return NETWORK_POLICIES.view(raw)
+
+
+def running(key: str, address: str, node: str = "n1", ports: tuple[ContainerPort, ...] = (), **labels: str) -> Any:
+    annotation = f'{{"default":{{"ip_addresses":["{address}/24"],"mac_address":"0a:58:0a:80:00:05"}}}}'
+    return pod(key, node, {"k8s.ovn.org/pod-networks": annotation}, labels=labels, ports=ports)
+
+
+def acls(found: Bench) -> list[Any]:
+    """Columns of all ACLs (their names are not unique)."""
+    return [item.columns for item in found.databases["nb"].items if getattr(item, "table", "") == "ACL"]
+
+
+def allowed(found: Bench) -> list[str]:
+    """Matches of the ACLs of the policy's rules, without the port group."""
+    texts = [
+        row["match"] for row in acls(found) if row["external_ids"]["k8s.ovn.org/owner-type"] == "NetworkPolicy"
+    ]
+    return sorted(re.sub(r" && (in|out)port == @a\d+$", "", text) for text in texts)
+
+
+def compiled(spec: dict[str, Any], *families: str) -> list[str]:
+    found = bench(*families)
+    found.put(NETWORK_POLICIES, policy(spec))
+    return allowed(found)
+
+
+def test_default_deny_is_two_groups_per_namespace_and_a_group_per_policy() -> None:
+    found = bench()
+    found.put(NAMESPACES, namespace("a"))
+    found.put(PODS, running("a/x", "10.128.0.5"), running("a/far", "10.128.2.5", node="n2"))
+    found.put(NETWORK_POLICIES, policy({"policyTypes": ["Ingress"]}))
+    deny = hash_name("default-network-controller:NetpolNamespace:a:Ingress")
+    assert found.row("Port_Group", GROUP)["ports"] == {Ref.to(rows.pod_port("a/x"))}
+    assert found.row("Port_Group", deny)["ports"] == {Ref.to(rows.pod_port("a/x"))}
+    by_match = {row["match"]: row for row in acls(found)}
+    drop = by_match[f"outport == @{deny}"]
+    assert (drop["action"], drop["priority"], drop["direction"], drop["tier"]) == ("drop", 1000, "to-lport", 2)
+    assert by_match[f"outport == @{deny} && (arp || nd)"]["action"] == "allow"
+    found.drop(NETWORK_POLICIES, "a/p")
+    assert found.rows("Port_Group") == {}
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ({}, ["ip4"]),
+        ({"ports": [{"port": 80}]}, ["ip4 && tcp && tcp.dst==80"]),
+        ({"ports": [{"port": 80}, {"port": 81}]}, ["ip4 && tcp && tcp.dst=={80,81}"]),
+        ({"ports": [{"protocol": "UDP"}]}, ["ip4 && udp"]),
+        ({"ports": [{"protocol": "SCTP", "port": 5, "endPort": 9}]}, ["ip4 && sctp && 5<=sctp.dst<=9"]),
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}, ["ip4.src == 10.0.0.0/8"]),
+        (
+            {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]},
+            ["(ip4.src == 10.0.0.0/8 && ip4.src != {10.1.0.0/16})"],
+        ),
+    ],
+)
+def test_matches_of_rules(rule: dict[str, Any], expected: list[str]) -> None:
+    assert compiled({"ingress": [rule]}) == expected
+
+
+def test_selector_peers_share_one_set_between_policies() -> None:
+    found = bench("10.128.0.0/14/23", "fd01::/48")
+    spec = {"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "x"}}}]}]}
+    found.put(NETWORK_POLICIES, policy(spec), policy(spec, "q"))
+    found.put(PODS, running("a/x", "10.128.0.5", app="x"), running("a/y", "10.128.0.6", app="y"))
+    sets = found.rows("Address_Set")
+    assert [set(row["addresses"]) for row in sets.values()] == [{"10.128.0.5"}, set()]
+    assert {row["external_ids"]["k8s.ovn.org/name"] for row in sets.values()} == {"a_LS{ML:{app: x,},}"}
+    v4, v6 = sets
+    assert allowed(found) == [f"(ip4.src == {{${v4}}} || ip6.src == {{${v6}}})"] * 2
+
+
+def test_names_that_upstreams_tools_know() -> None:
+    assert PodSet("default").name(4) == "a1842785665821502471"
+    everything = PodSet.parse("LS{ML:{kubernetes.io/metadata.name: default,},}_LS{}_LNM")
+    assert everything.name(4) == "a3329285166867222410"
+
+
+def test_a_pod_event_renders_no_policy() -> None:
+    found = bench()
+    spec = {"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "x"}}}]}]}
+    found.put(NETWORK_POLICIES, *(policy(spec, f"p{number}") for number in range(50)))
+    before = dict(found.reconciler.renders_total)
+    found.put(PODS, running("a/new", "10.128.0.9", app="x"))
+    assert found.reconciler.renders_total == before
+    (row,) = found.rows("Address_Set").values()
+    assert row["addresses"] == {"10.128.0.9"}
+
+
+def test_a_named_port_is_the_number_it_has_in_each_pod() -> None:
+    found = bench()
+    web = ContainerPort("web", 8080, "TCP")
+    odd = ContainerPort("web", 9090, "TCP")
+    found.put(PODS, running("a/x", "10.128.0.5", ports=(web,)), running("a/y", "10.128.0.6", ports=(odd,)))
+    found.put(NETWORK_POLICIES, policy({"ingress": [{"ports": [{"port": "web"}]}]}))
+    named = {int(row["external_ids"]["k8s.ovn.org/name"].rpartition(".")[2]): name for name, row in
+             found.rows("Address_Set").items()}  # fmt: skip
+    assert allowed(found) == sorted(
+        f"ip4 && ip4.dst == {{${named[number]}}} && tcp && tcp.dst=={number}" for number in (8080, 9090)
+    )
+    found.drop(PODS, "a/y")
+    assert len(allowed(found)) == 1
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8; drop"}}]}, "peer 0: '10.0.0.0/8; drop' is not a CIDR"),
+        ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/8"]}}]}, "except 'fd00::/8' is not"),
+        ({"ports": [{"port": 90, "endPort": 80}]}, "port 0: 90-80 is not a range of ports"),
+        ({"ports": [{"protocol": "ICMP"}]}, "port 0: protocol 'ICMP' is none of"),
+        ({"from": [{}]}, "peer 0: it is empty, and matches nobody"),
+        ({"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}]}, "unknown selector"),
+    ],
+)
+def test_a_wrong_rule_allows_nothing_is_told_and_the_others_hold(rule: dict[str, Any], message: str) -> None:
+    found = bench()
+    found.put(NETWORK_POLICIES, policy({"ingress": [rule, {"ports": [{"port": 80}]}]}))
+    assert allowed(found) == ["ip4 && tcp && tcp.dst==80"]
+    ((key, reason, told),) = found.events
+    assert (key, reason) == ("a/p", "InvalidRule")
+    assert told.startswith("spec.ingress[0]")
+    assert message in told
+
+
+NASTY = st.text(alphabet="\"$@&|{}()=!<> '\\;,:/%_-.az09", max_size=12)
+SAFE = re.compile(r"[ a-z0-9.&|(){}=!<>,$@/:]*")
+WORDS = re.compile(r"[a-z][a-z0-9_.]*")
+KNOWN = {
+    "ip4",
+    "ip6",
+    "ip4.src",
+    "ip6.src",
+    "ip4.dst",
+    "ip6.dst",
+    "tcp",
+    "tcp.dst",
+    "outport",
+    "inport",
+    "arp",
+    "nd",
+}
+
+
+@settings(max_examples=200, deadline=None)
+@given(NASTY, NASTY, NASTY, NASTY, NASTY)
+def test_no_text_of_an_object_gets_into_a_match(name: str, key: str, value: str, cidr: str, port: str) -> None:
+    found = bench()
+    selector = {
+        "matchLabels": {key: value},
+        "matchExpressions": [{"key": value, "operator": "In", "values": [key]}],
+    }
+    rules = [
+        {"from": [{"podSelector": selector}, {"namespaceSelector": selector}, {"ipBlock": {"cidr": cidr}}]},
+        {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": [cidr]}}], "ports": [{"port": port or "x"}]},
+    ]
+    found.put(NETWORK_POLICIES, policy({"podSelector": selector, "ingress": rules}, name))
+    for row in acls(found):
+        assert SAFE.fullmatch(row["match"])
+        words = set(WORDS.findall(row["match"]))
+        assert all(word in KNOWN or re.fullmatch(r"a\d+", word) for word in words), row["match"]
+    assert not [trouble for trouble in found.reconciler.failures() if trouble.what == "failed"]
+
+
+@pytest.mark.ovn
+class TestNetworkPolicyConformance(ConformanceSuite):
+    plugin = "network_policy"
+    scenarios = {
+        "two policies": """
+apiVersion: v1
+kind: Namespace
+metadata: {name: a, labels: {team: a}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: x, namespace: a, labels: {app: x}}
+spec: {nodeName: n1, containers: [{name: c, ports: [{name: web, containerPort: 8080}]}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: p, namespace: a}
+spec:
+  podSelector: {matchLabels: {app: x}}
+  ingress: [{from: [{namespaceSelector: {matchLabels: {team: a}}}], ports: [{port: web}]}]
+---
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: q, namespace: a}
+spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}]}]}
+"""
+    }
