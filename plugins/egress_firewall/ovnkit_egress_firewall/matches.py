@@ -1,0 +1,56 @@
+"""OVN matches of rules, printed from types only: networks, addresses, numbers and hash names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Network, IPv6Network
+
+from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
+from ovnkit.api.nodenetwork import Address, Network
+from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
+
+EVERYTHING: tuple[Network, Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+
+
+def namespace_group(namespace: str) -> str:
+    """Name of the port group of a namespace's pods."""
+    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
+
+
+def in_network(network: Network, cluster: Sequence[Network]) -> str:
+    """A destination in a network, but not in the parts of the cluster network that touch it."""
+    field = f"ip{network.version}.dst"
+    inside = [part for part in cluster if part.version == network.version and part.overlaps(network)]
+    excluded = "&&".join(f"{field} != {part}" for part in inside)
+    if excluded:
+        return f"{field} == {network} && {excluded}"
+    # OVN takes a comparison with a mask of zero bits for true, whatever the packet's family.
+    return f"{field} == {network}" if network.prefixlen else f"ip{network.version}"
+
+
+def everywhere(cluster: Sequence[Network]) -> str:
+    """Any destination outside the cluster network."""
+    return " || ".join(f"({in_network(network, cluster)})" for network in EVERYTHING)
+
+
+def at_addresses(addresses: Iterable[Address]) -> str:
+    """A destination that is one of these."""
+    ordered = sorted(set(addresses), key=lambda address: (address.version, address))
+    return " || ".join(f"ip{address.version}.dst == {address}" for address in ordered)
+
+
+def to_ports(ports: Sequence[RulePort]) -> str:
+    """One of these ports: udp, tcp, sctp; empty without ports."""
+    parts = []
+    for protocol in PROTOCOLS:
+        numbers = list(dict.fromkeys(port.port for port in ports if port.protocol == protocol))
+        if numbers:
+            name = protocol.lower()
+            parts.append(f"({name} && ( {' || '.join(f'{name}.dst == {number}' for number in numbers)} ))")
+    return f"({' || '.join(parts)})" if parts else ""
+
+
+def rule(destination: str, group: str, ports: Sequence[RulePort]) -> str:
+    """The whole match of a rule for the pods of a group."""
+    last = to_ports(ports)
+    return f"({destination}) && inport == @{group}{f' && {last}' if last else ''}"

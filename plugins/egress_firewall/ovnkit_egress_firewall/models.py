@@ -1,0 +1,119 @@
+"""Trimmed view of EgressFirewall and its kind. What can't be read is kept as a fault of its rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from attrs import frozen
+
+from ovnkit.api.errors import Reject
+from ovnkit.api.kinds import Kind, Raw, Resource
+from ovnkit.api.models import ObjectView, metadata
+from ovnkit.api.nodenetwork import Network
+from ovnkit.api.selectors import LabelSelector
+
+PROTOCOLS = ("UDP", "TCP", "SCTP")
+"""In the order of a match."""
+
+
+@frozen
+class RulePort:
+    """A port of a protocol."""
+
+    protocol: str
+    port: int
+
+
+@frozen
+class Rule:
+    """One rule. It has one destination: a network, or the nodes that a selector selects.
+
+    A rule with a `fault` can't be read, or names what can't be enforced: as an Allow it allows nothing, as a
+    Deny it denies every destination outside the cluster. Without `ports` it is about all traffic.
+    """
+
+    allow: bool
+    network: Network | None = None
+    nodes: LabelSelector | None = None
+    ports: tuple[RulePort, ...] = ()
+    fault: str = ""
+
+
+@frozen
+class EgressFirewall(ObjectView):
+    """The firewall of a namespace; `messages` and `state` are what its status says now."""
+
+    rules: tuple[Rule, ...]
+    messages: tuple[str, ...] = ()
+    state: str = ""
+
+
+def _view(raw: Raw) -> EgressFirewall:
+    meta = {**metadata(raw), "labels": {}, "annotations": {}}
+    status = raw.get("status") or {}
+    return EgressFirewall(
+        **meta,
+        rules=tuple(_rule(item) for item in (raw.get("spec") or {}).get("egress") or ()),
+        messages=tuple(str(text) for text in status.get("messages") or ()),
+        state=str(status.get("status") or ""),
+    )
+
+
+def _rule(raw: Any) -> Rule:
+    # Only a plain Allow may open anything.
+    if not isinstance(raw, Mapping):
+        return Rule(False, fault="it is malformed")
+    allow = raw.get("type") == "Allow"
+    faults = (
+        [] if raw.get("type") in ("Allow", "Deny") else [f"type {raw.get('type')!r} is neither Allow nor Deny"]
+    )
+    ports, wrong = _ports(raw.get("ports"))
+    faults += wrong
+    network, nodes = None, None
+    try:
+        network, nodes = _destination(raw.get("to"))
+    except Reject as error:
+        faults.append(error.message)
+    except (TypeError, ValueError, AttributeError, KeyError):
+        faults.append("its destination is malformed")
+    # Ports that can't be read must not narrow a Deny.
+    return Rule(allow, network, nodes, () if wrong and not allow else ports, "; ".join(faults))
+
+
+def _destination(raw: Any) -> tuple[Network | None, LabelSelector | None]:
+    if not isinstance(raw, Mapping) or len(raw) != 1:
+        raise Reject("it needs exactly one of cidrSelector, dnsName and nodeSelector")
+    if "cidrSelector" in raw:
+        text = raw["cidrSelector"]
+        try:
+            if not isinstance(text, str) or "/" not in text:
+                raise ValueError
+            return ip_network(text, strict=False), None
+        except ValueError:
+            raise Reject(f"cidrSelector {text!r} is not a CIDR") from None
+    if "nodeSelector" in raw:
+        return None, LabelSelector.parse(raw["nodeSelector"])
+    if "dnsName" in raw:
+        raise Reject(f"dnsName {raw['dnsName']!r}: names are not resolved by this version")
+    raise Reject("it needs one of cidrSelector, dnsName and nodeSelector")
+
+
+def _ports(raw: Any) -> tuple[tuple[RulePort, ...], list[str]]:
+    if not isinstance(raw or [], list):
+        return (), ["ports is not a list"]
+    found, faults = [], []
+    for item in raw or ():
+        protocol = item.get("protocol") if isinstance(item, Mapping) else None
+        port = item.get("port") if isinstance(item, Mapping) else None
+        if protocol in PROTOCOLS and type(port) is int and 1 <= port <= 65535:
+            found.append(RulePort(str(protocol), port))
+        else:
+            faults.append(f"port {port!r} of protocol {protocol!r} is none")
+    return tuple(found), faults
+
+
+EGRESS_FIREWALLS: Kind[EgressFirewall] = Kind(
+    "egress-firewalls", Resource("k8s.ovn.org/v1", "egressfirewalls", "EgressFirewall"), _view
+)

@@ -1,0 +1,61 @@
+"""The conformance suite for multicast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from ipaddress import ip_interface
+from typing import Any
+
+import pytest
+
+from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
+from ovnkit.api.kinds import Kind
+from ovnkit.api.testing.conformance import ConformanceSuite
+
+SHOP = """
+apiVersion: v1
+kind: Node
+metadata: {name: n1, uid: n1-uid, annotations: {
+  k8s.ovn.org/node-id: "2", k8s.ovn.org/node-chassis-id: chassis-n1, k8s.ovn.org/node-subnets: 'SUBNETS'}}
+status: {addresses: [{type: InternalIP, address: 192.0.2.2}]}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: chat}
+---
+apiVersion: v1
+kind: Namespace
+metadata: {name: quiet}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: member, namespace: chat}
+spec: {nodeName: n1, containers: [{name: c, image: x}]}
+---
+apiVersion: k8s.ovn.org/v1
+kind: EgressFirewall
+metadata: {name: default, namespace: chat}
+spec:
+  egress:
+    - {type: Allow, to: {cidrSelector: 192.0.2.0/24}, ports: [{protocol: TCP, port: 443}]}
+    - {type: Allow, to: {cidrSelector: "2001:db8::/32"}}
+    - {type: Deny, to: {cidrSelector: 0.0.0.0/0}}
+"""
+SUBNETS = {
+    "ipv4": '{"default":["10.128.4.0/23"]}',
+    "ipv6": '{"default":["fd01:0:0:4::/64"]}',
+    "dual": '{"default":["10.128.4.0/23","fd01:0:0:4::/64"]}',
+}
+
+
+@pytest.mark.ovn
+class TestEgressFirewallConformance(ConformanceSuite):
+    plugin = "egress_firewall"
+    scenarios = {"three rules": SHOP}
+
+    def prepare(self, text: str, family: str) -> str:
+        return text.replace("SUBNETS", SUBNETS[family])
+
+    def facts(self) -> Iterable[tuple[Kind[Any], Any]]:
+        yield LINKS, LinkView("eth0", 2, "02:00:00:00:00:01", 1500, True)
+        yield ADDRESSES, AddressView("eth0", ip_interface("192.0.2.2/24"))
