@@ -104,10 +104,11 @@ def _subject(raw: Raw | None) -> tuple[LabelSelector, str]:
     if not isinstance(raw, Mapping):
         return EVERYTHING, fault
     found = EVERYTHING
-    for part in [
+    parts: list[Raw] = [
         {"matchLabels": raw.get("matchLabels")},
         *({"matchExpressions": [expression]} for expression in raw.get("matchExpressions") or ()),
-    ]:
+    ]
+    for part in parts:
         try:
             found = LabelSelector(found.requirements | LabelSelector.parse(part).requirements)
         except (Reject, TypeError, AttributeError, KeyError):
