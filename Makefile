@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test bench bench-quick lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,12 @@ demo: setup  ## a two-node lab cluster, the manifests of examples/, a table of w
 
 test: setup  ## the whole suite, each plugin's own included
 	@scripts/run-tests $(BIN) $(TEST_ARGS)
+
+bench: setup  ## how fast it is, each figure against a floor of the same run (10 to 20 minutes; BENCH_ARGS="--scale 0.1")
+	@$(BIN)/python -m bench $(BENCH_ARGS)
+
+bench-quick: setup  ## the same on a small load, under a minute; fails when something is ten times too slow
+	@$(BIN)/python -m bench --quick $(BENCH_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "ruff check" && $(BIN)/ruff check .

@@ -1,0 +1,71 @@
+"""Command line: `python -m bench`."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from bench.cases import Bench
+from bench.load import Load
+from bench.report import Row, show
+from bench.zones import zone_scale
+from ovnkit.api.testing import ovsdb
+
+ISSUE = Load("large", nodes=100, pods=10_000, policies=1_000, services=2_000)
+PEER = Load("peer", nodes=50, pods=2_500, policies=250, services=500, apps=250)
+QUICK = Load("quick", nodes=10, pods=1_000, policies=100, services=200, apps=100)
+MARGIN = 10.0
+"""A quick run may miss a budget by this factor: that much no noise of a machine explains."""
+
+
+def _rows(load: Load, repeat: int, quick: bool, only: tuple[str, ...]) -> Iterator[Row]:
+    with tempfile.TemporaryDirectory(prefix="ovnkit-bench-") as folder:
+        bench = Bench(Path(folder), load, repeat=repeat, quick=quick)
+        try:
+            for row in bench.run(only):
+                Console(stderr=True).print(f"{row.load}: {row.case}: {row.value:.4g} {row.unit}", highlight=False)
+                yield row
+        finally:
+            bench.close()
+
+
+@click.command()
+@click.option("--load", "names", multiple=True, type=click.Choice(["large", "peer"]), help="Only this load.")
+@click.option("--scale", default=1.0, show_default=True, help="Factor for the number of everything.")
+@click.option("--repeat", default=3, show_default=True, help="Starts of which the median counts.")
+@click.option("--case", "only", multiple=True, help="Only cases with this in their name.")
+@click.option(
+    "--zones", default="100,500", show_default=True, help="Cluster sizes for the zone scale; empty: none."
+)
+@click.option("--quick", is_flag=True, help=f"A small load, once; exit code 1 beyond {MARGIN:g} times a budget.")
+@click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+def main(
+    names: tuple[str, ...], scale: float, repeat: int, only: tuple[str, ...], zones: str, quick: bool, output: str
+) -> None:
+    """Measure ovnkit's control plane: each row a ratio to a floor measured in the same run."""
+    if not ovsdb.available():
+        raise click.ClickException("needs ovsdb-server")
+    rows: list[Row] = []
+    chosen = [load for load in (ISSUE, PEER) if not names or load.name in names]
+    try:
+        for load in [QUICK] if quick else chosen:
+            rows += _rows(load.scaled(scale), 1 if quick else repeat, quick, only)
+        if zones and not quick and (not only or "zone scale" in only):
+            rows += zone_scale([max(2, round(int(size) * scale)) for size in zones.split(",")])
+    finally:
+        show(rows, output)
+    bad = [row for row in rows if not row.within(MARGIN)]
+    for row in bad if quick else ():
+        click.echo(
+            f"{row.case}: {row.measured:.1f}, more than {MARGIN:g} times its budget {row.budget:g}", err=True
+        )
+    sys.exit(1 if quick and bad else 0)
+
+
+if __name__ == "__main__":
+    main()
