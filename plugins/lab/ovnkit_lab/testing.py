@@ -196,14 +196,17 @@ def exports(name: str) -> dict[str, str]:
     return dict(item.split("=", 1) for item in result.stdout.split("\0") if item)
 
 
+_FACTORY = LabFactory()
+"""One for all suites of a session: each conftest that imports the fixture defines it anew."""
+
+
 @pytest.fixture(scope="session")
 def lab_factory() -> Iterator[LabFactory]:
     """Labs by their make; those of one make are shared by the session."""
-    factory = LabFactory()
     try:
-        yield factory
+        yield _FACTORY
     finally:
-        factory.close()
+        _FACTORY.close()
 
 
 @pytest.fixture
