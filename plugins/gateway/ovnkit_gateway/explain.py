@@ -30,7 +30,9 @@ def explain(_table: str, external_ids: Mapping[str, str]) -> str | None:
     plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
     if plugin != "gateway":
         return None
-    _renderer, _, rest = rest.partition("/")
+    renderer, _, rest = rest.partition("/")
     node, _, name = rest.rpartition("/")
+    if renderer == "pod-snat":
+        return f"gives what pod {node} sends outside the address of its node"
     best = max((key for key in _SENTENCES if name.startswith(key)), key=len, default="")
     return _SENTENCES[best].format(node=node) if best else None

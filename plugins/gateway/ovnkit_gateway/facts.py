@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from pathlib import Path
 
 from attrs import frozen
 
@@ -13,6 +14,8 @@ from ovnkit.api.models import NODES
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.world import World, derived
 from ovnkit_gateway.detect import Outside, outside
+
+LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 @frozen
@@ -42,6 +45,23 @@ def configured_next_hops(config: Config) -> tuple[Address, ...]:
     return found
 
 
+def translated_ports(config: Config) -> str:
+    """Ports of the gateway routers' translations, `low-high`: `ephemeral-port-range`, or this host's own.
+
+    The node's processes and what OVN translates then share one range, which NodePorts lie outside of. Empty
+    (any port) without a gateway, or where the host doesn't say. Raises ConfigError.
+    """
+    text = config.gateway.ephemeral_port_range
+    if not text and config.gateway.mode and LOCAL_PORT_RANGE.exists():
+        text = "-".join(LOCAL_PORT_RANGE.read_text().split())
+    if not text:
+        return ""
+    low, _, high = text.partition("-")
+    if not (low.isdecimal() and high.isdecimal() and 0 < int(low) <= int(high) <= 65535):
+        raise ConfigError(f"[gateway] ephemeral-port-range: {text!r} is no range of ports like 32768-60999")
+    return text
+
+
 @derived
 def leads_outside(world: World, config: Config) -> Outside:
     """The interface that leads outside. Retry while the routes don't allow to tell: what was built stays."""
@@ -49,7 +69,7 @@ def leads_outside(world: World, config: Config) -> Outside:
         return outside(
             world.list(ROUTES),
             config.families,
-            interface=config.gateway.interface,
+            interface=bridge_of_port(world, config.gateway.interface) or config.gateway.interface,
             next_hops=configured_next_hops(config),
         )
     except HostError as error:
@@ -103,3 +123,4 @@ def check(config: Config) -> None:
     if options.allow_no_uplink and options.mode != "local":
         raise ConfigError("[gateway] allow-no-uplink: only in mode local")
     configured_next_hops(config)
+    translated_ports(config)

@@ -13,8 +13,9 @@ from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit_gateway.detect import found_routes, outside
 from ovnkit_gateway.explain import explain
-from ovnkit_gateway.facts import check, configured_next_hops
+from ovnkit_gateway.facts import check, configured_next_hops, translated_ports
 from ovnkit_gateway.node import MAPPINGS, NodeGateways
+from ovnkit_gateway.podnat import PodTranslations
 from ovnkit_gateway.zone import GatewayRouters
 
 log = structlog.get_logger()
@@ -84,7 +85,10 @@ class GatewayPlugin:
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
         """Zone: gateway routers. Node: annotation, bridge mapping, kernel, flows."""
-        yield from GatewayRouters(config, scope).renderers()
+        routers = GatewayRouters(config, scope, translated_ports(config))
+        yield from routers.renderers()
+        if config.gateway.disable_snat_multiple_gws:
+            yield from PodTranslations(routers).renderers()
         if config.gateway.mode:
             yield from NodeGateways(config, scope).renderers()
 

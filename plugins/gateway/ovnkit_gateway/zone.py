@@ -84,9 +84,11 @@ class GatewayRouters:
 
     config: Config
     scope: Scope
+    ports: str = ""
+    """Ports of translations, `low-high`; empty: any."""
 
     def renderers(self) -> Iterable[Renderer]:
-        """One render per local node; per pod as well when each pod has a translation of its own."""
+        """One render per local node."""
         yield Renderer("node", Role.ZONE, self.render, each=self.nodes, subject=NODES)
 
     def nodes(self, world: World) -> Iterable[str]:
@@ -215,7 +217,6 @@ class GatewayRouters:
 
     def snat(self, node: str, name: str, inside: str, outside: str) -> Row:
         """A source translation on a node's gateway router."""
-        ports = self.config.gateway.ephemeral_port_range
         return Row(
             "NAT",
             name,
@@ -224,7 +225,7 @@ class GatewayRouters:
                 "logical_ip": inside,
                 "external_ip": outside,
                 "options": {"stateless": "false"},
-                "external_port_range": ports,
+                "external_port_range": self.ports,
             },
             parent=Slot("Logical_Router", rows.gateway_router(node), "nat"),
         )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_interface
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOptions
+from ovnkit.api.errors import ConfigError
 from ovnkit.api.gatewaynetwork import L3_GATEWAY
 from ovnkit.api.items import Ref
-from ovnkit.api.models import NODES, Node
+from ovnkit.api.models import NODES, PODS, Node
+from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, render
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.conformance import ConformanceSuite
-from ovnkit.api.testing.objects import node
+from ovnkit.api.testing.objects import node, pod
+from ovnkit_gateway.facts import check
 from ovnkit_gateway.plugin import GatewayPlugin
 
 GATEWAY = (
@@ -123,6 +128,35 @@ def test_translations_and_none_for_the_cluster_when_each_pod_has_its_own() -> No
     join = {("100.64.0.2", "192.0.2.1"), ("fd98::2", "2001:db8::1")}
     assert pairs(bench()) == {*join, ("10.128.0.0/14", "192.0.2.1"), ("fd01::/48", "2001:db8::1")}
     assert pairs(bench(disable_snat_multiple_gws=True)) == join
+
+
+def test_each_pod_has_a_translation_of_its_own_instead() -> None:
+    def pairs() -> set[tuple[str, str]]:
+        return {(row["logical_ip"], row["external_ip"]) for row in found.rows("NAT").values()}
+
+    found = bench(disable_snat_multiple_gws=True)
+    before = pairs()
+    network = PodNetwork((ip_interface("10.128.2.5/23"), ip_interface("fd01:0:0:2::5/64")), "0a:58:0a:80:02:05")
+    annotations = {ANNOTATION: render(None, "default", network)}
+    found.put(PODS, pod("default/a", "n1", annotations), pod("default/far", "n2", annotations))
+    found.put(PODS, pod("default/unplugged", "n1"), pod("default/host", "n1", annotations, host_network=True))
+    assert pairs() - before == {("10.128.2.5", "192.0.2.1"), ("fd01:0:0:2::5", "2001:db8::1")}
+    found.put(NODES, member(**{L3_GATEWAY: GATEWAY.replace("MODE", "shared").replace(".1/24", ".77/24")}))
+    assert ("10.128.2.5", "192.0.2.77") in pairs()
+    found.put(PODS, pod("default/a", "n1", annotations, completed=True))
+    assert not {inside for inside, _ in pairs()} & {"10.128.2.5", "fd01:0:0:2::5"}
+
+
+def test_ports_of_translations() -> None:
+    def ports(found: Bench) -> set[str]:
+        return {row["external_port_range"] for row in found.rows("NAT").values()}
+
+    assert ports(bench(ephemeral_port_range="40000-41000")) == {"40000-41000"}
+    own = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    assert ports(bench()) == {"-".join(own)}, "by default those of the host's own connections"
+    for wrong in ("40000", "5-4", "a-b", "1-70000"):
+        with pytest.raises(ConfigError, match="ephemeral-port-range"):
+            check(config(ephemeral_port_range=wrong))
 
 
 @pytest.mark.parametrize(
