@@ -6,7 +6,8 @@ and it is dropped again, for ever (seen on OVN 23.03 and 25.03). Beside each suc
 priority that learns and then goes on as flows without affinity do: to the next table.
 
 It is level-triggered: what learning flows there are, and what copies, is read from the bridge; a monitor says
-when. Everything written is text that Open vSwitch gave itself.
+when. Once the bridge has answered the monitor, everything is looked at: what changed before then was not told.
+Everything written is text that Open vSwitch gave itself.
 """
 
 from __future__ import annotations
@@ -98,6 +99,7 @@ class AffinityFlows:
         self._tables: set[int] = set()
         self._known: set[LearningFlow] = set()
         self._dirty = threading.Event()
+        self._unsure = True
         self._stopped = threading.Event()
         self._monitor: subprocess.Popen[str] | None = None
 
@@ -158,18 +160,18 @@ class AffinityFlows:
     # -- threads --------------------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        everything = True
         while not self._stopped.is_set():
             self._dirty.clear()
+            everything, self._unsure = self._unsure, False
             try:
                 self.sync(everything=everything)
-                everything = False
             except (OSError, subprocess.SubprocessError) as error:
                 log.debug("no affinity flows", error=str(getattr(error, "stderr", "") or error))
-                everything = True
+                self._unsure = True
                 self._stopped.wait(RETRY)
                 continue
-            everything = not self._dirty.wait(LOOK_PERIOD)
+            if not self._dirty.wait(LOOK_PERIOD):
+                self._unsure = True
 
     def _listen(self) -> None:
         # Without a control socket: its usual folder may not exist, and the monitor would end at once.
@@ -181,13 +183,17 @@ class AffinityFlows:
                     command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True
                 ) as self._monitor:
                     assert self._monitor.stdout is not None
+                    self._monitor.stdout.readline()  # the answer to the request, or what is wrong with it
+                    self._look_at_everything()
                     for line in self._monitor.stdout:
                         self._heard(line)
             except OSError as error:
                 log.debug("no monitor of the integration bridge", error=str(error))
-            self._tables.clear()
-            self._dirty.set()
             self._stopped.wait(RETRY)
+
+    def _look_at_everything(self) -> None:
+        self._unsure = True
+        self._dirty.set()
 
     def _heard(self, line: str) -> None:
         found = _EVENT.search(line)

@@ -194,6 +194,20 @@ def test_endpoints_that_come_leave_it_and_one_that_goes_releases_it(site: Site) 
     assert [site.call() for _ in range(10)] == [second] * 10
 
 
+def test_what_changes_before_the_monitor_is_up_is_not_missed(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    answered, slow = site.folder / "answered", site.folder / "bin/ovs-ofctl"
+    slow.parent.mkdir()
+    wait = f'case "$*" in *" monitor "*) while [ ! -e {answered} ]; do sleep 0.05; done;; esac'
+    slow.write_text(f'#!/bin/sh\n{wait}\nexec {shutil.which("ovs-ofctl")} "$@"\n')
+    slow.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{slow.parent}:{os.environ['PATH']}")
+    site.flows.start()
+    assert until(lambda: site.copies() == 3)
+    site.backends("b1", "b2")
+    answered.touch()
+    assert until(lambda: site.copies() == 2)
+
+
 def test_what_ovn_or_anybody_deletes_is_put_back(site: Site) -> None:
     site.flows.start()
     assert until(lambda: site.copies() == 3)
