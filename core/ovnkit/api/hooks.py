@@ -6,7 +6,7 @@ without arguments. Each hook is called plugin by plugin: one that raises is name
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -107,6 +107,29 @@ class HookCalls(Protocol):
         """The first answer that is not None, in plugin order, with the plugin's name."""
 
 
+Tell = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
+"""Tells the views of an `Answers` kind by key, None for an answer that is withdrawn. From any thread."""
+
+
+class Answerer(Protocol):
+    """A plugin's service that finds out what renderers `Ask` about one kind.
+
+    Its methods are called in the reconciler's thread and return at once: threads of the service do the work,
+    and give what they found to `tell`. What is told about a key that nobody asks for is ignored.
+    """
+
+    kind: Kind[Any]
+
+    def ask(self, keys: Collection[str]) -> None:
+        """From now on somebody wants to know, and to be told of changes."""
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Nobody wants to know any more."""
+
+    def stop(self) -> None:
+        """The process is about to stop."""
+
+
 class Runtime(Protocol):
     """What a running plugin may use outside renderers (`ovnkit_started`). Safe from any thread."""
 
@@ -176,6 +199,14 @@ class Hooks:
 
         `hooks` asks the other plugins (`hooks.each("ovnkit_port_options", world=world, pod=pod)`).
         An implementation may leave out arguments it doesn't use, as with every hook.
+        """
+        raise NotImplementedError
+
+    @hookspec
+    def ovnkit_answerers(self, config: Config, scope: Scope, tell: Tell) -> Iterable[Answerer]:
+        """Services that find out what the plugin's renderers `Ask`; called once, before anything is rendered.
+
+        They should do nothing until they are asked.
         """
         raise NotImplementedError
 

@@ -148,5 +148,16 @@ class Event:
     warning: bool = True
 
 
+@frozen
+class Ask:
+    """A question to the world outside: `kind` comes from `Answers`, and its view under `key` is wanted.
+
+    The plugin's answerer is asked once for a key, however many renders ask, and told when the last one ceases.
+    """
+
+    kind: Kind[Any]
+    key: str
+
+
 KubeItem = Annotation | Label | Finalizer | Status | Condition | Event
 """Host items (addresses, routes, nftables, flows) are in `ovnkit.api.host`."""

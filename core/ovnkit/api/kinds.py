@@ -57,12 +57,13 @@ class Table:
     """An OVSDB table as a source of views: `db` is `nb`, `sb` or `ovs`; only `columns` are monitored.
 
     The view receives the row's columns as Python values (sets as tuples, maps as dicts, references as UUID
-    strings) and `_uuid`.
+    strings) and `_uuid`. `having` leaves out rows whose `external_ids` (one of the columns) lack these pairs.
     """
 
     db: str
     table: str
     columns: tuple[str, ...]
+    having: tuple[tuple[str, str], ...] = ()
 
 
 @frozen
@@ -72,7 +73,16 @@ class HostFacts:
     what: str
 
 
-Source = Resource | Table | HostFacts
+@frozen
+class Answers:
+    """What a plugin's own service finds out about the world outside (names in the DNS, whether a host answers).
+
+    Nothing is observed until a renderer yields an `Ask` for a key; the plugin's `ovnkit_answerers` then finds
+    out. Until it has an answer, and for keys that nobody asks for, there is no view.
+    """
+
+
+Source = Resource | Table | HostFacts | Answers
 
 
 @frozen(eq=False)

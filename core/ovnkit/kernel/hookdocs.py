@@ -45,6 +45,7 @@ _TYPES = (
     hooks.Privilege,
     hooks.Scope,
     hooks.HookCalls,
+    hooks.Answerer,
     hooks.Runtime,
     hooks.PodInterface,
 )

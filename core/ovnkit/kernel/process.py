@@ -11,13 +11,14 @@ from typing import Any
 import structlog
 
 from ovnkit.api.hooks import Scope
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Answers, Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
 from ovnkit.host.flowsink import FlowSink
 from ovnkit.host.nftsink import NftSink
 from ovnkit.host.sink import HostSink
 from ovnkit.kernel import shutdown
+from ovnkit.kernel.answers import AnswerSink, answer_kinds
 from ovnkit.kernel.config import Loaded
 from ovnkit.kernel.databases import ROLES, Databases, schema_columns
 from ovnkit.kernel.health import HealthServer, json_answer
@@ -79,6 +80,7 @@ class Process:
             report=self._reconciler.report,
         )
         self._reconciler.on_event = self._event
+        self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
         self._host: HostSink | None = None
         self._flows: FlowSink | None = None
         self._nft: NftSink | None = None
@@ -191,6 +193,7 @@ class Process:
             ("leases", self._leadership.stop),
             ("reconciler", self._halt_reconciler),
             ("kubernetes writer", lambda: self._kube.stop(0.0 if lost else 2.0)),
+            ("answers", self._answers.stop),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
             *((sink.name, sink.stop) for sink in self._node_sinks()),
@@ -210,10 +213,12 @@ class Process:
         plugins, reconciler = self._plugins, self._reconciler
         plugins.check_schema(schema_columns(schemas))
         answers = plugins.require("ovnkit_renderers", config=self._config, scope=self._scope, hooks=plugins.calls)
+        self._add_answerers()
         for plugin, renderers in answers:
             mine = [renderer for renderer in _checked(plugin, renderers) if renderer.role in self._scope.roles]
             reconciler.add_plugin(plugin, mine)
         reconciler.add_sink(self._kube, frozenset())
+        reconciler.add_sink(self._answers, frozenset())
         for db, database in self._databases.databases.items():
             database.sink.keep(plugins.silent)
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
@@ -222,6 +227,15 @@ class Process:
         self._progress.rendering = True
         self._activate(self._scope.roles - self._leadership.elected)
         self._leadership.start(self._client)
+
+    def _add_answerers(self) -> None:
+        calls = self._plugins.calls
+        tell = self._answers.tell
+        for plugin, found in calls.each("ovnkit_answerers", config=self._config, scope=self._scope, tell=tell):
+            for answerer in found:
+                self._answers.add(plugin, answerer)
+        for kind in answer_kinds(self._kinds.values()):
+            self._reconciler.listed(kind)
 
     def _activate(self, roles: frozenset[Role]) -> None:
         if self._progress.rendering and roles:
@@ -272,14 +286,14 @@ class Process:
 
     def _sinks(self) -> Sequence[Sink]:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        return [self._kube, *sinks, *self._node_sinks()]
+        return [self._kube, self._answers, *sinks, *self._node_sinks()]
 
     def _node_sinks(self) -> list[HostSink | FlowSink | NftSink]:
         return [sink for sink in (self._host, self._flows, self._nft) if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""
-        if isinstance(kind.source, Resource):
+        if isinstance(kind.source, Resource | Answers):
             return True
         db = getattr(kind.source, "db", "")
         return db in self._databases.databases if db else self._host is not None

@@ -75,9 +75,11 @@ class TableFeed:
     def _tell(self, kind: Kind[Any], rows: list[tuple[str, Record | None]]) -> None:
         """Views are stored under their own key, which need not be the row's UUID."""
         known = self._known[kind]
+        assert isinstance(kind.source, Table)
+        having = kind.source.having
         changes: list[tuple[str, Any]] = []
         for uuid, record in rows:
-            if record is None:
+            if record is None or not _has(record, having):
                 key = known.pop(uuid, None)
                 if key is not None:
                     changes.append((key, None))
@@ -95,3 +97,9 @@ class TableFeed:
             changes.append((view.key, view))
         if changes:
             self._world.observe(kind, changes)
+
+
+def _has(record: Record, having: tuple[tuple[str, str], ...]) -> bool:
+    """Whether a row's external_ids hold all of these pairs."""
+    ids = record.values.get("external_ids") or {}
+    return all(ids.get(name) == value for name, value in having)

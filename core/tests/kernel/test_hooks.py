@@ -34,7 +34,8 @@ from ovnkit.api.acllogging import AclLogging, acl_logging
 from ovnkit.api.errors import HostError
 from ovnkit.api.hooks import Declaration, hookimpl
 from ovnkit.api.host import LINKS
-from ovnkit.api.items import Row
+from ovnkit.api.items import Ask, Row
+from ovnkit.api.kinds import Answers, Kind
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 
@@ -49,6 +50,29 @@ def note(hook, **more):
 class Options:
     colour: str = "red"
 
+@frozen
+class Mood:
+    key: str
+    text: str
+
+MOODS = Kind("moods", Answers(), lambda raw: Mood(**raw))
+
+class Moods:
+    kind = MOODS
+
+    def __init__(self, tell):
+        self.tell = tell
+
+    def ask(self, keys):
+        note("asked", keys=sorted(keys))
+        threading.Timer(0.05, self.tell, [MOODS, [(key, Mood(key, "fine")) for key in (*keys, "unasked")]]).start()
+
+    def drop(self, keys):
+        note("dropped", keys=sorted(keys))
+
+    def stop(self):
+        note("answerer stopped")
+
 class SamplePlugin:
     """A sample."""
 
@@ -59,7 +83,11 @@ class SamplePlugin:
     @hookimpl
     def ovnkit_declare(self, config):
         note("ovnkit_declare", colour=config.options("sample", Options).colour)
-        return Declaration(default=True)
+        return Declaration(default=True, kinds=(MOODS,))
+
+    @hookimpl
+    def ovnkit_answerers(self, config, scope, tell):
+        return [Moods(tell)]
 
     @hookimpl
     def ovnkit_check_config(self, config):
@@ -85,6 +113,10 @@ class SamplePlugin:
             options = dict(hooks.each("ovnkit_port_options", world=world, pod=None))
             found = options["sample"]
             found = {**found, "severity": acl_logging(hooks, world, key).deny}
+            if key == "n1":
+                yield Ask(MOODS, found["colour"])
+                mood = world.get(MOODS, found["colour"])
+                found = {**found, "mood": mood.text if mood else "", "all": ",".join(sorted(world.keys(MOODS)))}
             yield Row("Address_Set", "set", {"name": "sample_" + key, "external_ids": found})
 
         return [
@@ -231,7 +263,8 @@ def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_pa
 
 def _sets(server, colour):
     found = {row["name"]: dict(row["external_ids"][1]) for row in server.rows("Address_Set")}
-    return found if found.get("sample_n1", {}).get("colour") == colour else None
+    mine = found.get("sample_n1", {})
+    return found if (mine.get("colour"), mine.get("mood")) == (colour, "fine") else None
 
 
 def _command(environ, *words):
@@ -290,6 +323,15 @@ def test_ovnkit_renderers(sample):
     entry = said(sample, "ovnkit_renderers")
     assert (entry["roles"], entry["node"]) == (["zone"], "n1")
     assert "sample_n1" in sample.sets
+
+
+def test_ovnkit_answerers(sample):
+    assert sample.sets["sample_n1"]["mood"] == "fine", "an answer is part of the observed world"
+    assert sample.sets["sample_n1"]["all"] == "green", "what nobody asks, or asks no more, has no view"
+    asked = [entry["keys"] for entry in sample.journal if entry["hook"] == "asked"]
+    assert asked == [["none"], ["green"]]
+    assert said(sample, "dropped")["keys"] == ["none"]
+    assert said(sample, "answerer stopped")
 
 
 def test_ovnkit_plug_pod(sample):

@@ -21,6 +21,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
 from ovnkit.api.items import (
     Annotation,
+    Ask,
     Condition,
     Event,
     Finalizer,
@@ -130,7 +131,9 @@ class Bench:
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.flows = MemorySink("flows", (Flow, Group))
-        self.reconciler = Reconciler(self.inbox, sinks=[self.kube, self.host, self.nft, self.flows])
+        self.answers = MemorySink("answers", (Ask,))
+        sinks = [self.kube, self.host, self.nft, self.flows, self.answers]
+        self.reconciler = Reconciler(self.inbox, sinks=sinks)
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}
         for db in DATABASES:

@@ -92,7 +92,7 @@ class ConformanceSuite:
         return text
 
     def facts(self) -> Iterable[tuple[Kind[Any], Any]]:
-        """Host facts that the plugin reads, as (kind, view)."""
+        """Host facts and answers that the plugin reads, as (kind, view)."""
         return ()
 
     # -- set-up -------------------------------------------------------------------------------------------

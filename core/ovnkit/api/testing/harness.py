@@ -20,6 +20,7 @@ from ovnkit.api.config import Config, PluginsOptions
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Rule, Sysctl
+from ovnkit.api.items import Ask
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
@@ -68,8 +69,8 @@ class Harness:
     """One run of the named plugins and what they need. `server` has databases nb, sb and ovs.
 
     `objects` are what the API server holds; renderers' annotations and status end up in `kube.objects`.
-    `facts` are views of host facts. `shuffle` brings the objects in a random order, one at a time, some before
-    and some after their kind has been listed.
+    `facts` are views of host facts, and answers to what renderers ask. `shuffle` brings the objects in a random
+    order, one at a time, some before and some after their kind has been listed.
     """
 
     def __init__(
@@ -158,6 +159,7 @@ class Harness:
         for db, sink in self.sinks.items():
             reconciler.add_sink(sink, frozenset({ROLES[db]}))
         reconciler.add_sink(self.kube, frozenset())
+        reconciler.add_sink(MemorySink("answers", (Ask,)), frozenset())
         if Role.NODE in self.scope.roles:
             reconciler.add_sink(self.host, frozenset({Role.NODE}))
             reconciler.add_sink(self.flows, frozenset({Role.NODE}))
