@@ -10,16 +10,13 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import structlog
 from attrs import frozen
 
 from ovnkit.api.nft import FAMILY, TABLE
+from ovnkit.host.nftplan import Name, Plan
 from ovnkit.host.nfttext import WHOLE, Listed, parse_listing
-
-if TYPE_CHECKING:
-    from ovnkit.host.nftsink import Name, Plan
 
 log = structlog.get_logger()
 
