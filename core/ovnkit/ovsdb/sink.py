@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -25,7 +25,8 @@ from ovnkit.ovsdb.state import State
 
 log = structlog.get_logger()
 BATCH_ROWS = 1000
-"""Rows per transaction: enough to make the round trip cheap, small enough that one takes about 0.1 s."""
+"""Rows per transaction, but for an owner with more: enough to make the round trip cheap, small enough that one
+takes about 0.1 s."""
 
 
 class OvsdbSink:
@@ -208,21 +209,37 @@ class OvsdbSink:
         state, planner = self._state, Planner(self.name, self._state, schema)
         kept: dict[str, Touched] = {}
         while state.touched and len(planner.batch) < self._batch_rows:
-            uuid = next(iter(state.touched))
-            touched = state.touched.pop(uuid)
-            self._failures.skipped = False
-            if self._deletions.take(uuid):
-                continue
-            planner.plan(uuid, touched)
-            if self._failures.skipped:
-                merge(kept, uuid, touched)
-            else:
-                merge(planner.batch.taken, uuid, touched)
+            self._plan_row(planner, next(iter(state.touched)), kept)
+        for uuid in self._rest_of_owners(planner.batch):
+            self._plan_row(planner, uuid, kept)
         if self._deletions.may_go() and not state.touched:
             self._deletions.plan(planner, self._batch_rows)
         for uuid, touched in kept.items():
             merge(state.touched, uuid, touched)
         return planner.batch
+
+    def _plan_row(self, planner: Planner, uuid: str, kept: dict[str, Touched]) -> None:
+        touched = self._state.touched.pop(uuid)
+        self._failures.skipped = False
+        if self._deletions.take(uuid):
+            return
+        planner.plan(uuid, touched)
+        if self._failures.skipped:
+            merge(kept, uuid, touched)
+        else:
+            merge(planner.batch.taken, uuid, touched)
+
+    def _rest_of_owners(self, batch: Batch) -> Iterator[str]:
+        """What else differs of the owners in a batch, whatever its size.
+
+        Rows of one owner may mean something only together (the ACLs of an ordered list): nobody may see some
+        of them as they were and some as they are to be.
+        """
+        touched, owners = self._state.touched, self._state.desired.owners
+        for owner in list(batch.owners) if touched else ():
+            for want in owners[owner].rows if owner in owners else ():
+                if want.uuid in touched:
+                    yield want.uuid
 
     def _plan_ahead(self, schema: Schema) -> None:
         """While many rows are to be inserted, have a second transaction under way while the first is worked on.

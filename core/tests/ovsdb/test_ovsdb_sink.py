@@ -72,6 +72,28 @@ def test_unwanted_rows_go_and_return_when_parent_returns(nb, rigs):
     assert len(nb.rows("Logical_Switch_Port")) == 1
 
 
+def test_what_one_owner_changes_is_one_transaction_whatever_its_size(nb, rigs):
+    rig = rigs(nb.endpoint, batch_rows=3)
+
+    def sets(text: str) -> list[Row]:
+        return [Row("Address_Set", f"{i}", {"name": f"as{i}", "addresses": frozenset({text})}) for i in range(8)]
+
+    rig.want("big", *sets("192.0.2.1"))
+    rig.want("other", Row("Address_Set", "x", {"name": "x"}))
+    rig.quiet()
+    before = rig.sink.transactions
+    rig.want("other", Row("Address_Set", "x", {"name": "x", "addresses": frozenset({"192.0.2.9"})}))
+    rig.want("big", *sets("192.0.2.2"))
+    rig.want("more", Row("Address_Set", "y", {"name": "y"}))
+    seen: list[set[str]] = []
+    transact = rig.session.transact
+    rig.session.transact = lambda ops, done: (seen.append({str(op["where"]) for op in ops if "where" in op}),
+                                              transact(ops, done))  # fmt: skip
+    rig.quiet()
+    assert rig.sink.transactions - before == 2
+    assert len(max(seen, key=len)) == 9, "the first change and all of the big owner's, past the limit"
+
+
 def test_restart_writes_nothing_and_settle_removes_leftovers(nb, rigs):
     first = rigs(nb.endpoint)
     first.want("sw", switch(other_config={"subnet": "10.0.0.0/24"}))
