@@ -118,11 +118,17 @@ class Finalizer:
 
 @frozen
 class Status:
-    """Fields of the status of a Kubernetes object (merge-patched into the status subresource)."""
+    """Fields of the status of a Kubernetes object (merge-patched into the status subresource).
+
+    With `manager`, several processes can share a list that the schema declares a set or a map: `content` is
+    applied server-side under that field manager, so that each adds its elements and takes away only its own.
+    Empty content takes away what was applied under the manager, by whomever.
+    """
 
     kind: Kind[Any]
     object: str
     content: Mapping[str, Any] = field(hash=False)
+    manager: str = ""
 
 
 @frozen

@@ -27,6 +27,7 @@ from ovnkit.kube.errors import KubeError, ServerUnavailable, Unauthorized, error
 log = structlog.get_logger()
 
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
 FIELD_MANAGER = "ovnkit"
 """Name under which the API server's managedFields show what we wrote."""
 

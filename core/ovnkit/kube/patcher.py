@@ -10,9 +10,9 @@ import orjson
 from attrs import define, field, frozen
 
 from ovnkit.kube.backoff import Backoff
-from ovnkit.kube.client import FIELD_MANAGER, MERGE_PATCH, Client
+from ovnkit.kube.client import APPLY_PATCH, FIELD_MANAGER, MERGE_PATCH, Client
 from ovnkit.kube.errors import Conflict, KubeError, NotFound, ServerUnavailable, TooManyRequests, Unprocessable
-from ovnkit.kube.plan import Field, KnownStatus, Plan, metadata_patch, status_patch
+from ovnkit.kube.plan import Field, KnownStatus, Plan, applications, metadata_patch, status_patch
 from ovnkit.kube.work import Pacer
 
 _ATTEMPTS = 5
@@ -131,12 +131,32 @@ class Patcher:
         raise AssertionError("unreachable")
 
     def _status(self, plan: Plan, written: Mapping[str, Any] | None) -> KnownStatus:
-        """Merge and patch the status, read anew unless `written` or the plan has it; what it is then."""
+        """Merge, patch and apply the status, read anew unless `written` or the plan has it; what it is then."""
         known = plan.status
         if written is not None:
             known = KnownStatus.of(written)
         elif known is None:
             known = KnownStatus.of(self._read(plan))
+        known = self._merged_status(plan, known)
+        for manager, content in applications(plan.wanted, plan.leaving, known):
+            self.counters.status_patches += 1
+            known = KnownStatus.of(self._apply_status(plan, manager, content))
+        return known
+
+    def _apply_status(self, plan: Plan, manager: str, content: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Server-side apply. Forced: what a manager says it owns is its own, whoever wrote it before."""
+        namespace, _, name = plan.key.rpartition("/")
+        metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
+        if plan.uid:
+            metadata["uid"] = plan.uid
+        body = {"apiVersion": plan.resource.api_version, "kind": plan.resource.kind, "metadata": metadata}
+        path = f"{plan.resource.object_path(plan.key)}/status"
+        query = {"fieldManager": manager, "force": "true"}
+        whole = orjson.dumps({**body, "status": content} if content else body)
+        return self._request("PATCH", path, whole, APPLY_PATCH, query)
+
+    def _merged_status(self, plan: Plan, known: KnownStatus) -> KnownStatus:
+        """Merge-patch the status; what it is then."""
         for last in (False,) * (_ATTEMPTS - 1) + (True,):
             patch = status_patch(plan.wanted, plan.leaving, known.content, timestamp())
             if not patch:
@@ -183,14 +203,22 @@ class Patcher:
     def _patch(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
         return self._request("PATCH", path, orjson.dumps(body))
 
-    def _request(self, method: str, path: str, body: bytes | None) -> Mapping[str, Any]:
+    def _request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        content_type: str = MERGE_PATCH,
+        query: Mapping[str, str] = _QUERY,
+    ) -> Mapping[str, Any]:
         """Do a request when the pacer allows it; 429 holds all writers and tries again."""
         while True:
             if not self._pacer.wait():
                 raise ServerUnavailable("stopping")
             try:
-                query = None if body is None else _QUERY
-                answer = self._client.request(method, path, body, content_type=MERGE_PATCH, query=query)
+                answer = self._client.request(
+                    method, path, body, content_type=content_type, query=None if body is None else query
+                )
             except TooManyRequests as error:
                 self.counters.throttled += 1
                 self._pacer.hold(1.0 if error.retry_after is None else error.retry_after)

@@ -1,7 +1,8 @@
 """What to write to one Kubernetes object: pure comparison of what is wanted with what is there.
 
 A *field* is a path in the object that somebody wants a value for: `("annotations", name)`, `("labels", name)`,
-`("finalizers", name)`, `("conditions", type)`, or `("status", ...)` down to a value that is no mapping.
+`("finalizers", name)`, `("conditions", type)`, `("status", ...)` down to a value that is no mapping, or
+`("applied", manager)` for what is applied server-side.
 """
 
 from __future__ import annotations
@@ -19,14 +20,15 @@ from ovnkit.api.models import ObjectView
 Field = tuple[str, ...]
 Fields = Mapping[Field, Any]
 
-ANNOTATIONS, LABELS, FINALIZERS, STATUS, CONDITIONS = (
+ANNOTATIONS, LABELS, FINALIZERS, STATUS, CONDITIONS, APPLIED = (
     "annotations",
     "labels",
     "finalizers",
     "status",
     "conditions",
+    "applied",
 )
-_IN_STATUS = frozenset({STATUS, CONDITIONS})
+IN_STATUS = frozenset({STATUS, CONDITIONS, APPLIED})
 _NOTHING: Mapping[str, Any] = {}
 
 
@@ -37,17 +39,23 @@ def version(text: str) -> int:
 
 @frozen
 class KnownStatus:
-    """The status of an object as of a resourceVersion."""
+    """The status of an object as of a resourceVersion; `managers` are those that applied parts of it."""
 
     uid: str
     resource_version: str
     content: Mapping[str, Any]
+    managers: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, raw: Mapping[str, Any]) -> KnownStatus:
         """From the raw object."""
         meta = raw["metadata"]
-        return cls(meta.get("uid", ""), meta.get("resourceVersion", ""), raw.get("status") or {})
+        managers = frozenset(
+            str(entry.get("manager"))
+            for entry in meta.get("managedFields") or ()
+            if entry.get("operation") == "Apply" and entry.get("subresource") == "status"
+        )
+        return cls(meta.get("uid", ""), meta.get("resourceVersion", ""), raw.get("status") or {}, managers)
 
     def newer_than(self, other: KnownStatus | None) -> bool:
         """Whether this one is to be kept rather than `other`; of two objects, the one seen last is."""
@@ -125,6 +133,8 @@ def fields_of(item: Any) -> Iterator[tuple[Field, Any]]:
             yield (FINALIZERS, item.name), True
         case Condition():
             yield (CONDITIONS, item.type), ("True" if item.status else "False", item.reason, item.message)
+        case Status() if item.manager:
+            yield (APPLIED, item.manager), orjson.loads(orjson.dumps(item.content))
         case Status():
             yield from _leaves((STATUS,), orjson.loads(orjson.dumps(item.content)))
         case _:
@@ -158,7 +168,7 @@ def make_plan(
     status_leaving: dict[Field, Collection[Any]] = {}
     for path, value in wanted.items():
         section, name = path[0], path[1]
-        if section in _IN_STATUS:
+        if section in IN_STATUS:
             in_status[path] = value
         elif section == FINALIZERS:
             # the API server refuses new finalizers on an object that is being deleted
@@ -168,14 +178,17 @@ def make_plan(
             patches[section][name] = value
     for path, ours in leaving.items():
         section, name = path[0], path[1]
-        if section in _IN_STATUS:
+        if section in IN_STATUS:
             status_leaving[path] = ours
         elif section == FINALIZERS:
             if overlay.get(path, name in view.finalizers):
                 remove.add(name)
         elif overlay.get(path, observed[section].get(name)) in ours:
             patches[section][name] = None
-    if status is not None and not status_patch(in_status, status_leaving, status.content, ""):
+    if status is not None and not (
+        status_patch(in_status, status_leaving, status.content, "")
+        or applications(in_status, status_leaving, status)
+    ):
         in_status, status_leaving = {}, {}
     plan = Plan(
         resource,
@@ -226,6 +239,8 @@ def status_patch(
             if not _holds(_at(status, path), value):
                 _put(patch, path, value)
             continue
+        if path[0] == APPLIED:
+            continue
         merged = _condition(path[1], value, conditions.get(path[1]), now)
         if merged is not None:
             conditions[path[1]], changed = merged, True
@@ -233,12 +248,32 @@ def status_patch(
         if path[0] == STATUS:
             if any(_at(status, path) == value for value in ours):
                 _put(patch, path, None)
-        elif path[1] in conditions and _content(conditions[path[1]]) in ours:
+        elif path[0] == CONDITIONS and path[1] in conditions and _content(conditions[path[1]]) in ours:
             del conditions[path[1]]
             changed = True
     if changed:
         patch["conditions"] = list(conditions.values())
     return patch
+
+
+def applications(wanted: Fields, leaving: Iterable[Field], known: KnownStatus) -> list[tuple[str, Any]]:
+    """What has to be applied server-side: (manager, content)."""
+    contents: dict[str, Any] = {path[1]: {} for path in leaving if path[0] == APPLIED}
+    contents |= {path[1]: content for path, content in wanted.items() if path[0] == APPLIED}
+    return [
+        (manager, content)
+        for manager, content in contents.items()
+        if (manager in known.managers) is not bool(content) or not _includes(known.content, content)
+    ]
+
+
+def _includes(actual: Any, wanted: Any) -> bool:
+    """Whether what is there has all of what was, or is to be, applied; order and company don't matter."""
+    if isinstance(wanted, Mapping):
+        return isinstance(actual, Mapping) and all(_includes(actual.get(k), v) for k, v in wanted.items())
+    if isinstance(wanted, list):
+        return isinstance(actual, list) and all(any(_includes(a, w) for a in actual) for w in wanted)
+    return bool(actual == wanted)
 
 
 def _content(condition: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from typing import Any
 from ovnkit.api.models import ObjectView
 from ovnkit.api.sinks import Owner
 from ovnkit.kube.backoff import Backoff
-from ovnkit.kube.plan import CONDITIONS, FINALIZERS, STATUS, Field, version
+from ovnkit.kube.plan import FINALIZERS, IN_STATUS, Field, version
 
 
 class Target:
@@ -123,7 +123,7 @@ class Target:
     def wrote_status(self, fields: Mapping[Field, Any]) -> None:
         """These fields of the status are on the server now; what was to leave it has left."""
         self._written.update(fields)
-        for path in [path for path in self.leaving if path[0] in (STATUS, CONDITIONS)]:
+        for path in [path for path in self.leaving if path[0] in IN_STATUS]:
             del self.leaving[path]
 
     def forget(self) -> None:

@@ -18,7 +18,7 @@ from ovnkit.kube.client import Client
 from ovnkit.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.kube.events import EventRecorder
 from ovnkit.kube.patcher import Outcome, PatchCounters, Patcher
-from ovnkit.kube.plan import Field, KnownStatus, Plan, fields_of, make_plan, version
+from ovnkit.kube.plan import IN_STATUS, Field, KnownStatus, Plan, fields_of, make_plan, version
 from ovnkit.kube.target import Target
 from ovnkit.kube.watch import Post
 from ovnkit.kube.work import Pacer, Workers
@@ -201,7 +201,7 @@ class KubeSink:
         for path in old.keys() - new.keys():
             target.drop(owner, path)
         for path, value in new.items():
-            if path[0] in ("status", "conditions"):
+            if path[0] in IN_STATUS:
                 self._status_kinds.add(name[0])
             for loser in target.add(owner, path, value):
                 self._tell(loser, Reject(f"{'/'.join(path)} of {name[1]} is wanted with different values"))

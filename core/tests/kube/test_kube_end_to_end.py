@@ -231,6 +231,45 @@ def test_a_crd_that_comes_late_and_the_status_of_its_objects(server: ApiServer, 
     assert session.reports == []
 
 
+def test_processes_share_a_list_of_a_status_and_each_takes_away_only_its_own(
+    server: ApiServer, sessions: Any
+) -> None:
+    messages = {"type": "array", "x-kubernetes-list-type": "set", "items": {"type": "string"}}
+    status = {"type": "object", "properties": {"messages": messages, "state": {"type": "string"}}}
+    crd = json.loads(json.dumps(THING_CRD))
+    crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"] = {"type": "object", "properties": {"status": status}}
+    server.kubectl("create", "-f", "-", stdin=crd)
+    server.kubectl("wait", "--for=condition=Established", "crd/things.example.org", "--timeout=10s")
+    server.create("/apis/example.org/v1/namespaces/default/things", "t", apiVersion="example.org/v1", kind="Thing")
+    zones = [f"zone{number}" for number in range(5)]
+    made = {zone: sessions(THINGS) for zone in zones}
+
+    def say(zone: str, text: str) -> None:
+        made[zone].want(A, Status(THINGS, "default/t", {"messages": [f"{zone}: {text}"]}, manager=zone))
+
+    def said() -> set[str]:
+        thing = json.loads(server.kubectl("get", "thing", "t", "-o", "json"))
+        return set((thing.get("status") or {}).get("messages") or ())
+
+    for text in ("bad", "good"):
+        for zone in zones:
+            say(zone, text)
+        for session in made.values():
+            session.settle()
+        assert said() == {f"{zone}: {text}" for zone in zones}
+    again = sessions(THINGS)
+    again.want(A, Status(THINGS, "default/t", {"messages": ["zone1: good"]}, manager="zone1"))
+    again.settle()
+    assert again.sink.status()["status_patches"] == 0, "what is there already is not written again"
+    made["zone0"].want(A)
+    made["zone0"].settle()
+    assert said() == {f"{zone}: good" for zone in zones[1:]}
+    again.want(B, Status(THINGS, "default/t", {}, manager="zone2"), Status(THINGS, "default/t", {"state": "x"}))
+    again.settle()
+    assert said() == {"zone1: good", "zone3: good", "zone4: good"}, "somebody else cleans up after zone2"
+    assert all(session.reports == [] for session in made.values())
+
+
 def test_events_are_shown_by_kubectl(server: ApiServer, sessions: Any) -> None:
     session = sessions(NAMESPACES, CONFIG_MAPS)
     session.want(A, Event(NAMESPACES, "default", "Odd", "this is odd"))

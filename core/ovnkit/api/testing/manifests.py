@@ -137,7 +137,7 @@ class MemoryKube:
 
 def _target(item: Any) -> tuple[Any, ...]:
     name = getattr(item, "name", "") or getattr(item, "type", "")
-    return type(item), item.kind.name, item.object, name
+    return type(item), item.kind.name, item.object, name or getattr(item, "manager", "")
 
 
 def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
@@ -148,6 +148,8 @@ def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
     elif isinstance(item, Finalizer):
         kept = [name for name in meta.get("finalizers", ()) if name != item.name]
         meta["finalizers"] = kept if withdrawn else [*kept, item.name]
+    elif isinstance(item, Status) and item.manager:
+        _apply_status(manifest, item.manager, {} if withdrawn else item.content)
     elif isinstance(item, Status) and not withdrawn:
         _merge(manifest.setdefault("status", {}), item.content)
     elif isinstance(item, Condition) and not withdrawn:
@@ -155,6 +157,30 @@ def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
         others = [found for found in status.get("conditions", ()) if found["type"] != item.type]
         mine = {"type": item.type, "status": str(item.status), "reason": item.reason, "message": item.message}
         status["conditions"] = [*others, mine]
+
+
+def _apply_status(manifest: Manifest, manager: str, content: Mapping[str, Any]) -> None:
+    """Server-side apply of a status whose lists are sets, as far as plugins need it: `content` is flat."""
+    meta, status = manifest["metadata"], manifest.setdefault("status", {})
+    entries = {entry["manager"]: entry["applied"] for entry in meta.get("managedFields", ())}
+    for name, value in entries.pop(manager, {}).items():
+        if isinstance(value, list):
+            kept = [item for item in status.get(name, ()) if item not in value or item in content.get(name, ())]
+            status[name] = kept
+        else:
+            status.pop(name, None)
+    for name, value in content.items():
+        known = status.get(name, [])
+        status[name] = [*known, *(v for v in value if v not in known)] if isinstance(value, list) else value
+    if content:
+        entries[manager] = copy.deepcopy(dict(content))
+    managed = [
+        {"manager": name, "operation": "Apply", "subresource": "status", "applied": applied}
+        for name, applied in sorted(entries.items())
+    ]
+    meta.pop("managedFields", None)
+    if managed:
+        meta["managedFields"] = managed
 
 
 def _put(meta: dict[str, Any], field: str, name: str, value: str | None) -> None:
