@@ -13,7 +13,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.hooks import PodInterface, Runtime
-from ovnkit.api.models import PODS, Pod
+from ovnkit.api.models import NODES, PODS, Pod
+from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
 from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.result import make_result
@@ -219,8 +220,24 @@ class Commands:
             except Reject as error:
                 raise CniError(BAD_POD, f"pod {request.pod_key}: {error.message}") from None
             if network is not None:
+                self._check_own(request, network)
                 return pod, network
             pod = self._await_change(request)
+
+    def _check_own(self, request: Request, network: PodNetwork) -> None:
+        """Raise CniError when an address isn't of this node: written by hand, it will never be reached."""
+        node = self.runtime.get(NODES, self.runtime.scope.node)
+        try:
+            subnets = parse_node_subnets(node.annotations[NODE_SUBNETS]) if node is not None else ()
+        except (KeyError, ValueError):
+            return  # said where nodes are read, and mended there
+        for address in network.ip_addresses:
+            if subnets and not any(address.ip in subnet for subnet in subnets):
+                raise CniError(
+                    BAD_POD,
+                    f"pod {request.pod_key}: annotation {ANNOTATION}: {address} is not in a subnet of node "
+                    f"{self.runtime.scope.node} ({', '.join(map(str, subnets))})",
+                )
 
     def _await_change(self, request: Request) -> Pod:
         def changed(view: Pod | None) -> bool:
@@ -256,6 +273,7 @@ class Commands:
             if ids is None or ids.get("iface-id") != port.iface_id:
                 raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} was taken off the bridge")
             if ids.get("ovn-installed") == "true":
+                self._check_unchanged(request, plug)
                 return
             if not changed.wait(min(request.left, _LOOK_AROUND)):
                 self._check_still_wanted(request, plug, port, ovs)
@@ -268,9 +286,7 @@ class Commands:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted and made anew")
         if pod is None and self._ask(request) is None:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted")
-        network = _network_of(pod) if pod is not None else None
-        if network is not None and network != plug.network:
-            raise CniError(TRY_AGAIN, f"the addresses of pod {request.pod_key} were changed meanwhile")
+        self._check_unchanged(request, plug)
         if not request.left:
             trouble = ports.interface_trouble(ovs, port.name)
             cause = f"Open vSwitch says: {trouble}" if trouble else (
@@ -278,6 +294,11 @@ class Commands:
                 f"there a logical switch port {port.iface_id}?"
             )  # fmt: skip
             raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} is not ready in time; {cause}")
+
+    def _check_unchanged(self, request: Request, plug: netns.Plug) -> None:
+        network = _network_of(self.runtime.get(PODS, request.pod_key))
+        if network is not None and network != plug.network:
+            raise CniError(TRY_AGAIN, f"the addresses of pod {request.pod_key} were changed meanwhile")
 
     # -- the others -------------------------------------------------------------------------------------------
 

@@ -21,7 +21,9 @@ from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 from ovnkit.api.config import CniOptions, Config, OvsPathsOptions
 from ovnkit.api.daemons import Daemon, locate, ovsdb_server, vswitchd
 from ovnkit.api.hooks import Scope
-from ovnkit.api.models import PODS, Pod
+from ovnkit.api.models import NODES, PODS, Pod
+from ovnkit.api.models import Node as NodeView
+from ovnkit.api.nodenetwork import NODE_SUBNETS
 from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
 from ovnkit_cni.commands import Commands
@@ -44,6 +46,8 @@ NETWORK = {
         "role": "primary",
     }
 }
+
+SUBNETS = json.dumps({"default": ["10.128.1.0/24", "fd00:10:244:2::/64"]})
 
 
 def run(*command: str) -> str:
@@ -85,6 +89,7 @@ class FakeRuntime:
         self.scope = Scope(frozenset({Role.NODE}), "n1", "n1", True)
         self.hooks = Hooks()
         self._ovs = ovs
+        self.node = NodeView("", "n1", "", {}, {NODE_SUBNETS: SUBNETS}, False, (), "1", ())
         self._pods: dict[str, Pod] = {}
         self._changed = threading.Condition()
 
@@ -104,6 +109,8 @@ class FakeRuntime:
             self._changed.notify_all()
 
     def get(self, kind: Any, key: str) -> Any:
+        if kind is NODES:
+            return self.node if key == self.node.name else None
         assert kind is PODS
         return self._pods.get(key)
 

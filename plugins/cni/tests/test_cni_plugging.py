@@ -156,6 +156,10 @@ def test_a_route_that_cannot_be_made_fails_and_cleans_up(node: Any, sandbox: Any
         ({"ip_addresses": ["10.128.1.5/24", "10.128.1.6/24"]}, "two addresses of one family"),
         ({"ip_addresses": ["10.128.1.999/24"]}, "10.128.1.999"),
         ({"mac_address": "zz"}, "no MAC address"),
+        (
+            {"ip_addresses": ["192.168.0.7/24"], "gateway_ips": [], "routes": []},
+            "192.168.0.7/24 is not in a subnet of node n1 (10.128.1.0/24, fd00:10:244:2::/64)",
+        ),
         ({"gateway_ips": ["192.0.2.1"]}, "192.0.2.1 is not in 10.128.1.0/24"),
         ({"routes": [{"dest": "0.0.0.0/0", "nextHop": "10.128.1.1"}]}, "default route"),
         ({"routes": [{"dest": "10.0.0.0/8; reboot", "nextHop": "10.128.1.1"}]}, "does not appear"),
@@ -314,11 +318,16 @@ def test_the_sweep_takes_ports_of_pods_that_are_gone(
     assert two.has("eth0")
 
 
-def test_a_corrected_annotation_ends_the_wait_for_the_wrong_one(node: Any, sandbox: Any, pod: Pod) -> None:
-    node.runtime.set(network(pod, ip_addresses=["192.168.0.7/24"], gateway_ips=[], routes=[]))
+@pytest.mark.parametrize("installed", [False, True], ids=["waiting", "just-installed"])
+def test_a_corrected_annotation_ends_the_wait_for_the_wrong_one(
+    node: Any, sandbox: Any, pod: Pod, installed: bool
+) -> None:
+    node.runtime.set(network(pod, ip_addresses=["10.128.1.7/24"], gateway_ips=[], routes=[]))
     process = node.start_cni("ADD", netns=sandbox.path)
     deadline_of_port(node)
     node.runtime.set(pod)
+    if installed:
+        node.install()
     out, _ = process.communicate(timeout=10)
     error = json.loads(out)
     assert (process.returncode, error["code"]) == (1, 11)
