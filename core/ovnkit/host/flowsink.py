@@ -254,7 +254,13 @@ class FlowSink:
             name: {"wanted": len(state.flows_wanted), "error": state.error, "answers": state.flows is not None}
             for name, state in self._bridges.items()
         }
-        return {"connected": self.ready, "pending": not self.idle, "bridges": bridges}
+        return {
+            "connected": self.ready,
+            "owned": sum(1 for state in self._bridges.values() for cookie in state.flows or () if is_ours(cookie)),
+            "pending": sum(1 for state in self._bridges.values() if state.dirty or state.busy),
+            "bridges": bridges,
+            "last_error": next((state.error for state in self._bridges.values() if state.error), ""),
+        }
 
 
 def _first(claims: Mapping[Owner, _Claim]) -> tuple[int, str]:

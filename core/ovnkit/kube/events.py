@@ -244,7 +244,7 @@ class EventRecorder:
         try:
             self._client.request("POST", occurrence.path, event)
         except Conflict:
-            log.debug("event exists already", event=occurrence.event_name)
+            log.debug("event exists already", name=occurrence.event_name)
 
     def _allowed(self, occurrence: _Occurrence, now: float) -> bool:
         key = f"{occurrence.kind}/{occurrence.namespace}/{occurrence.name}/{occurrence.uid}"

@@ -172,6 +172,7 @@ class OvsdbSink:
         """Compare with what is there."""
         self._failures.reset()
         self._pause_until_retry = False
+        self.last_error = ""
         if complete:
             self._deletions.rows.clear()
             self._state.reload()
@@ -279,6 +280,8 @@ class OvsdbSink:
             self.rows_written += len(batch)
             self._pause = FIRST_DELAY
             self._failures.succeeded(tuple(batch.owners))
+            if not self._failures.errors:
+                self.last_error = ""
             self._verify(batch)
         else:
             self._refused(batch, error)

@@ -148,6 +148,8 @@ def test_flows_are_applied_exactly_and_once(run: Any, switch: Switch) -> None:
         "table=1, priority=100,ct_state=+est+trk,ct_mark=0x2,ipv6,ipv6_dst=fd00::/112 actions=LOCAL"
         in dump.replace(" table=1,", "table=1,")
     )
+    status = bench.sink.status()
+    assert [status[key] for key in ("owned", "pending", "last_error")] == [3, 0, ""]
     again = run()
     again.want(NODE_PORT, SERVICES, SERVICES6)
     assert again.sink.bundles_total == 0, "a restart with nothing changed writes nothing"

@@ -160,3 +160,18 @@ def test_recording_never_blocks(api: Any, client: Client) -> None:
     assert recorder.counters.dropped >= 85
     recorder.stop(timeout=0.1)
     api.start()
+
+
+def test_an_event_that_another_process_posts_in_the_same_moment_is_not_lost(
+    api: Any, client: Client, recorder: EventRecorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pod = view(api)
+    other = EventRecorder(client)
+    other.record(PODS, pod, "Odd", "m")
+    other.stop()
+    # Both looked before either had written.
+    monkeypatch.setattr(recorder, "_find", lambda _name: None)
+    recorder.record(PODS, pod, "Odd", "m")
+    recorder.stop()
+    assert (recorder.counters.written, recorder.counters.dropped) == (1, 0)
+    assert len(api.objects[PATH]) == 1

@@ -517,3 +517,20 @@ def test_rows_of_a_plugin_that_failed_are_kept(nb, rigs):
     third.sink.settle()
     third.quiet()
     assert nb.rows("Logical_Switch_Port") == nb.rows("Static_MAC_Binding") == []
+
+
+def test_what_is_over_is_no_last_error_any_more(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch())
+    rig.quiet()
+    # Another table is needed: the session connects again to have it too.
+    rig.want("group", Row("Port_Group", "group", {"name": "g"}))
+    rig.quiet()
+    assert rig.session.reloads == 2
+    assert rig.sink.status()["last_error"] == ""
+    rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))
+    rig.loop.until(lambda: rig.sink.status()["last_error"], "a refused row is told")
+    rig.want("wrong")
+    rig.want("port", port("p"))
+    rig.quiet()
+    assert rig.sink.status()["last_error"] == ""
