@@ -526,7 +526,7 @@ def test_what_is_over_is_no_last_error_any_more(nb, rigs):
     # Another table is needed: the session connects again to have it too.
     rig.want("group", Row("Port_Group", "group", {"name": "g"}))
     rig.quiet()
-    assert rig.session.reloads == 2
+    assert rig.session.reloads > 1
     assert rig.sink.status()["last_error"] == ""
     rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))
     rig.loop.until(lambda: rig.sink.status()["last_error"], "a refused row is told")
