@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 from attrs import field, frozen
 
@@ -88,13 +89,35 @@ class Member:
 
 
 @frozen
+class Absent:
+    """A row that somebody else wrote and that is to go, by its UUID: a message that has been read (`db`: `sb`).
+
+    It needs a kind of the row's table, by which the row was seen.
+    """
+
+    table: str
+    uuid: str
+    db: str = "nb"
+
+
+class Stamp(Enum):
+    """The type of `NOW`."""
+
+    NOW = "now"
+
+
+NOW: Final = Stamp.NOW
+"""Value of an annotation: the time at which it was first written (RFC 3339); whatever is there stays."""
+
+
+@frozen
 class Annotation:
-    """An annotation of a Kubernetes object; `value` None says it must not be there."""
+    """An annotation of a Kubernetes object; `value` None: it must not be there; NOW: it tells since when."""
 
     kind: Kind[Any]
     object: str
     name: str
-    value: str | None
+    value: str | Stamp | None
 
 
 @frozen
@@ -145,13 +168,18 @@ class Condition:
 
 @frozen
 class Event:
-    """An Event on a Kubernetes object, posted once when it first appears among a renderer's items."""
+    """An Event on a Kubernetes object, posted once when it first appears among a renderer's items.
+
+    With `again` it is something that happens, not a state: it counts also where a restarted process finds that
+    a former one has posted the same.
+    """
 
     kind: Kind[Any]
     object: str
     reason: str
     message: str
     warning: bool = True
+    again: bool = False
 
 
 @frozen

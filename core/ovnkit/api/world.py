@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
+from datetime import datetime
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -49,6 +50,12 @@ class World(Protocol):
         The allocation lives as long as the renders of this key ask for it; one that no longer asks gives it
         back. Raises Reject if `wanted` is held by another owner or outside the pool, Exhausted when the pool
         is empty.
+        """
+
+    def passed(self, moment: datetime) -> bool:
+        """Whether a moment (with a time zone) is over, by this host's clock; runs again when it comes.
+
+        The only way for a render to depend on time: a moment that an object names, never "now".
         """
 
     def derive(self, function: Derived[Any, T], arguments: tuple[Any, ...]) -> T:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import structlog
@@ -20,7 +21,7 @@ from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
-from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker
+from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
 from ovnkit.kernel.troubles import Trouble, Troubles
 
 log = structlog.get_logger()
@@ -82,14 +83,19 @@ class Reconciler:
     """
 
     def __init__(
-        self, inbox: Inbox, *, clock: Callable[[], float] = time.monotonic, sinks: Sequence[Sink] = ()
+        self,
+        inbox: Inbox,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], datetime] = wall_clock,
+        sinks: Sequence[Sink] = (),
     ) -> None:
         self.inbox = inbox
         self.on_event: OnEvent = lambda *_: None
         self.renders_total: dict[tuple[str, str], int] = {}
         self._store = Store()
         self._live = LiveSets(self._store)
-        self._tracker = Tracker(self._store, self._wake)
+        self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
         self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
         self._tasks: list[_Task] = []
         self._by_kind: dict[Kind[Any], list[_Task]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Hashable
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from ovnkit.api.errors import OvnkitError
@@ -13,7 +14,16 @@ from ovnkit.kernel.pools import Claim, Pools
 from ovnkit.kernel.store import Change, Store, moved
 
 Dependency = Hashable
-"""`(kind, key)`, `(kind, "list" or "keys", index, value)`, `(kind, "listed")`, a derived cell, a pool's token."""
+"""`(kind, key)`, `(kind, "list" or "keys", index, value)`, `(kind, "listed")`, a derived cell, a pool's token,
+a moment."""
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Runs a function in the reconciler's thread after seconds."""
+
+
+def wall_clock() -> datetime:
+    """Now, in UTC."""
+    return datetime.now(UTC)
 
 
 class NotListed(OvnkitError):
@@ -47,12 +57,25 @@ class Cell(Computation):
 
 
 class Tracker:
-    """The graph of reads. `wake` is called with each computation (not a cell) that has to run again."""
+    """The graph of reads. `wake` is called with each computation (not a cell) that has to run again.
 
-    def __init__(self, store: Store, wake: Callable[[Computation], None]) -> None:
+    `later` and `now` are for those that wait for a moment.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        wake: Callable[[Computation], None],
+        *,
+        later: Later,
+        now: Callable[[], datetime] = wall_clock,
+    ) -> None:
         self.store = store
         self.pools = Pools()
         self._wake = wake
+        self._later = later
+        self._now = now
+        self._alarms: set[datetime] = set()
         self._readers: dict[Dependency, set[Computation]] = {}
         self._cells: dict[tuple[Derived[Any, Any], tuple[Any, ...]], Cell] = {}
         self._dirty_cells: deque[Cell] = deque()
@@ -149,6 +172,18 @@ class Tracker:
             for value in differing:
                 self.touch((kind, "keys", index, value))
 
+    def passed(self, moment: datetime) -> bool:
+        """Whether a moment is over. If not, its readers are marked when it comes."""
+        left = (moment - self._now()).total_seconds()
+        if left > 0 and moment not in self._alarms:
+            self._alarms.add(moment)
+            self._later(left, lambda: self._rang(moment))
+        return left <= 0
+
+    def _rang(self, moment: datetime) -> None:
+        self._alarms.discard(moment)
+        self.touch(moment)
+
     def touch(self, dependency: Dependency) -> None:
         """Mark every reader of one dependency."""
         readers = self._readers.get(dependency)
@@ -225,6 +260,13 @@ class TrackedWorld:
         self.need(kind)
         self.reads.add((kind, "keys", index, value))
         return self._tracker.store.select(kind, index, value).keys()
+
+    def passed(self, moment: datetime) -> bool:
+        """See `World.passed`."""
+        over = self._tracker.passed(moment)
+        if not over:
+            self.reads.add(moment)
+        return over
 
     def derive(self, function: Derived[Any, T], arguments: tuple[Any, ...]) -> T:
         """See `World.derive`."""

@@ -59,6 +59,7 @@ class _Occurrence:
     reason: str
     message: str
     type: str
+    again: bool
 
     @property
     def event_name(self) -> str:
@@ -99,7 +100,7 @@ class EventRecorder:
 
     An event that happens again within ten minutes raises the count of the first one; after that the same Event
     starts over. One that an earlier process posted, and the API server still has, is not posted again when it
-    is recorded for the first time: a restart with nothing changed writes nothing.
+    is recorded for the first time, unless it has happened `again`: a restart with nothing changed writes nothing.
     """
 
     def __init__(
@@ -117,9 +118,16 @@ class EventRecorder:
         self._thread = threading.Thread(target=self._run, name="kube-events", daemon=True)
 
     def record(
-        self, kind: Kind[Any], view: ObjectView, reason: str, message: str, *, warning: bool = True
+        self,
+        kind: Kind[Any],
+        view: ObjectView,
+        reason: str,
+        message: str,
+        *,
+        warning: bool = True,
+        again: bool = False,
     ) -> None:
-        """Something worth telling happened to an object. Safe from any thread."""
+        """Something worth telling happened to an object. Safe from any thread. See `Event` for `again`."""
         resource = kind.resource
         occurrence = _Occurrence(
             resource.kind,
@@ -131,6 +139,7 @@ class EventRecorder:
             reason,
             message.encode()[:_MESSAGE_LIMIT].decode(errors="ignore"),
             "Warning" if warning else "Normal",
+            again,
         )
         try:
             self._queue.put_nowait(occurrence)
@@ -185,8 +194,9 @@ class EventRecorder:
         name = f"{occurrence.path}/{occurrence.event_name}"
         posted = self._recent.get(name)
         if posted is None and (found := self._find(name)) is not None:
-            self._remember(name, int(found.get("count") or 1), now)
-            return
+            posted = self._remember(name, int(found.get("count") or 1), now)
+            if not occurrence.again:
+                return
         if not self._allowed(occurrence, now):
             self.counters.suppressed += 1
             return
@@ -254,8 +264,9 @@ class EventRecorder:
             self._buckets.popitem(last=False)
         return bucket.take(now)
 
-    def _remember(self, name: str, count: int, now: float) -> None:
-        self._recent[name] = _Posted(count, now)
+    def _remember(self, name: str, count: int, now: float) -> _Posted:
+        posted = self._recent[name] = _Posted(count, now)
         self._recent.move_to_end(name)
         if len(self._recent) > _REMEMBERED:
             self._recent.popitem(last=False)
+        return posted

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from attrs import evolve, field, frozen
 
-from ovnkit.api.items import Annotation, Condition, Finalizer, Label, Status
+from ovnkit.api.items import NOW, Annotation, Condition, Finalizer, Label, Status
 from ovnkit.api.kinds import Resource
 from ovnkit.api.models import ObjectView
 
@@ -156,10 +156,12 @@ def make_plan(
     leaving: Mapping[Field, Collection[Any]],
     overlay: Fields,
     status: KnownStatus | None,
+    *,
+    now: str,
 ) -> Plan | None:
     """The plan for an object, or None when it is as wanted.
 
-    `overlay` are fields we wrote that `view` doesn't show yet.
+    `overlay` are fields we wrote that `view` doesn't show yet; `now` is the RFC 3339 time for stamps.
     """
     patches: dict[str, dict[str, str | None]] = {ANNOTATIONS: {}, LABELS: {}}
     observed = {ANNOTATIONS: view.annotations, LABELS: view.labels}
@@ -174,8 +176,12 @@ def make_plan(
             # the API server refuses new finalizers on an object that is being deleted
             if not overlay.get(path, name in view.finalizers) and not view.deleting:
                 add.add(name)
-        elif overlay.get(path, observed[section].get(name)) != value:
-            patches[section][name] = value
+        else:
+            actual = overlay.get(path, observed[section].get(name))
+            if value is NOW:
+                value = actual or now
+            if actual != value:
+                patches[section][name] = value
     for path, ours in leaving.items():
         section, name = path[0], path[1]
         if section in IN_STATUS:

@@ -17,7 +17,7 @@ from ovnkit.api.sinks import Owner, Report
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.kube.events import EventRecorder
-from ovnkit.kube.patcher import Outcome, PatchCounters, Patcher
+from ovnkit.kube.patcher import Outcome, PatchCounters, Patcher, timestamp
 from ovnkit.kube.plan import IN_STATUS, Field, KnownStatus, Plan, fields_of, make_plan, version
 from ovnkit.kube.target import Target
 from ovnkit.kube.watch import Post
@@ -192,7 +192,8 @@ class KubeSink:
         for event in sorted(events - before, key=lambda event: (event.reason, event.message)):
             view = self._observed(event.kind, event.object)
             if view is not None:
-                self.events.record(event.kind, view, event.reason, event.message, warning=event.warning)
+                how = {"warning": event.warning, "again": event.again}
+                self.events.record(event.kind, view, event.reason, event.message, **how)
 
     def _change(self, name: ObjectKey, owner: Owner, old: Mapping[Field, Any], new: Mapping[Field, Any]) -> None:
         target = self._targets.get(name)
@@ -232,7 +233,13 @@ class KubeSink:
             return
         target.observe(view)
         plan = make_plan(
-            kind.resource, view, target.resolved, target.leaving, target.overlay, self._known(name, view)
+            kind.resource,
+            view,
+            target.resolved,
+            target.leaving,
+            target.overlay,
+            self._known(name, view),
+            now=timestamp(),
         )
         if plan is None:
             self._settled(name, target)

@@ -34,7 +34,11 @@ class Deletions:
             state.settled
             and uuid not in state.desired.rows
             and uuid in state.replica.rows
-            and ((uuid in state.marks and not state.is_kept(uuid)) or uuid in state.dropped)
+            and (
+                (uuid in state.marks and not state.is_kept(uuid))
+                or uuid in state.dropped
+                or uuid in state.desired.unwanted
+            )
         )
         if doomed:
             self.rows[uuid] = None
@@ -44,7 +48,8 @@ class Deletions:
 
     def may_go(self) -> bool:
         """Whether deletions may be planned now."""
-        doomed, owned = len(self.rows), len(self._state.marks)
+        unwanted = self._state.desired.unwanted
+        doomed, owned = sum(uuid not in unwanted for uuid in self.rows), len(self._state.marks)
         too_many = doomed >= MASS_DELETE_MINIMUM and 2 * doomed > owned and not self.allow_mass
         if too_many and not self.held:
             log.error("mass deletion held back", rows=doomed, owned=owned)

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 
 from ovnkit.api.identity import OWNER_KEY, RowId
-from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
+from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
 from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.errors import BadValue, MissingSchema
@@ -54,6 +54,8 @@ class Wishes:
     rows: list[Want] = field(factory=list)
     members: list[tuple[Target, str, str, Any, Any]] = field(factory=list)
     """(target, its table, column, element, value)."""
+    unwanted: list[str] = field(factory=list)
+    """Rows of others that are to go."""
 
 
 class Desired:
@@ -66,6 +68,8 @@ class Desired:
         self.rows: dict[str, Want] = {}
         self.members: dict[Target, dict[str, Elements]] = {}
         self.owners: dict[Owner, Wishes] = {}
+        self.unwanted: dict[str, Owner] = {}
+        """Rows of others that are to go, and who says so."""
         self.schema: Schema | None = None
         self._db = db
         self._live = live
@@ -92,6 +96,12 @@ class Desired:
                 target = target_of(item.slot)
                 element = element_of(item.value) if item.key is None else item.key
                 wishes.members.append((target, item.slot.table, item.slot.column, element, item.value))
+            elif isinstance(item, Absent):
+                wishes.unwanted.append(item.uuid)
+        for uuid in before.unwanted:
+            if self.unwanted.get(uuid) == owner:
+                del self.unwanted[uuid]
+        self.unwanted.update(dict.fromkeys(wishes.unwanted, owner))
         wishes.rows = list(mine.values())
         for want in before.rows:
             if mine.get(want.uuid) is not want:
@@ -113,7 +123,7 @@ class Desired:
         self.schema = schema
         for owner, wishes in self.owners.items():
             without = [entry for entry in wishes.members if not is_row_entry(entry[3])]
-            fresh = Wishes(wishes.items, wishes.rows, without)
+            fresh = Wishes(wishes.items, wishes.rows, without, wishes.unwanted)
             for want in wishes.rows:
                 self._release(want)
                 self._row_entry(want, fresh)

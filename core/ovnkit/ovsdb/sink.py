@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.items import Lookup, Member, Row, Slot
+from ovnkit.api.items import Absent, Lookup, Member, Row, Slot
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
@@ -36,7 +36,7 @@ class OvsdbSink:
     row. `later` runs a function in the reconciler's thread after a time; by default a timer posts it.
     """
 
-    item_types: tuple[type, ...] = (Row, Member)
+    item_types: tuple[type, ...] = (Row, Member, Absent)
 
     def __init__(
         self,
@@ -80,7 +80,7 @@ class OvsdbSink:
         if known is not None and known.items == items:
             return
         for item in items:
-            if item.db == self.name:
+            if item.db == self.name and not isinstance(item, Absent):
                 self._register(item)
         if self._failures.pardon(owner) | self._state.forget_reports(owner):
             self._touch_owner(owner)
@@ -88,6 +88,9 @@ class OvsdbSink:
             self._state.desired.want(owner, tuple(items))
         except BadValue as error:
             self._state.report(owner, error)
+        for item in items:
+            if isinstance(item, Absent) and item.db == self.name:
+                self._state.touch(item.uuid)
         self._kick()
 
     def flush(self) -> None:

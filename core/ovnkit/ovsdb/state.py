@@ -127,7 +127,7 @@ class State:
             uuid_or_none = self.resolve(target)
             if uuid_or_none is not None:
                 self.touch(uuid_or_none)
-        for uuid in (*self.marks, *self.ledgered, *self.dropped):
+        for uuid in (*self.marks, *self.ledgered, *self.dropped, *self.desired.unwanted):
             self.touch(uuid)
 
     def follow(self, changes: Iterable[Change]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +20,7 @@ from ovnkit.kernel import troubles
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.reconciler import Reconciler
 
+NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 META: dict[str, Any] = {
     "uid": "u",
     "labels": {},
@@ -86,9 +89,10 @@ class Bench:
     """A reconciler with one plugin and a memory sink; `feed` observes and works until nothing is left."""
 
     def __init__(self, *renderers: Renderer, listed: Iterable[Any] = (PODS, NODES, NAMESPACES)) -> None:
-        self.inbox = Inbox()
+        self.seconds = 0.0
+        self.inbox = Inbox(clock=lambda: time.monotonic() + self.seconds)
         self.sink = MemorySink()
-        self.reconciler = Reconciler(self.inbox, sinks=[self.sink])
+        self.reconciler = Reconciler(self.inbox, sinks=[self.sink], now=self.now)
         self.events: list[tuple[str, str, str]] = []
         self.reconciler.on_event = lambda _kind, key, reason, message, _warning: self.events.append(
             (key, reason, message)
@@ -97,6 +101,17 @@ class Bench:
         for kind in listed:
             self.reconciler.listed(kind)
         self.reconciler.activate([Role.ZONE])
+        self.settle()
+
+    def now(self) -> datetime:
+        return NEW_YEAR + timedelta(seconds=self.seconds)
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes, by both clocks."""
+        self.seconds += seconds
+        turned: list[bool] = []
+        self.inbox.post(lambda: turned.append(True))
+        assert self.inbox.run_until(lambda: bool(turned), 1)
         self.settle()
 
     def settle(self) -> None:
@@ -320,3 +335,35 @@ def test_two_derived_functions_that_need_each_other_are_a_bug_not_a_hang() -> No
     bench = Bench(Renderer("pod", Role.ZONE, lambda world, key: [mark(key, chicken(world))], each=PODS))
     bench.feed(pod("p1"))
     assert "depends on itself" in bench.events[0][2]
+
+
+def test_a_render_that_waits_for_a_moment_runs_when_it_comes() -> None:
+    moments = {"default/soon": NEW_YEAR + timedelta(seconds=30), "default/later": NEW_YEAR + timedelta(hours=1)}
+
+    def render(world: World, key: str) -> Iterable[Any]:
+        yield mark(key, str(world.passed(moments.get(key, NEW_YEAR))))
+
+    bench = Bench(Renderer("pod", Role.ZONE, render, each=PODS))
+    bench.feed(pod("soon"), pod("later"), pod("over"))
+    assert bench.sink.values() == {"default/soon": "False", "default/later": "False", "default/over": "True"}
+    renders = bench.renders()
+    bench.sleep(29)
+    assert bench.renders() == renders, "nothing has come yet"
+    bench.sleep(1)
+    assert bench.renders() == renders + 1, "one moment has come, and concerns one"
+    assert bench.sink.values() == {"default/soon": "True", "default/later": "False", "default/over": "True"}
+    bench.drop(PODS, "default/later")
+    bench.sleep(7200)
+    assert bench.renders() == renders + 1, "those who are gone wait for nothing"
+
+
+def test_a_derived_value_may_wait_for_a_moment() -> None:
+    @derived
+    def over(world: World) -> bool:
+        return world.passed(NEW_YEAR + timedelta(seconds=5))
+
+    bench = Bench(Renderer("pod", Role.ZONE, lambda world, key: [mark(key, str(over(world)))], each=PODS))
+    bench.feed(pod("p1"))
+    assert bench.sink.values() == {"default/p1": "False"}
+    bench.sleep(5)
+    assert bench.sink.values() == {"default/p1": "True"}

@@ -175,3 +175,15 @@ def test_an_event_that_another_process_posts_in_the_same_moment_is_not_lost(
     recorder.stop()
     assert (recorder.counters.written, recorder.counters.dropped) == (1, 0)
     assert len(api.objects[PATH]) == 1
+
+
+def test_what_happens_again_counts_after_a_restart_and_a_state_does_not(api: Any, client: Client) -> None:
+    api.collection(PATH)
+    pod = view(api)
+    for count in (1, 2):
+        recorder = EventRecorder(client)
+        recorder.record(PODS, pod, "NeedPods", "m", warning=False, again=True)
+        recorder.record(PODS, pod, "Odd", "m")
+        recorder.stop()
+        found = {event["reason"]: event["count"] for event in api.objects[PATH].values()}
+        assert found == {"NeedPods": count, "Odd": 1}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Any
 
 import pytest
 
-from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Raw, Resource, Table
 from ovnkit.api.models import NODES, PODS, ObjectView, metadata
 from ovnkit.api.sinks import Owner
@@ -510,3 +511,21 @@ def test_stop_finishes_what_is_queued(api: Any, kernel: Reconciler) -> None:
     kernel.sink.flush()
     kernel.sink.stop()
     assert len(api.written()) == 100
+
+
+def test_a_stamp_is_written_once_and_then_stays(api: Any, kernel: Reconciler) -> None:
+    api.put(PATH, "a", "p", metadata={"annotations": {"since": "2020-01-01T00:00:00Z"}})
+    api.put(PATH, "a", "q")
+    kernel.watch(PODS)
+    items = [Annotation(PODS, key, "since", NOW) for key in ("a/p", "a/q")]
+    kernel.want(A, *items)
+    kernel.settle()
+    assert meta(api, PATH, "a/p")["annotations"] == {"since": "2020-01-01T00:00:00Z"}
+    stamped = meta(api, PATH, "a/q")["annotations"]["since"]
+    assert datetime.fromisoformat(stamped).tzinfo is not None
+    kernel.want(A, *items, Annotation(PODS, "a/q", "more", "1"))
+    kernel.settle()
+    assert meta(api, PATH, "a/q")["annotations"] == {"since": stamped, "more": "1"}
+    kernel.want(A)
+    kernel.settle()
+    assert "since" not in meta(api, PATH, "a/q")["annotations"]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ovnkit.api.identity import OWNER_KEY, RowId
-from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
+from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS
 from ovnkit.api.sinks import Owner
@@ -534,3 +534,22 @@ def test_what_is_over_is_no_last_error_any_more(nb, rigs):
     rig.want("port", port("p"))
     rig.quiet()
     assert rig.sink.status()["last_error"] == ""
+
+
+def test_rows_of_others_that_are_to_go_are_deleted_however_many(nb, rigs):
+    """Messages that have been read are deleted by UUID; they are no leftovers to be held back."""
+    rig = rigs(nb.endpoint, needs={"Logical_Router": {"name"}})
+    inserts = [{"op": "insert", "table": "Logical_Router", "row": {"name": f"r{n}"}} for n in range(31)]
+    nb.transact("OVN_Northbound", inserts)
+    rig.sync()
+    routers = by_name(nb, "Logical_Router")
+    stays = routers.pop("r30")
+    rig.want("read", *(Absent("Logical_Router", row["_uuid"]) for row in routers.values()))
+    rig.quiet()
+    assert by_name(nb, "Logical_Router").keys() == {"r30"}
+    assert rig.sink.transactions == 1
+    rig.want("elsewhere", Absent("Logical_Router", stays["_uuid"], db="sb"))
+    rig.want("read")
+    rig.quiet()
+    assert by_name(nb, "Logical_Router").keys() == {"r30"}
+    assert rig.sink.status()["held_back"] == 0

@@ -10,7 +10,9 @@ rows go to a real database as well: `Bench(..., connect={"nb": "unix:/path"})`; 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from attrs import evolve
@@ -20,6 +22,8 @@ from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
 from ovnkit.api.items import (
+    NOW,
+    Absent,
     Annotation,
     Ask,
     Condition,
@@ -45,6 +49,9 @@ from ovnkit.ovsdb.sink import OvsdbSink
 DATABASES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
 DEADLINE = 30.0
 """Seconds until everything must be in the databases."""
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When it is, for renderers that wait for a moment, until `Bench.sleep`."""
 
 ROUNDS = 100
 """Rounds of rendering and applying after which a bench says that it never comes to rest."""
@@ -126,14 +133,15 @@ class Bench:
         connect: Mapping[str, str] | None = None,
     ) -> None:
         config = config or Config()
-        self.inbox = Inbox()
+        self._slept = 0.0
+        self.inbox = Inbox(clock=lambda: time.monotonic() + self._slept)
         self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.flows = MemorySink("flows", (Flow, Group))
         self.answers = MemorySink("answers", (Ask,))
         sinks = [self.kube, self.host, self.nft, self.flows, self.answers]
-        self.reconciler = Reconciler(self.inbox, sinks=sinks)
+        self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}
         for db in DATABASES:
@@ -142,7 +150,7 @@ class Bench:
                 self.databases[db] = sink.memory
                 self.reconciler.add_sink(sink)
             else:
-                self.databases[db] = MemorySink(db, (Row, Member), db)
+                self.databases[db] = MemorySink(db, (Row, Member, Absent), db)
                 self.reconciler.add_sink(self.databases[db])
         self._rejects: list[tuple[str, str, str]] = []
         self.reconciler.on_event = lambda _kind, key, reason, message, _warning: self._rejects.append(
@@ -188,6 +196,18 @@ class Bench:
         view = evolve(view, annotations={name: value for name, value in merged.items() if value is not None})
         self.put(kind, view)
 
+    def sleep(self, seconds: float) -> None:
+        """Time passes for those who wait for a moment."""
+        self._slept += seconds
+        turned: list[bool] = []
+        self.inbox.post(lambda: turned.append(True))
+        self.inbox.run_until(lambda: bool(turned), DEADLINE)
+        self.settle()
+
+    def now(self) -> datetime:
+        """The time that renderers go by."""
+        return START + timedelta(seconds=self._slept)
+
     def settle(self) -> None:
         """Render and apply until nothing is left to do."""
         for _ in range(ROUNDS):
@@ -211,9 +231,13 @@ class Bench:
                 continue
             view = self.get(item.kind, item.object)
             field = "annotations" if isinstance(item, Annotation) else "labels"
-            if view is None or getattr(view, field).get(item.name) == item.value:
+            if view is None:
                 continue
-            values = {**getattr(view, field), item.name: item.value}
+            actual = getattr(view, field).get(item.name)
+            value = (actual or self.now().strftime("%Y-%m-%dT%H:%M:%SZ")) if item.value is NOW else item.value
+            if actual == value:
+                continue
+            values = {**getattr(view, field), item.name: value}
             values = {name: value for name, value in values.items() if value is not None}
             self.reconciler.observe(item.kind, [(item.object, evolve(view, **{field: values}))])
             changed = True

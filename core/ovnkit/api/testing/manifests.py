@@ -8,11 +8,14 @@ from typing import Any
 
 import yaml
 
-from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.sinks import Owner
 
 Manifest = dict[str, Any]
+STAMPED = "2030-01-01T00:00:00Z"
+"""The time at which this API server writes everything."""
+
 ObjectKey = tuple[str, str]
 """Name of the kind, and the object's key."""
 
@@ -144,7 +147,10 @@ def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
     meta = manifest["metadata"]
     if isinstance(item, Annotation | Label):
         field = "annotations" if isinstance(item, Annotation) else "labels"
-        _put(meta, field, item.name, None if withdrawn else item.value)
+        value = item.value
+        if value is NOW:
+            value = (meta.get(field) or {}).get(item.name, STAMPED)
+        _put(meta, field, item.name, None if withdrawn else value)
     elif isinstance(item, Finalizer):
         kept = [name for name in meta.get("finalizers", ()) if name != item.name]
         meta["finalizers"] = kept if withdrawn else [*kept, item.name]
