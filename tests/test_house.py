@@ -1,0 +1,32 @@
+"""The house itself: every plugin is in every list of pyproject.toml, has a page, a suite and a line in the README."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/ovnkit_*"))
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+@pytest.mark.parametrize("plugin", PLUGINS)
+def test_a_plugin_is_built_checked_and_described(plugin: str) -> None:
+    package = f"ovnkit_{plugin}"
+    build = PROJECT["tool"]["hatch"]["build"]
+    assert PROJECT["project"]["entry-points"]["ovnkit.plugins"][plugin].startswith(f"{package}.plugin:")
+    assert f"plugins/{plugin}" in build["dev-mode-dirs"]
+    assert f"plugins/{plugin}/{package}" in build["targets"]["wheel"]["packages"]
+    imports = PROJECT["tool"]["importlinter"]
+    contracts = {contract["name"]: contract for contract in imports["contracts"]}
+    assert package in imports["root_packages"]
+    assert package in contracts["core never imports a plugin"]["forbidden_modules"]
+    assert package in contracts["plugins do not import each other"]["modules"]
+    assert package in contracts["plugins import only ovnkit.api"]["source_modules"]
+    folder = ROOT / "plugins" / plugin
+    assert (folder / package / "py.typed").exists()
+    assert (folder / "README.md").read_text().startswith(f"# {plugin}")
+    assert list(folder.glob(f"tests/**/test_{plugin}*.py"))
+    assert f"[{plugin}](plugins/{plugin}/README.md)" in (ROOT / "README.md").read_text()
