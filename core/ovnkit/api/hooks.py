@@ -32,12 +32,17 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @frozen
 class Columns:
-    """Columns of a table that a plugin writes. `optional` ones may be missing (older OVN): see Declaration."""
+    """Columns of a table that a plugin writes.
+
+    `since` is the release that brought them, for messages. `optional` ones may be missing: they are left out then
+    (`Row.optional`). What isn't declared is monitored when it is first written, which loads the database again.
+    """
 
     db: str
     table: str
     columns: tuple[str, ...]
     since: str = ""
+    optional: bool = False
 
 
 @frozen

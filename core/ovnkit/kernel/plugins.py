@@ -265,7 +265,7 @@ class Plugins:
 def _lacks(needs: Iterable[Columns], schema: Schema) -> str:
     found = []
     for need in needs:
-        if need.db not in schema:
+        if need.optional or need.db not in schema:
             continue
         product = "Open vSwitch" if need.db == "ovs" else "OVN"
         newer = f"{product} \N{GREATER-THAN OR EQUAL TO} {need.since}" if need.since else f"a newer {product}"

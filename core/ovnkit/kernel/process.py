@@ -19,6 +19,7 @@ from ovnkit.host.nftsink import NftSink
 from ovnkit.host.sink import HostSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
+from ovnkit.kernel.collector import LoadPhase
 from ovnkit.kernel.config import Loaded
 from ovnkit.kernel.databases import ROLES, Databases, schema_columns
 from ovnkit.kernel.health import HealthServer, json_answer
@@ -70,6 +71,7 @@ class Process:
         self._progress = Progress()
         self._inbox = Inbox()
         self._reconciler = Reconciler(self._inbox)
+        self._load_phase = LoadPhase(lambda: self._reconciler.synced, self._inbox.post_later)
         self._client = Client.connect(config.kubernetes)
         self._kinds = kinds_of(plugin.declaration for plugin in plugins.enabled)
         self._kube = KubeSink(
@@ -128,6 +130,7 @@ class Process:
 
     def run(self) -> int:
         """Run until told to stop; the exit code: 0 stopped, 1 failure, 3 lost the lease."""
+        self._load_phase.begin()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
         self._listen()
@@ -239,6 +242,7 @@ class Process:
 
     def _activate(self, roles: frozenset[Role]) -> None:
         if self._progress.rendering and roles:
+            self._load_phase.begin()
             self._reconciler.activate(roles)
             log.info("acting", roles=sorted(role.value for role in roles))
 

@@ -25,16 +25,20 @@ class Needs:
         for table, columns in (needs or {}).items():
             self.add(table, columns)
 
-    def add(self, table: str, columns: Iterable[str]) -> bool:
-        """Register columns; returns whether any of them is new. `external_ids` is always monitored."""
+    def add(self, table: str, columns: Iterable[str], schema: Schema | None = None) -> bool:
+        """Register columns; returns whether any of them is new to the server with this schema.
+
+        What it doesn't have is only remembered, for another server. `external_ids` is always monitored.
+        """
         known = self._columns.get(table)
         if known is not None and known.issuperset(columns):
             return False
         with self._lock:
             merged = {*self._columns.get(table, ()), *columns, "external_ids"}
-            if merged == self._columns.get(table):
-                return False
+            added = merged - self._columns.get(table, set())
             self._columns[table] = merged
+            if not added or (schema is not None and not any(schema.has(table, name) for name in added)):
+                return False
             self.generation += 1
             return True
 

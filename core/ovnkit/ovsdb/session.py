@@ -117,8 +117,10 @@ class Session:
             self._thread = None
 
     def need(self, table: str, columns: Iterable[str]) -> bool:
-        """Monitor these columns too; returns whether that is new. When connected the content is loaded anew."""
-        if not self._needs.add(table, tuple(columns)):
+        """Monitor these columns too; returns whether that is new. When connected the content is loaded anew,
+        unless the server has none of them."""
+        opened = self._schema
+        if not self._needs.add(table, tuple(columns), opened[1] if opened is not None else None):
             return False
         self._wake()
         return True

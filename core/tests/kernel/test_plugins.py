@@ -246,6 +246,14 @@ def test_missing_column_switches_the_plugin_off_and_what_needs_it():
     assert plugins.all["policy"].why == "needs tiers, which is disabled"
 
 
+def test_missing_optional_column_is_no_reason():
+    columns = (Columns("nb", "ACL", ("match",)), Columns("nb", "ACL", ("tier",), since="23.06", optional=True))
+    plugins = Plugins({"tiers": plugin(declare={"default": True, "columns": columns})})
+    plugins.configure(Config())
+    plugins.check_schema({"nb": {"ACL": ["match"]}})
+    assert names(plugins) == ["tiers"]
+
+
 def test_silent_are_those_that_failed_and_those_that_need_them():
     plugins = Plugins(
         {

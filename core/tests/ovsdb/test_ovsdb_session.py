@@ -86,6 +86,17 @@ def test_columns_added_later_are_loaded(nb: OvsdbServer, rigs: Any) -> None:
     assert record.values["addresses"] == {"10.0.0.1"}
 
 
+def test_columns_that_the_server_lacks_load_nothing_anew(nb: OvsdbServer, rigs: Any) -> None:
+    rig = rigs(nb.endpoint, needs={"Address_Set": ["name"]})
+    rig.loop.until(lambda: rig.session.loaded)
+    assert not rig.session.need("Address_Set", ["name", "to_come"])
+    assert rig.session.loaded
+    assert rig.session.need("Address_Set", ["to_come", "addresses"])
+    rig.loop.until(lambda: rig.session.loaded)
+    assert rig.session.replica.columns["Address_Set"] == {"name", "addresses", "external_ids"}
+    assert rig.session.reloads == 2
+
+
 def test_silent_server_is_given_up(folder: Path, rigs: Any) -> None:
     """A server that answers the handshake and then nothing: the probe notices."""
     path = folder / "silent.sock"

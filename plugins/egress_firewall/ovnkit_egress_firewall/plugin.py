@@ -29,7 +29,11 @@ class EgressFirewallPlugin:
         return Declaration(
             needs=("topology", "pods"),
             kinds=(EGRESS_FIREWALLS,),
-            columns=(Columns("nb", "ACL", ACL_COLUMNS), Columns("nb", "Port_Group", ("acls",))),
+            columns=(
+                Columns("nb", "ACL", ACL_COLUMNS),
+                Columns("nb", "ACL", ("tier",), "23.06", optional=True),
+                Columns("nb", "Port_Group", ("acls",)),
+            ),
             crds=(yaml.safe_load(crd),),
             privileges=(
                 Privilege("k8s.ovn.org", ("egressfirewalls",), ("get", "list", "watch")),

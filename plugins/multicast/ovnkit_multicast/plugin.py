@@ -30,6 +30,7 @@ class MulticastPlugin:
                     ),
                 ),
                 Columns("nb", "Port_Group", ("acls", "ports")),
+                Columns("nb", "ACL", ("tier",), "23.06", optional=True),
                 Columns("nb", "Logical_Router", ("options",)),
                 Columns("nb", "Logical_Switch", ("other_config",)),
             ),

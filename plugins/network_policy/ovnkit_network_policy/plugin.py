@@ -13,6 +13,7 @@ from ovnkit_network_policy.options import NetworkPolicyOptions
 from ovnkit_network_policy.zone import Policies
 
 COLUMNS = (
+    Columns("nb", "ACL", ("tier",), "23.06", optional=True),
     Columns("nb", "Port_Group", ("name", "ports", "acls", "external_ids")),
     Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
     Columns(

@@ -37,6 +37,7 @@ COLUMNS = (
     Columns("nb", "Load_Balancer_Group", ("name",)),
     Columns("nb", "Port_Group", ("name", "external_ids")),
     Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
+    Columns("nb", "ACL", ("tier",), "23.06", optional=True),
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
     Columns("sb", "Port_Binding", ("chassis",)),
     Columns("sb", "Encap", ("type", "ip", "chassis_name", "options")),
