@@ -1,4 +1,4 @@
-"""The house itself: every plugin is in every list of pyproject.toml, has a page, a suite and a line in the README."""
+"""The house itself: every plugin is in each list of pyproject.toml, has a page, a suite, a line in the README."""
 
 from __future__ import annotations
 
