@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network
 
 from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.nodenetwork import Address, Network
+from ovnkit_egress_firewall.dnsnames import DnsName, by_family
 from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
 
 EVERYTHING: tuple[Network, Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
@@ -35,8 +36,13 @@ def everywhere(cluster: Sequence[Network]) -> str:
 
 def at_addresses(addresses: Iterable[Address]) -> str:
     """A destination that is one of these."""
-    ordered = sorted(set(addresses), key=lambda address: (address.version, address))
+    ordered = sorted(set(addresses), key=by_family)
     return " || ".join(f"ip{address.version}.dst == {address}" for address in ordered)
+
+
+def in_sets(name: DnsName, families: Iterable[int]) -> str:
+    """A destination that is one of a name's addresses."""
+    return " || ".join(f"ip{family}.dst == ${name.set_name(family)}" for family in families)
 
 
 def to_ports(ports: Sequence[RulePort]) -> str:

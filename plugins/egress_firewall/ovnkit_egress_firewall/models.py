@@ -13,6 +13,7 @@ from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.nodenetwork import Network
 from ovnkit.api.selectors import LabelSelector
+from ovnkit_egress_firewall.dnsnames import DnsName
 
 PROTOCOLS = ("UDP", "TCP", "SCTP")
 """In the order of a match."""
@@ -26,17 +27,20 @@ class RulePort:
     port: int
 
 
+Destination = Network | LabelSelector | DnsName | None
+"""None: it can't be read."""
+
+
 @frozen
 class Rule:
-    """One rule. It has one destination: a network, or the nodes that a selector selects.
+    """One rule. Its destination is a network, the nodes that a selector selects, or what a name stands for.
 
-    A rule with a `fault` can't be read, or names what can't be enforced: as an Allow it allows nothing, as a
-    Deny it denies every destination outside the cluster. Without `ports` it is about all traffic.
+    A rule with a `fault` can't be read: as an Allow it allows nothing, as a Deny it denies every destination
+    outside the cluster. Without `ports` it is about all traffic.
     """
 
     allow: bool
-    network: Network | None = None
-    nodes: LabelSelector | None = None
+    to: Destination = None
     ports: tuple[RulePort, ...] = ()
     fault: str = ""
 
@@ -71,18 +75,18 @@ def _rule(raw: Any) -> Rule:
     )
     ports, wrong = _ports(raw.get("ports"))
     faults += wrong
-    network, nodes = None, None
+    destination: Destination = None
     try:
-        network, nodes = _destination(raw.get("to"))
+        destination = _destination(raw.get("to"))
     except Reject as error:
         faults.append(error.message)
     except (TypeError, ValueError, AttributeError, KeyError):
         faults.append("its destination is malformed")
     # Ports that can't be read must not narrow a Deny.
-    return Rule(allow, network, nodes, () if wrong and not allow else ports, "; ".join(faults))
+    return Rule(allow, destination, () if wrong and not allow else ports, "; ".join(faults))
 
 
-def _destination(raw: Any) -> tuple[Network | None, LabelSelector | None]:
+def _destination(raw: Any) -> Destination:
     if not isinstance(raw, Mapping) or len(raw) != 1:
         raise Reject("it needs exactly one of cidrSelector, dnsName and nodeSelector")
     if "cidrSelector" in raw:
@@ -90,13 +94,13 @@ def _destination(raw: Any) -> tuple[Network | None, LabelSelector | None]:
         try:
             if not isinstance(text, str) or "/" not in text:
                 raise ValueError
-            return ip_network(text, strict=False), None
+            return ip_network(text, strict=False)
         except ValueError:
             raise Reject(f"cidrSelector {text!r} is not a CIDR") from None
     if "nodeSelector" in raw:
-        return None, LabelSelector.parse(raw["nodeSelector"])
+        return LabelSelector.parse(raw["nodeSelector"])
     if "dnsName" in raw:
-        raise Reject(f"dnsName {raw['dnsName']!r}: names are not resolved by this version")
+        return DnsName.parse(raw["dnsName"])
     raise Reject("it needs one of cidrSelector, dnsName and nodeSelector")
 
 

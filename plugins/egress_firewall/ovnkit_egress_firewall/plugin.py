@@ -8,11 +8,15 @@ from importlib.resources import files
 import yaml
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
+from ovnkit.api.hooks import Answerer, Columns, Declaration, HookCalls, Privilege, Scope, Tell, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.renderers import Renderer
+from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
+from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
+from ovnkit_egress_firewall.resolver import Resolver
 from ovnkit_egress_firewall.rules import EgressRules
+from ovnkit_egress_firewall.status import EgressStatus
 
 ACL_COLUMNS = (
     "name", "direction", "options", "priority", "action", "match", "log", "meter", "severity", "external_ids",
@@ -28,10 +32,11 @@ class EgressFirewallPlugin:
         crd = files("ovnkit_egress_firewall").joinpath("crds/egressfirewall.yaml").read_text("utf-8")
         return Declaration(
             needs=("topology", "pods"),
-            kinds=(EGRESS_FIREWALLS,),
+            kinds=(EGRESS_FIREWALLS, DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS),
             columns=(
                 Columns("nb", "ACL", ACL_COLUMNS),
                 Columns("nb", "ACL", ("tier",), "23.06", optional=True),
+                Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
                 Columns("nb", "Port_Group", ("acls",)),
             ),
             crds=(yaml.safe_load(crd),),
@@ -45,14 +50,33 @@ class EgressFirewallPlugin:
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
-        """Zone: ACLs. Cluster: status."""
-        yield from EgressRules(config, scope, hooks).renderers()
+        """Zone: ACLs, address sets and a line of the status. Cluster: status."""
+        yield from EgressRules(config, hooks).renderers()
+        yield from EgressStatus(config, scope).renderers()
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """Section `[egress_firewall]`."""
+        return EgressFirewallOptions
+
+    @hookimpl
+    def ovnkit_check_config(self, config: Config) -> None:
+        """The servers must be addresses."""
+        for text in config.options("egress_firewall", EgressFirewallOptions).dns_servers:
+            Server.parse(text)
+
+    @hookimpl
+    def ovnkit_answerers(self, config: Config, tell: Tell) -> Iterable[Answerer]:
+        """The resolver; it runs where a zone's rules ask for names."""
+        yield Resolver(config.options("egress_firewall", EgressFirewallOptions), config.families, tell)
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
-        """What an ACL is for."""
+        """What an ACL or an address set is for."""
         path = external_ids.get(OWNER_KEY, "")
         if not path.startswith("egress_firewall/"):
             return None
+        if path.startswith("egress_firewall/name/"):
+            return f"It has the addresses of {external_ids.get('k8s.ovn.org/name')}, for egress firewall rules."
         number = external_ids.get("rule-index", path.rpartition("-")[2])
         return f"It is rule {number} of the egress firewall of namespace {external_ids.get('k8s.ovn.org/name')}."

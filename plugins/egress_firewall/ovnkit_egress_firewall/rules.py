@@ -1,4 +1,4 @@
-"""Role zone: an ACL per rule, and what this zone says in the status. Role cluster: the status of the whole."""
+"""Role zone: an ACL per rule, and the address sets of the names in rules."""
 
 from __future__ import annotations
 
@@ -9,133 +9,98 @@ from attrs import frozen
 from ovnkit.api import rows
 from ovnkit.api.acllogging import AclLogging, acl_columns, acl_logging
 from ovnkit.api.config import Config
-from ovnkit.api.errors import Reject
-from ovnkit.api.hooks import HookCalls, Scope
+from ovnkit.api.hooks import HookCalls
 from ovnkit.api.identity import object_ids
-from ovnkit.api.items import Event, Row, Slot, Status
-from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import Address, Network, host_cidrs, is_unmanaged
+from ovnkit.api.items import Ask, Row, Slot, Value
+from ovnkit.api.nodenetwork import Address, Network
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.world import World, derived
-from ovnkit_egress_firewall import matches
-from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, EgressFirewall, Rule
-
-NAME = "default"
-"""The only name that counts."""
+from ovnkit.api.world import World
+from ovnkit_egress_firewall import facts, matches
+from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsName
+from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
 
 FIRST_PRIORITY = 10000
-MAX_RULES = 8000
-APPLIED = "EgressFirewall Rules applied"
-NOT_APPLIED = "EgressFirewall Rules not correctly applied"
-SHOWN = 5
-"""Faults that a status message tells; it counts the others."""
-
-
-@derived
-def node_addresses(world: World, selector: LabelSelector) -> tuple[Address, ...]:
-    """All addresses of the nodes that a selector selects; nodes whose annotation is nonsense count without."""
-    found: set[Address] = set()
-    for node in world.list(NODES):
-        if not selector.matches(node.labels):
-            continue
-        try:
-            found.update(interface.ip for interface in host_cidrs(world, node.name) or ())
-        except Reject:
-            continue
-    return tuple(sorted(found, key=lambda address: (address.version, address)))
-
-
-def faults(firewall: EgressFirewall) -> tuple[str, ...]:
-    """What is wrong with the rules, one text for each that is."""
-    found = tuple(f"rule {number}: {rule.fault}" for number, rule in enumerate(firewall.rules) if rule.fault)
-    if len(firewall.rules) > MAX_RULES:
-        found += (f"{len(firewall.rules)} rules are more than {MAX_RULES}; the others are not read",)
-    return found
-
-
-def _summary(found: tuple[str, ...]) -> str:
-    more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return "; ".join(found[:SHOWN]) + more
 
 
 @frozen
 class EgressRules:
-    """The renderers of firewalls."""
+    """The renderers of the rows."""
 
     config: Config
-    scope: Scope
     hooks: HookCalls
 
     def renderers(self) -> Iterable[Renderer]:
-        """One render per firewall in each role."""
-        yield Renderer("rules", Role.ZONE, self.render, each=EGRESS_FIREWALLS)
-        yield Renderer("status", Role.CLUSTER, self.status, each=EGRESS_FIREWALLS)
-
-    # -- zone -----------------------------------------------------------------------------------------------
-
-    def render(self, world: World, key: str) -> Iterable[Row | Status]:
-        """The ACLs in order; the priority of a rule is its place."""
-        firewall = world.get(EGRESS_FIREWALLS, key)
-        if firewall is None or firewall.name != NAME:
-            return
-        namespace = firewall.namespace
-        logging = acl_logging(self.hooks, world, namespace)
-        group = matches.namespace_group(namespace)
-        for number, rule in enumerate(firewall.rules[:MAX_RULES]):
-            destination = self._destination(world, rule)
-            if destination:
-                match = matches.rule(destination, group, rule.ports)
-                yield _acl(namespace, number, rule.allow, match, logging)
-        if any(not rule.allow for rule in firewall.rules[MAX_RULES:]):
-            everything = matches.rule(matches.everywhere(self._cluster), group, ())
-            yield _acl(namespace, MAX_RULES, False, everything, logging)
-        found = faults(firewall)
-        said = f"{NOT_APPLIED}: {_summary(found)}" if found else APPLIED
-        others = [text for text in firewall.messages if self._is_of_other_zone(world, text)]
-        yield Status(EGRESS_FIREWALLS, key, {"messages": sorted({*others, f"{self.scope.zone}: {said}"})})
+        """One render per firewall, and one per name, however many firewalls have it."""
+        yield Renderer("rules", Role.ZONE, self.rules, each=EGRESS_FIREWALLS)
+        yield Renderer("name", Role.ZONE, self.name, each=self.names)
 
     @property
     def _cluster(self) -> tuple[Network, ...]:
         return tuple(subnet.network for subnet in self.config.default.cluster_subnets)
 
+    # -- rules ----------------------------------------------------------------------------------------------
+
+    def rules(self, world: World, key: str) -> Iterable[Row]:
+        """The ACLs in order; the priority of a rule is its place. All of them change in one transaction."""
+        rules = facts.rules_of(world, key)
+        if rules is None:
+            return
+        namespace = key.partition("/")[0]
+        logging = acl_logging(self.hooks, world, namespace)
+        group = matches.namespace_group(namespace)
+        for number, rule in enumerate(rules[: facts.MAX_RULES]):
+            destination = self._destination(world, rule)
+            if destination:
+                match = matches.rule(destination, group, rule.ports)
+                yield _acl(namespace, number, rule.allow, match, logging)
+        if any(not rule.allow for rule in rules[facts.MAX_RULES :]):
+            everything = matches.rule(matches.everywhere(self._cluster), group, ())
+            yield _acl(namespace, facts.MAX_RULES, False, everything, logging)
+
     def _destination(self, world: World, rule: Rule) -> str:
         """The destination's part of the match; empty for a rule that matches nothing."""
-        if rule.fault:
-            return "" if rule.allow else matches.everywhere(self._cluster)
-        if rule.network is not None:
-            return matches.in_network(rule.network, self._cluster)
-        assert rule.nodes is not None
-        return matches.at_addresses(node_addresses(world, rule.nodes))
+        destination = None if rule.fault else rule.to
+        if isinstance(destination, LabelSelector):
+            return matches.at_addresses(facts.node_addresses(world, destination))
+        if isinstance(destination, DnsName):
+            if facts.sets_exist(world, destination, self.config.families):
+                return matches.in_sets(destination, self.config.families)
+        elif destination is not None:
+            return matches.in_network(destination, self._cluster)
+        # Nobody knows what the rule is about: an Allow opens nothing, a Deny leaves nothing open.
+        return "" if rule.allow else matches.everywhere(self._cluster)
 
-    def _is_of_other_zone(self, world: World, text: str) -> bool:
-        zone = text.partition(":")[0]
-        return zone != self.scope.zone and zone in self._zones(world)
+    # -- names ----------------------------------------------------------------------------------------------
 
-    def _zones(self, world: World) -> Iterable[str]:
-        if not self.scope.per_node_zones:
-            return [self.config.default.zone or "global"]
-        unmanaged = self.config.kubernetes.no_hostsubnet_selector
-        return [name for name in world.keys(NODES) if not is_unmanaged(world, name, unmanaged)]
+    def names(self, world: World) -> Iterable[str]:
+        """The names in rules of any firewall."""
+        found = (facts.names_of(world, key) for key in world.keys(EGRESS_FIREWALLS))
+        return {name.text for names in found for name in names}
 
-    # -- cluster --------------------------------------------------------------------------------------------
+    def name(self, world: World, key: str) -> Iterable[Ask | Row]:
+        """The question to the resolver, and once there is an answer an address set per IP version.
 
-    def status(self, world: World, key: str) -> Iterable[Status | Event]:
-        """One word for all zones, and an Event that says what is wrong."""
-        firewall = world.get(EGRESS_FIREWALLS, key)
-        if firewall is None:
+        Addresses of the cluster network are left out: egress firewalls never affect traffic inside.
+        """
+        name = DnsName(key)
+        if not name.is_wildcard:
+            yield Ask(DNS_ANSWERS, key)
+        families, resolvers = self.config.families, self.config.kubernetes.ovn_config_namespace
+        addresses = facts.addresses_of(world, name, families, resolvers)
+        if addresses is None:
             return
-        if firewall.name != NAME:
-            raise Reject(f"an EgressFirewall must be named {NAME}; this one has no effect")
-        found = faults(firewall)
-        if found:
-            yield Event(EGRESS_FIREWALLS, key, "InvalidRule", _summary(found))
-        said = {zone: text.strip() for zone, _, text in (text.partition(":") for text in firewall.messages)}
-        answers = [said.get(zone, "") for zone in self._zones(world)]
-        if any(answer.startswith(NOT_APPLIED) for answer in answers):
-            yield Status(EGRESS_FIREWALLS, key, {"status": NOT_APPLIED})
-        elif answers and all(answer == APPLIED for answer in answers):
-            yield Status(EGRESS_FIREWALLS, key, {"status": APPLIED})
+        for family in families:
+            mine = frozenset(str(a) for a in addresses if a.version == family and self._is_outside(a))
+            columns: dict[str, Value] = {
+                "name": name.set_name(family),
+                "addresses": mine,
+                "external_ids": name.set_ids(family),
+            }
+            yield Row("Address_Set", f"v{family}", columns)
+
+    def _is_outside(self, address: Address) -> bool:
+        return not any(address in network for network in self._cluster)
 
 
 def _acl(namespace: str, number: int, allow: bool, match: str, logging: AclLogging) -> Row:

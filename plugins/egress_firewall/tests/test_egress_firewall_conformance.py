@@ -1,9 +1,9 @@
-"""The conformance suite for multicast."""
+"""The conformance suite for egress_firewall."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_interface
+from ipaddress import ip_address, ip_interface
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import pytest
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
 from ovnkit.api.kinds import Kind
 from ovnkit.api.testing.conformance import ConformanceSuite
+from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsAnswer
 
 SHOP = """
 apiVersion: v1
@@ -39,6 +40,8 @@ spec:
   egress:
     - {type: Allow, to: {cidrSelector: 192.0.2.0/24}, ports: [{protocol: TCP, port: 443}]}
     - {type: Allow, to: {cidrSelector: "2001:db8::/32"}}
+    - {type: Allow, to: {dnsName: www.example.com}, ports: [{protocol: TCP, port: 443}]}
+    - {type: Deny, to: {dnsName: nobody.example.com}}
     - {type: Deny, to: {cidrSelector: 0.0.0.0/0}}
 """
 SUBNETS = {
@@ -51,7 +54,7 @@ SUBNETS = {
 @pytest.mark.ovn
 class TestEgressFirewallConformance(ConformanceSuite):
     plugin = "egress_firewall"
-    scenarios = {"three rules": SHOP}
+    scenarios = {"rules of all sorts": SHOP}
 
     def prepare(self, text: str, family: str) -> str:
         return text.replace("SUBNETS", SUBNETS[family])
@@ -59,3 +62,5 @@ class TestEgressFirewallConformance(ConformanceSuite):
     def facts(self) -> Iterable[tuple[Kind[Any], Any]]:
         yield LINKS, LinkView("eth0", 2, "02:00:00:00:00:01", 1500, True)
         yield ADDRESSES, AddressView("eth0", ip_interface("192.0.2.2/24"))
+        yield DNS_ANSWERS, DnsAnswer("www.example.com", (ip_address("192.0.2.7"), ip_address("2001:db8::7")))
+        yield DNS_ANSWERS, DnsAnswer("nobody.example.com", fault="there is no such name")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+from ipaddress import ip_address
 from typing import Any
 
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +18,7 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
+from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS, DnsAnswer, DnsName, DnsSet
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
 
@@ -57,7 +60,37 @@ def match(found: Bench, number: int) -> str:
 
 
 def messages(found: Bench) -> list[str]:
-    return next(item.content["messages"] for item in found.kube.items if isinstance(item, Status))
+    return [text for item in found.kube.items if isinstance(item, Status) and item.manager == "n1"
+            for text in item.content["messages"]]  # fmt: skip
+
+
+def resolve(found: Bench, name: str, *addresses: str, known: bool = True, fault: str = "") -> None:
+    """The resolver has an answer; what goes to the northbound for it is seen there."""
+    answer = DnsAnswer(name, tuple(map(ip_address, addresses)), known, fault)
+    found.put(DNS_ANSWERS, answer)
+    see_sets(found)
+
+
+def see_sets(found: Bench) -> None:
+    rows = [
+        DnsSet(name, tuple(map(ip_address, row["addresses"]))) for name, row in found.rows("Address_Set").items()
+    ]
+    found.put(DNS_SETS, *rows)
+    gone = {view.key for view in found.reconciler.objects(DNS_SETS)} - {row.key for row in rows}
+    found.drop(DNS_SETS, *gone)
+
+
+def asked(found: Bench) -> set[str]:
+    return {item.key for item in found.answers.items}
+
+
+def dns(kind: str, name: Any, *ports: tuple[str, Any]) -> dict[str, Any]:
+    return {**rule(kind, "", *ports), "to": {"dnsName": name}}
+
+
+def set_content(found: Bench, name: str, family: int) -> frozenset[str] | None:
+    row = found.rows("Address_Set").get(DnsName(name).set_name(family))
+    return None if row is None else frozenset(row["addresses"])
 
 
 def test_rules_keep_their_order_and_spare_the_cluster() -> None:
@@ -120,7 +153,7 @@ def test_bad_rules_are_named_and_fail_closed_while_others_hold() -> None:
             rule("Deny", "nonsense", ("TCP", 25)),
             rule("Allow", "192.0.2.1/32"),
             {"type": "AllowX", "to": {"cidrSelector": "0.0.0.0/0"}},
-            {"type": "Allow", "to": {"dnsName": "www.example.com"}},
+            {"type": "Allow", "to": {"dnsName": "-x.example.com"}},
             "what",
         ),
     )
@@ -147,11 +180,154 @@ def test_past_the_limit_everything_is_denied() -> None:
     assert "8001 rules are more than 8000" in messages(found)[0]
 
 
-def test_a_zone_says_its_own_and_keeps_what_living_zones_said() -> None:
-    found = bench()
+def test_a_zone_applies_its_own_line_and_the_cluster_takes_away_those_of_zones_that_are_gone() -> None:
+    found = bench(Role.ZONE, Role.CLUSTER)
     said = ("n2: EgressFirewall Rules applied", "gone: EgressFirewall Rules applied", "n1: old")
     found.put(EGRESS_FIREWALLS, firewall(messages=said))
-    assert messages(found) == ["n1: EgressFirewall Rules applied", "n2: EgressFirewall Rules applied"]
+    applied = {item.manager: item.content for item in found.kube.items
+               if isinstance(item, Status) and item.manager}  # fmt: skip
+    assert applied == {"n1": {"messages": ["n1: EgressFirewall Rules applied"]}, "gone": {}}
+
+
+def test_what_other_zones_say_renders_no_rule_again() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(rule("Deny", "0.0.0.0/0")))
+    before = dict(found.reconciler.renders_total)
+    found.put(
+        EGRESS_FIREWALLS, firewall(rule("Deny", "0.0.0.0/0"), messages=("n2: EgressFirewall Rules applied",))
+    )
+    assert found.reconciler.renders_total == before
+
+
+def test_events_tell_what_zones_could_not_apply() -> None:
+    found = bench(Role.CLUSTER)
+    bad = "EgressFirewall Rules not correctly applied: rule 1: dnsName x.example has no addresses: why"
+    found.put(EGRESS_FIREWALLS, firewall(messages=(f"n1: {bad}", f"n2: {bad}")))
+    reasons = [(reason, text) for _, reason, text in found.events]
+    assert reasons == [("RuleNotApplied", "rule 1: dnsName x.example has no addresses: why")]
+
+
+def test_a_name_has_one_pair_of_sets_however_many_rules_and_spellings() -> None:
+    found = bench()
+    found.put(
+        EGRESS_FIREWALLS, firewall(dns("Allow", "WWW.Example.com.", ("TCP", 443)), dns("Deny", "www.example.com"))
+    )
+    assert asked(found) == {"www.example.com"}
+    assert set(acls(found)) == {1}, "an Allow of a name nobody knows allows nothing"
+    resolve(found, "www.example.com", "192.0.2.7", "2001:db8::7", "10.128.0.9")
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}, "addresses of the cluster are left out"
+    assert set_content(found, "www.example.com", 6) == {"2001:db8::7"}
+    assert DnsName("www.example.com").set_name(4) == "a12914375883585904450", (
+        "the name that OVN-Kubernetes gives it"
+    )
+    sets = f"(ip4.dst == $a12914375883585904450 || ip6.dst == ${DnsName('www.example.com').set_name(6)})"
+    assert match(found, 0) == f"{sets} && PODS && ((tcp && ( tcp.dst == 443 )))"
+    assert match(found, 1) == f"{sets} && PODS"
+    assert messages(found) == ["n1: EgressFirewall Rules applied"]
+
+
+def test_new_addresses_touch_the_set_alone() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com")))
+    resolve(found, "www.example.com", "192.0.2.7")
+    before = found.reconciler.renders_total[("egress_firewall", "rules")]
+    resolve(found, "www.example.com", "192.0.2.8")
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.8"}
+    assert found.reconciler.renders_total[("egress_firewall", "rules")] == before
+
+
+def test_a_match_names_a_set_only_when_the_northbound_has_it() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com")))
+    found.put(DNS_ANSWERS, DnsAnswer("www.example.com", (ip_address("192.0.2.7"),)))
+    assert match(found, 0) == f"({DENY_ALL}) && PODS"
+    see_sets(found)
+    assert "$" in match(found, 0)
+
+
+def test_a_deny_of_a_name_nobody_can_resolve_is_closed_and_says_so() -> None:
+    found = bench()
+    found.put(
+        EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com", ("TCP", 25)), dns("Allow", "www.example.com"))
+    )
+    assert match(found, 0) == f"({DENY_ALL}) && PODS && ((tcp && ( tcp.dst == 25 )))"
+    assert messages(found) == [], "too early to say"
+    resolve(found, "www.example.com", known=False, fault="192.0.2.53 does not answer")
+    assert set(acls(found)) == {0}
+    why = "dnsName www.example.com has no addresses: 192.0.2.53 does not answer"
+    assert messages(found) == [
+        f"n1: EgressFirewall Rules not correctly applied: rule 0: {why}; meanwhile it denies every destination "
+        f"outside the cluster; rule 1: {why}"
+    ]
+
+
+def test_a_name_that_does_not_exist_is_told_and_matches_nothing() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com"), rule("Deny", "192.0.2.0/24")))
+    resolve(found, "www.example.com", fault="there is no such name")
+    assert "$" in match(found, 0)
+    assert set_content(found, "www.example.com", 4) == frozenset()
+    assert match(found, 1) == "(ip4.dst == 192.0.2.0/24) && PODS"
+    assert messages(found)[0].endswith("rule 0: dnsName www.example.com has no addresses: there is no such name")
+
+
+def test_names_stay_as_they_were_over_a_restart_without_dns() -> None:
+    found = bench()
+    sets = {family: DnsName("www.example.com").set_name(family) for family in (4, 6)}
+    found.put(DNS_SETS, DnsSet(sets[4], (ip_address("192.0.2.7"),)), DnsSet(sets[6], ()))
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com")))
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
+    assert "$" in match(found, 0)
+    assert messages(found) == ["n1: EgressFirewall Rules applied"]
+    resolve(found, "www.example.com", known=False, fault="192.0.2.53 does not answer")
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
+    resolve(found, "www.example.com", "192.0.2.8")
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.8"}
+
+
+def test_a_name_nobody_mentions_any_more_goes() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com"), dns("Deny", "a.example")))
+    resolve(found, "www.example.com", "192.0.2.7")
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "a.example")))
+    assert asked(found) == {"a.example"}
+    assert found.rows("Address_Set") == {}
+
+
+def resolver(name: str, *addresses: str, namespace: str = "ovn-kubernetes") -> Any:
+    entries = [{"ip": address, "ttlSeconds": 5, "lastLookupTime": "2026-01-01T00:00:00Z"} for address in addresses]
+    return DNS_NAME_RESOLVERS.view(
+        {
+            "metadata": {"name": "dns-1", "namespace": namespace, "uid": "r"},
+            "spec": {"name": name},
+            "status": {"resolvedNames": [{"dnsName": name, "resolvedAddresses": entries}]},
+        }
+    )
+
+
+def test_a_wildcard_is_what_the_dns_server_of_the_cluster_gave_out() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Allow", "*.example.com"), dns("Deny", "*.example.com")))
+    assert asked(found) == set()
+    assert set(acls(found)) == {1}
+    assert "rule 0: dnsName *.example.com has no addresses: no DNSNameResolver says" in messages(found)[0]
+    found.put(DNS_NAME_RESOLVERS, resolver("*.example.com.", "192.0.2.7", "nonsense"))
+    see_sets(found)
+    assert set_content(found, "*.example.com", 4) == {"192.0.2.7"}
+    assert "$" in match(found, 0)
+    assert messages(found) == ["n1: EgressFirewall Rules applied"]
+    found.put(DNS_NAME_RESOLVERS, resolver("*.example.com.", "192.0.2.8"))
+    assert set_content(found, "*.example.com", 4) == {"192.0.2.8"}
+
+
+def test_only_the_own_namespaces_resolvers_count_and_they_add_to_our_answers() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Allow", "www.example.com")))
+    found.put(DNS_NAME_RESOLVERS, resolver("www.example.com.", "192.0.2.66", namespace="shop"))
+    resolve(found, "www.example.com", "192.0.2.7")
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
+    found.put(DNS_NAME_RESOLVERS, resolver("www.example.com.", "192.0.2.9"))
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7", "192.0.2.9"}
 
 
 def test_the_cluster_says_applied_when_all_zones_did() -> None:
@@ -173,21 +349,22 @@ def test_only_the_one_named_default_counts() -> None:
     assert any("must be named default" in text for _, _, text in found.events)
 
 
-NASTY = st.text(alphabet="abc.:/0123456789*'\"$@&|{}()=! \\", max_size=24)
+NASTY = st.text(alphabet="abc.:/0123456789*-'\"$@&|{}()=! \\\n\u00e9", max_size=24)
+DESTINATION = r"(?:[()]|ip[46](?:\.dst)?|==|!=|&&|\|\||[0-9a-f.:]+(?:/\d+)?|\$a\d+| )+"
 MATCH = re.compile(
-    r"\((?:[()]|ip[46](?:\.dst)?|==|!=|&&|\|\||[0-9a-f.:]+(?:/\d+)?| )+\) && inport == @a\d+"
-    r"(?: && \((?:[()]|udp|tcp|sctp|\.dst|==|&&|\|\||\d+| )+\))?"
+    rf"\({DESTINATION}\) && inport == @a\d+(?: && \((?:[()]|udp|tcp|sctp|\.dst|==|&&|\|\||\d+| )+\))?"
 )
+NAME = st.from_regex(r"(\*\.)?[A-Za-z0-9]{1,3}\.[a-z0-9]{1,3}\.?", fullmatch=True)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     st.lists(
         st.fixed_dictionaries(
             {
                 "type": st.sampled_from(["Allow", "Deny"]) | NASTY,
                 "to": st.fixed_dictionaries({"cidrSelector": NASTY})
-                | st.fixed_dictionaries({"dnsName": NASTY})
+                | st.fixed_dictionaries({"dnsName": NASTY | NAME})
                 | st.fixed_dictionaries({"nodeSelector": st.dictionaries(NASTY, st.dictionaries(NASTY, NASTY))})
                 | NASTY,
                 "ports": st.lists(
@@ -198,15 +375,28 @@ MATCH = re.compile(
             }
         ),
         max_size=4,
-    )
+    ),
+    st.dictionaries(NASTY, NASTY, max_size=2),
+    NASTY,
+    NASTY,
 )
-def test_no_text_of_a_rule_reaches_a_match(rules: list[Any]) -> None:
+def test_no_text_of_an_object_reaches_a_match(rules: Any, labels: Any, cidrs: str, namespace: str) -> None:
+    """Neither a rule's, nor a node's labels and annotations, nor the namespace's name."""
     found = bench()
-    found.put(EGRESS_FIREWALLS, firewall(*rules))
+    found.put(NODES, node("n3", {"k8s.ovn.org/host-cidrs": cidrs}, labels=labels))
+    if labels:
+        rules = [*rules, {"type": "Allow", "to": {"nodeSelector": {"matchLabels": labels}}}]
+    view = firewall(*rules)
+    found.put(EGRESS_FIREWALLS, evolve(view, namespace=namespace))
     assert not any(trouble for trouble in found.troubles.values())
+    for name in asked(found):
+        resolve(found, name, "192.0.2.7")
     for row in acls(found).values():
         assert MATCH.fullmatch(row["match"]), row["match"]
         assert (
             row["action"] == "drop"
             or {"type": "Allow"}.items() <= rules[int(row["external_ids"]["rule-index"])].items()
         )
+    for name, row in found.rows("Address_Set").items():
+        assert re.fullmatch(r"a\d+", name)
+        assert row["addresses"] == {"192.0.2.7"} or row["addresses"] == set()

@@ -1,0 +1,143 @@
+"""The service that keeps looking up the names that rules ask for: one thread, one asyncio task per name."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import dns.exception
+import dns.resolver
+import structlog
+
+from ovnkit.api.hooks import Tell
+from ovnkit_egress_firewall import lookup
+from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsAnswer
+from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
+from ovnkit_egress_firewall.schedule import RETRY, Found, Knowledge
+
+log = structlog.get_logger()
+
+AT_ONCE = 64
+"""Names that are looked up at the same time."""
+
+
+class Servers:
+    """The servers to ask: configured ones, else what the resolv.conf of this host says now."""
+
+    def __init__(self, options: EgressFirewallOptions) -> None:
+        self._configured = tuple(Server.parse(text) for text in options.dns_servers)
+        self._path = Path(options.resolv_conf)
+        self._read: tuple[tuple[int, int], tuple[Server, ...]] | None = None
+
+    def now(self) -> Sequence[Server]:
+        """The servers; none when there is no such file, or it names none."""
+        if self._configured:
+            return self._configured
+        try:
+            status = self._path.stat()
+            version = (status.st_mtime_ns, status.st_ino)
+            if self._read is None or self._read[0] != version:
+                found = dns.resolver.Resolver(filename=str(self._path)).nameservers
+                self._read = version, tuple(Server(server) for server in found if isinstance(server, str))
+        except (OSError, ValueError, dns.exception.DNSException):
+            return ()
+        return self._read[1]
+
+
+class Resolver:
+    """The answerer of `DNS_ANSWERS`. Its thread starts with the first name."""
+
+    kind = DNS_ANSWERS
+
+    def __init__(self, options: EgressFirewallOptions, families: Sequence[int], tell: Tell) -> None:
+        self._servers = Servers(options)
+        self._where = options.resolv_conf
+        self._families = families
+        self._tell = tell
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def ask(self, keys: Collection[str]) -> None:
+        """Follow these names."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+            threading.Thread(target=self._run, args=(self._loop,), name="dns-resolver", daemon=True).start()
+        self._loop.call_soon_threadsafe(self._begin, tuple(keys))
+
+    def drop(self, keys: Collection[str]) -> None:
+        """Follow them no longer."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._end, tuple(keys))
+
+    def stop(self) -> None:
+        """End the thread."""
+        if self._loop is not None:
+            asyncio.run_coroutine_threadsafe(self._halt(), self._loop)
+            self._loop = None
+
+    # -- the thread -----------------------------------------------------------------------------------------
+
+    @staticmethod
+    def _run(loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            loop.run_forever()
+        finally:
+            loop.close()
+
+    async def _halt(self) -> None:
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        asyncio.get_running_loop().stop()
+
+    def _begin(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self._tasks:
+                self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name))
+
+    def _end(self, names: Sequence[str]) -> None:
+        for name in names:
+            task = self._tasks.pop(name, None)
+            if task is not None:
+                task.cancel()
+
+    async def _follow(self, name: str) -> None:
+        """Look a name up for as long as it is asked for, and tell what changes."""
+        known, told, failed = Knowledge(), DnsAnswer("", known=False), False
+        while True:
+            try:
+                found = await self._look_up(name)
+                known = known.learn(found, asyncio.get_running_loop().time())
+            except Exception:  # a bug must not end the service
+                log.exception("looking up a name failed", name=name)
+                await asyncio.sleep(RETRY)
+                continue
+            answer = known.answer(name)
+            if answer != told:
+                told = answer
+                self._tell(DNS_ANSWERS, [(name, answer)])
+            if bool(known.failures) is not failed:
+                failed = bool(known.failures)
+                self._report(name, known, found)
+            await asyncio.sleep(known.wait)
+
+    async def _look_up(self, name: str) -> dict[int, Found]:
+        servers = self._servers.now()
+        if not servers:
+            fault = f"{self._where} names no DNS server"
+            return {family: Found(answered=False, fault=fault) for family in self._families}
+        async with self._slots:
+            return await lookup.look_up(name, servers, self._families)
+
+    @staticmethod
+    def _report(name: str, known: Knowledge, found: dict[int, Found]) -> None:
+        if known.failures:
+            faults = sorted({answer.fault for answer in found.values() if answer.fault})
+            log.warning("a name is not resolved; what was good stays", name=name, faults=faults,
+                        addresses=len(known.expiry), retry_in=known.wait)  # fmt: skip
+        else:
+            log.info("a name is resolved again", name=name, addresses=len(known.expiry))

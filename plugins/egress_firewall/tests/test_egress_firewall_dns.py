@@ -1,0 +1,294 @@
+"""The resolver: when it asks again, what it keeps, and what it makes of a real server's answers."""
+
+from __future__ import annotations
+
+import queue
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ovnkit.api.config import Config
+from ovnkit.api.errors import ConfigError, Reject
+from ovnkit.api.nodenetwork import Address
+from ovnkit_egress_firewall import lookup
+from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
+from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
+from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
+from ovnkit_egress_firewall.resolver import Resolver
+from ovnkit_egress_firewall.schedule import Found, Knowledge, retry_after
+
+A1, A2, A3 = (ip_address(f"192.0.2.{number}") for number in (1, 2, 3))
+V6 = ip_address("2001:db8::1")
+SILENT = Found(answered=False, fault="no answer")
+NOTHING = Found(fault="there is no such name")
+
+
+def found(ttl: float, *addresses: Address) -> Found:
+    return Found(dict.fromkeys(addresses, ttl), ttl)
+
+
+# -- when to ask again, and what to keep --------------------------------------------------------------------
+
+
+def test_it_asks_again_when_the_shortest_ttl_runs_out() -> None:
+    known = Knowledge().learn({4: found(60, A1), 6: found(20, V6)}, 0.0)
+    assert (known.wait, known.answer("x").addresses) == (20, (A1, V6))
+    assert Knowledge().learn({4: found(0, A1)}, 0.0).wait == 5
+    assert Knowledge().learn({4: found(86400, A1)}, 0.0).wait == 1800
+
+
+def test_new_addresses_take_the_place_of_old_ones_when_those_have_run_out() -> None:
+    known = Knowledge().learn({4: Found({A1: 60.0, A2: 10.0}, 10.0)}, 0.0)
+    assert known.wait == 10
+    known = known.learn({4: found(30, A3)}, 10.0)
+    assert known.answer("x").addresses == (A1, A3), "one server still gives out A1"
+    known = known.learn({4: found(300, A3)}, 40.0)
+    assert known.wait == 20, "A1 runs out before"
+    assert known.learn({4: found(300, A3)}, 60.0).answer("x").addresses == (A3,)
+
+
+@pytest.mark.parametrize("failure", [SILENT, NOTHING], ids=["no answer", "gone"])
+def test_a_failure_keeps_what_was_good_and_is_retried_soon(failure: Found) -> None:
+    known = Knowledge().learn({4: found(10, A1)}, 0.0)
+    for count in range(1, 30):
+        known = known.learn({4: failure}, 10.0 * count)
+        assert known.answer("x") == DnsAnswer("x", (A1,), known=True, fault="")
+        assert known.wait == retry_after(count)
+    assert known.learn({4: found(7, A2)}, 999.0).failures == 0
+    assert [retry_after(count) for count in (1, 10, 11, 12, 14, 15, 99)] == [5, 5, 10, 20, 80, 120, 120]
+
+
+def test_one_family_may_fail_alone() -> None:
+    known = Knowledge().learn({4: found(10, A1), 6: found(10, V6)}, 0.0)
+    known = known.learn({4: found(600, A2), 6: SILENT}, 10.0)
+    assert known.answer("x").addresses == (A2, V6)
+    assert known.wait == 5
+    known = known.learn({4: found(600, A2), 6: NOTHING}, 20.0)
+    assert known.answer("x").addresses == (A2,), "a server says that there is no such address any more"
+
+
+def test_a_name_is_known_once_somebody_could_say_something() -> None:
+    nobody = Knowledge().learn({4: SILENT, 6: NOTHING}, 0.0)
+    assert nobody.answer("x") == DnsAnswer("x", (), known=False, fault="no answer; there is no such name")
+    none = nobody.learn({4: NOTHING, 6: NOTHING}, 5.0)
+    assert none.answer("x") == DnsAnswer("x", (), known=True, fault="there is no such name")
+    assert none.learn({4: SILENT, 6: SILENT}, 10.0).known, "what is known stays known"
+
+
+ROUND = st.fixed_dictionaries(
+    {
+        family: st.sampled_from([SILENT, NOTHING])
+        | st.builds(
+            lambda addresses, ttl: Found(dict.fromkeys(addresses, float(ttl)), float(ttl)),
+            st.sets(st.sampled_from(addresses), min_size=1),
+            st.integers(0, 100_000),
+        )
+        for family, addresses in ((4, (A1, A2, A3)), (6, (V6,)))
+    }
+)
+
+
+@given(st.lists(ROUND, max_size=12))
+def test_any_history_keeps_good_answers_and_a_sane_pace(rounds: list[dict[int, Found]]) -> None:
+    known, now = Knowledge(), 0.0
+    for said in rounds:
+        before, known = known, known.learn(said, now)
+        assert 1 <= known.wait <= 1800
+        assert {a for answer in said.values() for a in answer.addresses} <= set(known.expiry)
+        assert not before.expiry or known.expiry, "what was good once never becomes nothing"
+        assert bool(known.fault) is not bool(known.expiry)
+        assert known.known >= before.known
+        now += known.wait
+
+
+# -- against a real server ----------------------------------------------------------------------------------
+
+
+class Zone:
+    """A DNS server, and a resolver that asks it."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        self.file = folder / "zone"
+        self.write({})
+        script = Path(__file__).with_name("egress_dns_server.py")
+        self.process = subprocess.Popen(
+            [sys.executable, str(script), "127.0.0.1", "0", str(self.file)], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.port = int(self.process.stdout.readline().split()[1])
+        self.server = f"127.0.0.1:{self.port}"
+        self.told: queue.SimpleQueue[DnsAnswer] = queue.SimpleQueue()
+        self.resolvers: list[Resolver] = []
+
+    def write(self, zone: dict[str, Any]) -> None:
+        from egress_dns_server import write_zone
+
+        write_zone(self.file, zone)
+
+    def resolver(self, *families: int, **options: Any) -> Resolver:
+        made = Resolver(
+            EgressFirewallOptions(**{"dns_servers": (self.server,), **options}),
+            families or (4, 6),
+            lambda _kind, changes: [self.told.put(view) for _, view in changes] and None,
+        )
+        self.resolvers.append(made)
+        return made
+
+    def hears(self, condition: Callable[[DnsAnswer], bool] = lambda _answer: True) -> DnsAnswer:
+        """The next answer that is so."""
+        while True:
+            answer = self.told.get(timeout=30)
+            if condition(answer):
+                return answer
+
+    def close(self) -> None:
+        for resolver in self.resolvers:
+            resolver.stop()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def zone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Zone]:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    made = Zone(tmp_path)
+    yield made
+    made.close()
+
+
+def test_it_follows_a_name_and_tells_only_what_changes(zone: Zone) -> None:
+    zone.write({"www.example.com": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]}})
+    resolver = zone.resolver()
+    resolver.ask(["www.example.com"])
+    assert zone.hears() == DnsAnswer("www.example.com", (A1, V6))
+    zone.write({"www.example.com": {"A": ["192.0.2.2", "192.0.2.1"]}})
+    assert zone.hears() == DnsAnswer("www.example.com", (A1, A2))
+    resolver.drop(["www.example.com"])
+    resolver.ask(["other.example.com"])
+    assert zone.hears() == DnsAnswer("other.example.com", fault="there is no such name")
+
+
+def test_only_the_clusters_families_are_asked_for(zone: Zone) -> None:
+    zone.write({"www.example.com": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]}})
+    zone.resolver(6).ask(["www.example.com"])
+    assert zone.hears().addresses == (V6,)
+
+
+def test_many_addresses_come_over_tcp_and_aliases_are_followed(zone: Zone) -> None:
+    many = [f"192.0.2.{number}" for number in range(1, 201)]
+    zone.write({"www.example.com": {"CNAME": "farm.example.net"}, "farm.example.net": {"A": many}})
+    zone.resolver().ask(["www.example.com"])
+    assert [str(address) for address in zone.hears().addresses] == many
+
+
+def test_what_was_good_survives_a_server_that_fails(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookup, "TIMEOUT", 0.2)
+    monkeypatch.setattr("ovnkit_egress_firewall.schedule.RETRY", 0.3)
+    zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
+    resolver = zone.resolver(4)
+    resolver.ask(["www.example.com"])
+    assert zone.hears().addresses == (A1,)
+    zone.write({"www.example.com": {"rcode": "SERVFAIL"}})
+    for _ in range(3):  # three rounds of questions that get no answer
+        assert zone.process.stdout is not None
+        zone.process.stdout.readline()
+    zone.write({"www.example.com": {"silent": True}})
+    for _ in range(3):
+        zone.process.stdout.readline()
+    assert zone.told.empty()
+    zone.write({"www.example.com": {"A": ["192.0.2.3"]}})
+    assert zone.hears().addresses == (A3,)
+
+
+@pytest.mark.parametrize(
+    ("entry", "why"),
+    [({"rcode": "REFUSED"}, "{} says REFUSED"), ({"silent": True}, "{} does not answer")],
+    ids=["refused", "silent"],
+)
+def test_who_cannot_say_is_named(zone: Zone, monkeypatch: pytest.MonkeyPatch, entry: Any, why: str) -> None:
+    monkeypatch.setattr(lookup, "TIMEOUT", 0.2)
+    zone.write({"www.example.com": entry})
+    zone.resolver(4).ask(["www.example.com"])
+    assert zone.hears() == DnsAnswer("www.example.com", known=False, fault=why.format(zone.server))
+
+
+def test_a_name_without_records_of_a_family(zone: Zone) -> None:
+    zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
+    zone.resolver(6).ask(["www.example.com"])
+    assert zone.hears() == DnsAnswer("www.example.com", fault="it has no AAAA record")
+
+
+def test_all_servers_are_asked_and_one_good_one_suffices(zone: Zone, tmp_path: Path) -> None:
+    other = Zone(tmp_path / "other")
+    try:
+        zone.write({"www.example.com": {"A": ["192.0.2.1"]}, "x.example": {"rcode": "SERVFAIL"}})
+        other.write({"www.example.com": {"A": ["192.0.2.2"]}, "x.example": {"A": ["192.0.2.3"]}})
+        resolver = zone.resolver(4, dns_servers=(zone.server, other.server))
+        resolver.ask(["www.example.com"])
+        assert zone.hears().addresses == (A1, A2)
+        resolver.ask(["x.example"])
+        assert zone.hears(lambda answer: answer.name == "x.example").addresses == (A3,)
+    finally:
+        other.close()
+
+
+def test_the_hosts_resolv_conf_is_read_again_when_it_changes(
+    zone: Zone, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ovnkit_egress_firewall.schedule.RETRY", 0.1)
+    conf = tmp_path / "resolv.conf"
+    zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
+    resolver = zone.resolver(4, dns_servers=(), resolv_conf=str(conf))
+    resolver.ask(["www.example.com"])
+    assert zone.hears() == DnsAnswer("www.example.com", known=False, fault=f"{conf} names no DNS server")
+    conf.write_text("search example.com\nnameserver 127.0.0.1\n")
+    monkeypatch.setattr(
+        "ovnkit_egress_firewall.resolver.Server", lambda address: Server(address, zone.port), raising=True
+    )
+    assert zone.hears().addresses == (A1,)
+
+
+# -- options and names --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "address", "port"),
+    [
+        ("192.0.2.53", "192.0.2.53", 53),
+        ("192.0.2.53:5353", "192.0.2.53", 5353),
+        ("2001:db8::53", "2001:db8::53", 53),
+        ("[2001:db8::53]:5353", "2001:db8::53", 5353),
+    ],
+)
+def test_servers_are_addresses_with_or_without_a_port(text: str, address: str, port: int) -> None:
+    assert Server.parse(text) == Server(address, port)
+    assert str(Server.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "dns.example.com", "192.0.2.53:", "192.0.2.53:x", "[192.0.2.53]:53", "[::1"])
+def test_anything_else_is_a_wrong_configuration(text: str) -> None:
+    config = Config().with_options("egress_firewall", EgressFirewallOptions(dns_servers=(text,)))
+    with pytest.raises(ConfigError, match="dns-servers"):
+        EgressFirewallPlugin().ovnkit_check_config(config)
+
+
+@pytest.mark.parametrize("text", ["WWW.Example.COM.", "*.example.com", "localhost", "a-b.c", "x" * 63 + ".com"])
+def test_names(text: str) -> None:
+    assert DnsName.parse(text).text == text.lower().removesuffix(".")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", ".", "a..b", "-a.b", "a.b-", "*", "a.*.b", "x" * 64 + ".com", "a.b" * 90, "é.com", "a b", 'a"', None, 7],
+)
+def test_no_names(text: Any) -> None:
+    with pytest.raises(Reject, match="is not a name"):
+        DnsName.parse(text)
