@@ -220,10 +220,10 @@ class Process:
         for plugin, renderers in answers:
             mine = [renderer for renderer in _checked(plugin, renderers) if renderer.role in self._scope.roles]
             reconciler.add_plugin(plugin, mine)
+        reconciler.leftovers.keep(plugins.silent)
         reconciler.add_sink(self._kube, frozenset())
         reconciler.add_sink(self._answers, frozenset())
         for db, database in self._databases.databases.items():
-            database.sink.keep(plugins.silent)
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
         for sink in self._node_sinks():
             reconciler.add_sink(sink, frozenset({Role.NODE}))

@@ -19,6 +19,7 @@ from ovnkit.api.models import NAMESPACES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kernel.inbox import Inbox
+from ovnkit.kernel.leftovers import Leftovers
 from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
 from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
@@ -93,6 +94,7 @@ class Reconciler:
         self.inbox = inbox
         self.on_event: OnEvent = lambda *_: None
         self.renders_total: dict[tuple[str, str], int] = {}
+        self.leftovers = Leftovers()
         self._store = Store()
         self._live = LiveSets(self._store)
         self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
@@ -226,6 +228,7 @@ class Reconciler:
         if not render.done:
             self._waiting -= 1
         render.gone = True
+        self.leftovers.known(render.owner)
         self._tracker.forget(render)
         for sink in render.sinks:
             sink.want(render.owner, ())
@@ -246,6 +249,7 @@ class Reconciler:
         if not queue:
             self._tracker.serve_waiting()
         self._live.flush()
+        self.leftovers.tell(state.sink for state in self._sinks)
         for state in self._sinks:
             if not queue:
                 self._settle(state)
@@ -301,6 +305,8 @@ class Reconciler:
         except NotListed:
             return
         except Exception as error:
+            if not render.done:
+                self.leftovers.unknown(owner)
             self._finished(render)
             self.troubles.failed(owner, renderer.reports_on, error)
             return
@@ -311,6 +317,7 @@ class Reconciler:
             sink.want(owner, items)
         render.sinks = tuple(wanted)
         self._finished(render)
+        self.leftovers.known(owner)
         self.troubles.succeeded(owner)
 
     def _finished(self, render: Render) -> None:

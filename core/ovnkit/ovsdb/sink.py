@@ -120,9 +120,13 @@ class OvsdbSink:
             self._state.touch_all()
         self._kick()
 
-    def keep(self, plugins: Collection[str]) -> None:
-        """Rows of these plugins stay as they are: the plugins failed, and nobody knows what they want."""
-        self._state.kept_plugins = frozenset(plugins)
+    def keep(self, paths: Collection[str]) -> None:
+        """Leftover rows of these plugins and owners stay for now: they failed, and nobody knows what they want."""
+        released = self._state.kept - frozenset(paths)
+        self._state.kept = frozenset(paths)
+        if released and self._state.settled:
+            self._state.touch_all()
+            self._kick()
 
     @property
     def idle(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import accumulate
 from typing import Any
 from uuid import uuid5
 
@@ -30,8 +31,8 @@ class State:
         self.replica = replica
         self._db = db
         self.settled = False
-        self.kept_plugins: frozenset[str] = frozenset()
-        """Plugins that can't say what they want (they failed at start): their rows stay as they are."""
+        self.kept: frozenset[str] = frozenset()
+        """Plugins, and owner paths, of which nobody knows what they want (they failed): their rows stay."""
         self.touched: dict[str, Touched] = {}
         self.dropped: set[str] = set()
         """Rows that were wanted in this process and are no more: ours, even if someone took the mark off."""
@@ -100,8 +101,11 @@ class State:
     # --- what is there ----------------------------------------------------------------------------------------
 
     def is_kept(self, uuid: str) -> bool:
-        """Whether a row belongs to a plugin that can't say what it wants."""
-        return bool(self.kept_plugins) and self.marks.get(uuid, "").partition("/")[0] in self.kept_plugins
+        """Whether a row belongs to a plugin or an owner of which nobody knows what it wants."""
+        if not self.kept or uuid not in self.marks:
+            return False
+        beginnings = accumulate(self.marks[uuid].split("/"), lambda path, part: f"{path}/{part}")
+        return any(path in self.kept for path in beginnings)
 
     def is_ours(self, uuid: str) -> bool:
         """Whether a row in the database is ovnkit's."""

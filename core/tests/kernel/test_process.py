@@ -63,7 +63,9 @@ def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         state = process.wait_ready()
         writes = {name: sink.get("transactions", sink.get("patches")) for name, sink in state["sinks"].items()}
-        assert writes == {"kube": 0, "nb": 0, "sb": 0}
+        assert {name: number for name, number in writes.items() if number is not None} == {
+            "kube": 0, "nb": 0, "sb": 0
+        }  # fmt: skip
         assert process.stop(signal.SIGINT) == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -62,6 +62,7 @@ class MemorySink:
         self.wanted: dict[Owner, tuple[Any, ...]] = {}
         self.wants = 0
         self.settled = 0
+        self.kept: set[str] = set()
         self.idle = True
         self.ready = True
 
@@ -77,6 +78,9 @@ class MemorySink:
 
     def settle(self) -> None:
         self.settled += 1
+
+    def keep(self, paths: Collection[str]) -> None:
+        self.kept = set(paths)
 
     def status(self) -> dict[str, Any]:
         return {}
@@ -199,6 +203,30 @@ def test_nothing_is_rendered_or_settled_before_what_it_reads_is_listed() -> None
     bench.settle()
     assert bench.sink.values() == {"default/p1": "a"}
     assert bench.sink.settled == 1
+
+
+def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> None:
+    def render(world: World, key: str) -> Iterable[Any]:
+        found = world.get(PODS, key)
+        assert found is not None
+        if "bad" in found.labels:
+            raise Reject("label bad is not allowed")
+        yield mark(key, "")
+
+    bench = Bench(Renderer("pod", Role.ZONE, render, each=PODS), listed=[])
+    bench.reconciler.leftovers.keep({"broken"})
+    for view in (pod("p1", bad="1"), pod("p2", bad="1"), pod("p3")):
+        bench.reconciler.observe(PODS, [(view.key, view)])
+    bench.reconciler.listed(PODS)
+    bench.settle()
+    both = {"test/pod/default/p1", "test/pod/default/p2"}
+    assert (bench.sink.settled, bench.sink.kept) == (1, {"broken"} | both)
+    bench.feed(pod("p1"))
+    assert bench.sink.kept == {"broken", "test/pod/default/p2"}
+    bench.feed(pod("p1", bad="1"))
+    assert bench.sink.kept == {"broken", "test/pod/default/p2"}, "its items of now are known"
+    bench.drop(PODS, "default/p2")
+    assert bench.sink.kept == {"broken"}
 
 
 def test_a_deleted_object_takes_its_items_along() -> None:

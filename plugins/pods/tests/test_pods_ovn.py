@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.daemons import Daemon, northd, ovsdb_server
 from ovnkit.api.identity import hash_name
 from ovnkit.api.installs import OvnInstall, locate
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Node
+from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import namespace, node, pod
@@ -154,6 +156,44 @@ def test_a_restart_writes_nothing_and_a_deleted_pod_leaves_nothing(
     assert {name: sink.transactions for name, sink in second.sinks.items()} == {"nb": 0, "sb": 0}
     second.drop(PODS, *(view.key for view in views))
     assert _ports(zone) == before
+
+
+def test_a_restart_leaves_the_port_of_a_pod_whose_annotation_went_bad(
+    zone: Zone, connect: Callable[[], Bench]
+) -> None:
+    nodes = [worker("n1", 2), worker("n2", 3)]
+    first = connect()
+    first.put(NODES, *nodes)
+    first.put(PODS, pod("shop/web", "n1"), pod("shop/db", "n1"), pod("shop/gone", "n1"))
+    good = first.get(PODS, "shop/web"), first.get(PODS, "shop/db")
+    first.stop()
+
+    bad = evolve(good[0], annotations={ANNOTATION: "nonsense"})
+    second = connect()
+    for kind, objects in ((NODES, nodes), (NAMESPACES, []), (PODS, [bad, good[1]])):
+        second.reconciler.observe(kind, [(view.key, view) for view in objects])
+    second.settle()
+    assert {"shop_web", "shop_db"}.issubset(_ports(zone))
+    assert "shop_gone" not in _ports(zone), "leftovers of others go"
+    second.put(PODS, good[0])
+    assert second.reconciler.failures() == []
+    second.put(PODS, bad)
+    second.drop(PODS, "shop/web")
+    assert "shop_web" not in _ports(zone)
+    second.stop()
+
+    # Nor does it stay when the pod goes while nobody has been able to make sense of it.
+    third = connect()
+    third.reconciler.observe(NODES, [(view.key, view) for view in nodes])
+    third.put(PODS, good[0])
+    third.stop()
+    fourth = connect()
+    for kind, objects in ((NODES, nodes), (NAMESPACES, []), (PODS, [bad])):
+        fourth.reconciler.observe(kind, [(view.key, view) for view in objects])
+    fourth.settle()
+    assert "shop_web" in _ports(zone)
+    fourth.drop(PODS, "shop/web")
+    assert "shop_web" not in _ports(zone)
 
 
 def test_a_pod_that_is_created_again_on_another_node_moves_its_port(

@@ -1,0 +1,48 @@
+"""Whose leftovers stay at a start: nobody knows what a plugin or an owner that failed would want."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from ovnkit.api.sinks import Owner, Sink
+
+
+class Leftovers:
+    """Plugins that failed at start, and owners whose renders have failed ever since.
+
+    An owner counts from its first render in this process, when that fails, until one succeeds or its object is
+    gone. What an earlier process wrote for it stays that long: a restart must not take from a bad object what it
+    would have kept without one.
+    """
+
+    def __init__(self) -> None:
+        self._plugins: frozenset[str] = frozenset()
+        self._owners: set[str] = set()
+        self._changed = False
+
+    def keep(self, plugins: Collection[str]) -> None:
+        """Plugins that can't say what they want."""
+        self._plugins = frozenset(plugins)
+        self._changed = True
+
+    def unknown(self, owner: Owner) -> None:
+        """The first render of an owner has failed."""
+        self._owners.add(str(owner))
+        self._changed = True
+
+    def known(self, owner: Owner) -> None:
+        """An owner has rendered, or is gone."""
+        if self._owners and str(owner) in self._owners:
+            self._owners.remove(str(owner))
+            self._changed = True
+
+    def tell(self, sinks: Iterable[Sink]) -> None:
+        """Let the sinks that delete leftovers by owner know, if anything has changed."""
+        if not self._changed:
+            return
+        self._changed = False
+        paths = self._plugins | self._owners
+        for sink in sinks:
+            keep = getattr(sink, "keep", None)
+            if keep is not None:
+                keep(paths)
