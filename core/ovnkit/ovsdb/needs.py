@@ -37,7 +37,10 @@ class Needs:
             merged = {*self._columns.get(table, ()), *columns, "external_ids"}
             added = merged - self._columns.get(table, set())
             self._columns[table] = merged
-            if not added or (schema is not None and not any(schema.has(table, name) for name in added)):
+            if not added or (schema is not None and table not in schema.tables):
+                return False
+            # A table that nobody named yet is new to the session, whatever its columns.
+            if schema is not None and known is not None and not any(schema.has(table, name) for name in added):
                 return False
             self.generation += 1
             return True
