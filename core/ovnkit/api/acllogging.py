@@ -19,7 +19,7 @@ SEVERITIES = ("alert", "warning", "notice", "info", "debug")
 """Severities of OVN (ACL.severity)."""
 
 METER = "acl-logging"
-"""Name of the meter that limits log lines; the topology writes it."""
+"""Name of the meter that limits log lines; the plugin that knows the levels writes it."""
 
 NAME_LENGTH = 63
 """Longest name of an ACL (OVN schema)."""

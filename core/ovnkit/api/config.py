@@ -162,10 +162,11 @@ class DatabaseOptions:
 
 @frozen
 class OvsPathsOptions:
-    """Section `[ovspaths]`: run directories of Open vSwitch and OVN on this node."""
+    """Section `[ovspaths]`: run directories of Open vSwitch and OVN on this node, and where OVN logs."""
 
     ovs_run_dir: str = "/var/run/openvswitch"
     ovn_run_dir: str = "/var/run/ovn"
+    ovn_log_dir: str = "/var/log/ovn"
 
 
 @frozen

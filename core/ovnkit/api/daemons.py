@@ -255,16 +255,18 @@ def ovn_controller(
     """ovn-controller of the Open vSwitch whose run directory is `ovs_run_dir`.
 
     It is stopped with `exit --restart`: it leaves its chassis and flows, so that traffic goes on meanwhile.
+    It opens its log itself, as `ovn-ctl` has it: what follows the log can tell it to write more or less there.
     """
     run_dir.mkdir(parents=True, exist_ok=True)
     env = {**_run_directories(install, run_dir), "OVS_RUNDIR": str(ovs_run_dir)}
+    log = log_dir / "ovn-controller.log"
     return Daemon(
         name="ovn-controller", netns=netns,
         command=install.command(
             "ovn-controller", f"unix:{ovs_run_dir / 'db.sock'}", f"--pidfile={run_dir / 'ovn-controller.pid'}",
-            "--no-chdir", "-vconsole:info", "-vsyslog:off", "-vfile:off",
+            "--no-chdir", "-vconsole:off", "-vsyslog:off", "-vfile:info", f"--log-file={log}",
         ),
-        log=log_dir / "ovn-controller.log", pid_file=run_dir / "ovn-controller.daemon",
+        log=log, pid_file=run_dir / "ovn-controller.daemon",
         env=env, ready=lambda: _answers_control(run_dir, "ovn-controller"),
         stop_command=install.command("ovn-appctl", "-t", "ovn-controller", "exit", "--restart"),
     )  # fmt: skip

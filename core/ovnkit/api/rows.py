@@ -54,11 +54,6 @@ def router_lb_group() -> RowId:
     return RowId("topology", "cluster", "", "router-lb-group")
 
 
-def acl_meter() -> RowId:
-    """Meter `acl-logging`."""
-    return RowId("topology", "cluster", "", "meter-acl-logging")
-
-
 def node_switch(node: str) -> RowId:
     """Logical_Switch `<node>` of a node of this zone."""
     return RowId("topology", "node", node, "switch")

@@ -64,7 +64,10 @@ def _fixed(spec: LabSpec, host: str) -> dict[str, Section]:
     if host != CONTROL or not spec.per_node_zones:
         fixed["ovnnorth"] = {"address": spec.database(host, "nb")}
         fixed["ovnsouth"] = {"address": spec.database(host, "sb")}
-    fixed["ovspaths"] = {"ovs-run-dir": str(files.ovs(host)), "ovn-run-dir": str(files.ovn(host))}
+    fixed["ovspaths"] = {
+        "ovs-run-dir": str(files.ovs(host)), "ovn-run-dir": str(files.ovn(host)),
+        "ovn-log-dir": str(files.log(host)),
+    }  # fmt: skip
     if host != CONTROL:
         fixed["cni"] = {
             "conf-dir": str(files.cni_conf(host)), "bin-dir": str(files.cni_bin(host)),

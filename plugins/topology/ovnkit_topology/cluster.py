@@ -11,6 +11,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
+from ovnkit.api.meters import meter_rows
 from ovnkit.api.nodenetwork import cluster_router_join_address, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
@@ -114,8 +115,8 @@ class ClusterRows:
             {"name": "ovnkube-default", "meters": {name: f"{name}-rate-limiter" for name in PROTOCOLS}},
         )
         for protocol in PROTOCOLS:
-            yield from _meter(f"meter-{protocol}", f"{protocol}-rate-limiter", PACKETS_PER_SECOND)
-        yield from _meter(rows.acl_meter().name, "acl-logging", self.options.acl_logging_rate_limit)
+            row = RowId("topology", "cluster", "", f"meter-{protocol}")
+            yield from meter_rows(row, f"{protocol}-rate-limiter", PACKETS_PER_SECOND)
 
     def _groups(self) -> Iterable[Row]:
         for row, name in LB_GROUPS:
@@ -133,16 +134,6 @@ class ClusterRows:
         yield Member(options, str(self.options.northd_probe_interval), key="northd_probe_interval")
         if self.options.northd_backoff_interval:
             yield Member(options, str(self.options.northd_backoff_interval), key="northd-backoff-interval-ms")
-
-
-def _meter(row: str, name: str, rate: int) -> Iterable[Row]:
-    yield Row("Meter", row, {"name": name, "unit": "pktps", "fair": True})
-    yield Row(
-        "Meter_Band",
-        f"{row}-band",
-        {"action": "drop", "rate": rate},
-        parent=Slot("Meter", RowId("topology", "cluster", "", row), "bands"),
-    )
 
 
 def _transit_switch() -> Row:

@@ -44,7 +44,7 @@ def explain(external_ids: Mapping[str, str]) -> str | None:
     if plugin != "topology":
         return None
     if renderer == "cluster" and name.startswith("meter-"):
-        return "The meter limits packets or log lines per second."
+        return "The meter limits packets per second."
     if name.startswith("encap-"):
         return f"It is a tunnel endpoint of node {node}."
     words = {"cluster": _CLUSTER, "node": _NODE, "remote": _REMOTE}.get(renderer, {}).get(name)

@@ -10,11 +10,9 @@ from attrs.validators import ge
 class TopologyOptions:
     """Options of the logical topology.
 
-    `acl_logging_rate_limit` log lines per second and ACL; `northd_backoff_interval` milliseconds northd rests
-    between two runs (0: as northd decides; upstream's scripts say 300, which every new pod then waits for);
-    `northd_probe_interval` milliseconds.
+    `northd_backoff_interval` milliseconds northd rests between two runs (0: as northd decides; upstream's scripts
+    say 300, which every new pod then waits for); `northd_probe_interval` milliseconds.
     """
 
-    acl_logging_rate_limit: int = field(default=20, validator=ge(1))
     northd_backoff_interval: int = field(default=0, validator=ge(0))
     northd_probe_interval: int = field(default=5000, validator=ge(0))
