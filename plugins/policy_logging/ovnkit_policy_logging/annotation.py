@@ -1,0 +1,60 @@
+"""The annotation by which a namespace asks for its ACLs to be logged."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from attrs import evolve, frozen
+
+from ovnkit.api.acllogging import OFF, SEVERITIES, AclLogging
+from ovnkit.api.models import NAMESPACES
+from ovnkit.api.world import World, derived
+
+ANNOTATION = "k8s.ovn.org/acl-logging"
+VERDICTS = ("allow", "deny")
+
+SHOWN = 60
+"""Characters of a wrong value that a message shows."""
+
+
+@frozen
+class Levels:
+    """What an annotation says, and what is wrong with it; what is wrong counts as off."""
+
+    logging: AclLogging = OFF
+    faults: tuple[str, ...] = ()
+
+
+def parse(text: str) -> Levels:
+    """The levels of an annotation's value; an empty one is off."""
+    if not text.strip():
+        return Levels()
+    try:
+        found = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Levels(faults=(f"{_shown(text)} is not JSON: {error}",))
+    if not isinstance(found, dict):
+        return Levels(faults=(f"{_shown(text)} is not a JSON object",))
+    logging, faults = OFF, []
+    for key, value in found.items():
+        if key not in VERDICTS:
+            faults.append(f"key {_shown(key)} is none of {', '.join(VERDICTS)}")
+        elif value in SEVERITIES:
+            logging = evolve(logging, **{key: value})
+        elif value not in ("", None):
+            faults.append(f"{key} is {_shown(value)}, which is none of {', '.join(SEVERITIES)}")
+    return Levels(logging, tuple(faults))
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+
+
+@derived
+def levels(world: World, namespace: str) -> Levels | None:
+    """What a namespace asks for; None without the annotation."""
+    found = world.get(NAMESPACES, namespace)
+    text = found.annotations.get(ANNOTATION) if found is not None else None
+    return parse(text) if text is not None else None

@@ -1,0 +1,79 @@
+"""The policy_logging plugin: hooks only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from ovnkit.api.acllogging import AclLogging
+from ovnkit.api.config import Config
+from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, hookimpl
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.world import World
+from ovnkit_policy_logging.annotation import levels
+from ovnkit_policy_logging.audit import AuditLog
+from ovnkit_policy_logging.options import PolicyLoggingOptions
+from ovnkit_policy_logging.renderers import LoggingRows
+
+COLUMNS = (
+    Columns("nb", "Meter", ("name", "unit", "fair", "bands", "external_ids")),
+    Columns("nb", "Meter_Band", ("action", "rate", "external_ids")),
+)
+
+
+class PolicyLoggingPlugin:
+    """Logs of what policies allow and deny."""
+
+    def __init__(self) -> None:
+        self._audit: AuditLog | None = None
+
+    @hookimpl
+    def ovnkit_options(self) -> type:
+        """See `PolicyLoggingOptions`."""
+        return PolicyLoggingOptions
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """On by default; without an annotation nothing is logged."""
+        return Declaration(
+            columns=COLUMNS,
+            privileges=(Privilege("", ("namespaces",), ("get", "list", "watch")),),
+            default=True,
+            summary="logs of what policies and egress firewalls allow and deny",
+        )
+
+    @hookimpl
+    def ovnkit_renderers(self, config: Config) -> Iterable[Renderer]:
+        """Zone: the meter. Cluster: Events."""
+        return LoggingRows(config.options("policy_logging", PolicyLoggingOptions)).renderers()
+
+    @hookimpl
+    def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:
+        """What the namespace's annotation says."""
+        found = levels(world, namespace)
+        return found.logging if found is not None else None
+
+    @hookimpl
+    def ovnkit_health(self) -> Mapping[str, str]:
+        """Whether lines can be delivered."""
+        return {"audit log": self._audit.problem} if self._audit is not None and self._audit.problem else {}
+
+    @hookimpl
+    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+        """What a row is for."""
+        owned = external_ids.get(OWNER_KEY, "").startswith("policy_logging/")
+        return "limits the log lines of ACLs, on each node" if owned else None
+
+    @hookimpl
+    def ovnkit_started(self, runtime: Runtime) -> None:
+        """Role node: pass on what ovn-controller logs."""
+        if Role.NODE in runtime.scope.roles:
+            self._audit = AuditLog(runtime.config, runtime.scope.node)
+            self._audit.start()
+
+    @hookimpl
+    def ovnkit_stopping(self) -> None:
+        """End what runs beside the renderers."""
+        if self._audit is not None:
+            self._audit.stop()
+            self._audit = None
