@@ -18,6 +18,7 @@ from attrs import frozen
 from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
 
 pytestmark = pytest.mark.lab
+# Nothing is cleaned up: the labs here have configurations of their own, no other suite shares them.
 
 ANNOTATION = "k8s.ovn.org/acl-logging"
 CONFIG = "$OVN_LOGDIR/../ovnkit.toml"
@@ -83,7 +84,6 @@ class Cluster:
 
     def __init__(self, lab: LabHandle, *namespaces: str) -> None:
         self.lab = lab
-        self.namespaces = namespaces
         self.addresses: dict[str, list[str]] = {}
         for name in namespaces:
             lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
@@ -122,9 +122,6 @@ class Cluster:
     def lines(self, node: str) -> list[Line]:
         return [Line.parse(text) for text in self.file(node)]
 
-    def delete(self) -> None:
-        self.lab.kubectl("delete", "namespace", *self.namespaces, "--timeout=60s")
-
 
 def both(*lists: list[str]) -> Iterable[tuple[str, ...]]:
     """The addresses of each family together."""
@@ -144,7 +141,7 @@ max-log-files = 2
 
 
 @pytest.fixture(scope="module")
-def whole(lab_factory: LabFactory) -> Iterator[Cluster]:
+def whole(lab_factory: LabFactory) -> Cluster:
     lab = lab_factory(ip_family="dual", config=FILES)
     crds = lab.node("node1", "sh", "-c", f"ovnkit crds --config {CONFIG}")
     lab.kubectl("apply", "-f", "-", input=crds)
@@ -159,8 +156,7 @@ def whole(lab_factory: LabFactory) -> Iterator[Cluster]:
             "egress": [{"to": [own], "ports": [{"port": 8080}]}],
         },
     )
-    yield cluster
-    cluster.delete()
+    return cluster
 
 
 @pytest.fixture
@@ -272,7 +268,7 @@ def test_the_name_in_a_line_leads_to_its_policy(cluster: Cluster) -> None:
 
 def test_files_are_rotated(cluster: Cluster) -> None:
     def rotated() -> list[str]:
-        cluster.flood("lgb/client", 1000, 0.001, cluster.addresses["lga/server"][0])
+        cluster.flood("lgb/client", 3000, 0.0005, cluster.addresses["lga/server"][0])
         return cluster.on_node("node1", 'cd $OVN_LOGDIR; stat -c "%n %s %i" acl-audit*').splitlines()
 
     cluster.annotate("lga", '{"deny":"info"}')
@@ -316,15 +312,13 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:
 
 
 @pytest.fixture(scope="module")
-def unix(lab_factory: LabFactory, sink: socket.socket) -> Iterator[Counted]:
+def unix(lab_factory: LabFactory, sink: socket.socket) -> Counted:
     """A lab of the machine's own OVN, the oldest that is supported."""
     options = {
         "acl-logging-rate-limit": RATE, "destination": f"unix:{sink.getsockname()}", "syslog-facility": "local3",
     }  # fmt: skip
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
-    counted = Counted(lab_factory(nodes=1, config=f"[policy_logging]\n{text}", ovn="host"))
-    yield counted
-    counted.cluster.delete()
+    return Counted(lab_factory(nodes=1, config=f"[policy_logging]\n{text}", ovn="host"))
 
 
 def received(server: socket.socket) -> list[str]:
@@ -388,9 +382,7 @@ def udp(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> It
     ) as receiver:  # fmt: skip
         try:
             wait_until(lambda: path.read_text().startswith("ready"), 30, "the receiver")
-            counted = Counted(lab)
-            yield counted, path
-            counted.cluster.delete()
+            yield Counted(lab), path
         finally:
             receiver.terminate()
 
