@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import signal
 import threading
 import time
@@ -67,6 +68,7 @@ class Process:
         self._config, self._plugins, self._scope = config, plugins, scope
         self._exit_code = EXIT_STOPPED
         self._stop = threading.Event()
+        self._told: queue.SimpleQueue[signal.Signals | None] = queue.SimpleQueue()
         self._halt = threading.Event()
         self._progress = Progress()
         self._inbox = Inbox()
@@ -137,7 +139,10 @@ class Process:
         reconciler = threading.Thread(target=self._reconcile, name="reconciler", daemon=True)
         reconciler.start()
         self._start()
-        self._stop.wait()
+        number = self._told.get()
+        if number is not None:
+            log.info("stopping", signal=number.name)
+            self.stop()
         self._shut_down()
         reconciler.join(2.0)
         log.info("stopped", exit_code=self._exit_code)
@@ -148,10 +153,11 @@ class Process:
         if not self._stop.is_set():
             self._exit_code = exit_code
             self._stop.set()
+            self._told.put(None)
 
     def _signalled(self, number: int, _frame: Any) -> None:
-        log.info("stopping", signal=signal.Signals(number).name)
-        self.stop()
+        # It runs in the middle of whatever the main thread does, which may hold the lock of a log or an event.
+        self._told.put(signal.Signals(number))
 
     def _listen(self) -> None:
         self._health.listen_unix(socket_path(self._config, (role.value for role in self._scope.roles)))

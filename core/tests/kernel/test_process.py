@@ -192,3 +192,18 @@ def test_status_and_explain_commands(tmp_path, api, ovn_databases):
         missing = command("explain", "no-such-row", "--set", f"ovnnorth.address={ovn_databases.endpoint}")
         assert missing.returncode == 1
         assert "no row 'no-such-row' in nb" in missing.stderr
+
+
+def test_a_signal_in_the_very_moment_of_a_log_line_stops_it_too(tmp_path):
+    command = [str(Path(sys.executable).parent / "ovnkit"), "run", "--role", "cluster"]
+    settings = ("kubernetes.apiserver=http://127.0.0.1:1", f"ovspaths.ovn-run-dir={tmp_path}")
+    flags = [word for setting in settings for word in ("--set", setting)]
+    with subprocess.Popen([*command, *flags], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any('"event": "starting"' in line for line in process.stderr)
+            process.terminate()
+            process.communicate(timeout=30)
+            assert process.returncode == 0
+        finally:
+            process.kill()
