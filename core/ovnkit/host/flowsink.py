@@ -216,9 +216,15 @@ class FlowSink:
 
     def _looked(self, name: str, flows: set[int] | None, groups: set[int], error: str) -> None:
         """The bridge has these flows and groups (None: it did not answer)."""
-        state = self._bridges[name]
+        state = self._bridges.get(name)
+        if state is None:
+            return
         if flows is None:
             state.error, state.flows = error, None
+            if not (state.flows_wanted or state.groups_wanted or state.busy):
+                # It was looked at for leftovers only, or has lost the last who wanted something: no such bridge.
+                state.worker.stop()
+                del self._bridges[name]
             return
         if state.busy:
             return  # a bundle is under way; the next look will tell
@@ -229,7 +235,9 @@ class FlowSink:
 
     def _deleted(self, name: str, cookie: int) -> None:
         """Somebody else deleted a flow."""
-        state = self._bridges[name]
+        state = self._bridges.get(name)
+        if state is None:
+            return
         if is_ours(cookie) and state.flows is not None and cookie in state.flows:
             log.info("a flow of ours was deleted by someone else", bridge=name, cookie=f"{cookie:#x}")
             state.flows.discard(cookie)

@@ -218,6 +218,16 @@ def test_a_disabled_plugins_flows_go_without_anyone_naming_its_bridge(run: Any, 
     bench.wait(lambda: "tp_dst=30080" not in switch.flows())
 
 
+def test_a_bridge_that_nobody_wants_anything_of_may_go(run: Any, switch: Switch) -> None:
+    switch.vsctl("add-br", "br-old", "--", "set", "bridge", "br-old", "datapath_type=netdev")
+    bench = run()
+    bench.sink.settle()
+    bench.wait(lambda: bench.sink.status()["bridges"]["br-old"]["answers"])
+    switch.vsctl("del-br", "br-old")
+    bench.wait(lambda: "br-old" not in bench.sink.status()["bridges"])
+    bench.settled()
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
