@@ -193,7 +193,8 @@ class Hooks:
         """Look at this host before anything starts; raise HostError if the plugin can't work on it.
 
         The process then ends with exit code 1 and nothing has been touched. `facts(kind)` reads a kind whose
-        source is `HostFacts` (LINKS, ADDRESSES, ROUTES) as it is now.
+        source is `HostFacts` (LINKS, ADDRESSES, ROUTES) or a table of the node's Open vSwitch as it is now;
+        without an Open vSwitch its tables are empty.
         """
 
     # -- render -------------------------------------------------------------------------------------------

@@ -90,7 +90,10 @@ ROUTE_PROTOCOL = 79
 
 @frozen
 class LinkView:
-    """A network interface. `index` is the kernel's; `kind` is `veth`, `bridge`, ... or empty (physical)."""
+    """A network interface. `index` is the kernel's; `kind` is `veth`, `bridge`, ... or empty (physical).
+
+    `master` is the interface it is enslaved to (a bridge, a bond; `ovs-system` for ports of Open vSwitch).
+    """
 
     name: str
     index: int
@@ -98,6 +101,7 @@ class LinkView:
     mtu: int
     up: bool
     kind: str = ""
+    master: str = ""
 
     @property
     def key(self) -> str:

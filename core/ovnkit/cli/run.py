@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -87,8 +88,8 @@ def _run(
 
     from ovnkit.api.errors import ConfigError, HostError, OvnkitError
     from ovnkit.api.renderers import Role
-    from ovnkit.host.facts import read_once
     from ovnkit.kernel import logs
+    from ovnkit.kernel.databases import read_fact
     from ovnkit.kernel.process import Process
     from ovnkit.kernel.scope import make_scope
 
@@ -101,7 +102,9 @@ def _run(
                 plugin.why and plugin.name in loaded.config.plugins.enabled and plugin.state.value != "enabled"
             ):
                 log.error("plugin does not run", plugin=plugin.name, state=plugin.state.value, why=plugin.why)
-        plugins.calls.each("ovnkit_check_host", config=loaded.config, scope=scope, facts=read_once)
+        plugins.calls.each(
+            "ovnkit_check_host", config=loaded.config, scope=scope, facts=partial(read_fact, loaded.config)
+        )
         return Process(loaded, plugins, scope, allow_mass_delete=allow_mass_delete, identity=identity).run()
     except ConfigError as error:
         raise Failure(str(error), EXIT_CONFIG) from None

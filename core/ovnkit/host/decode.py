@@ -94,7 +94,7 @@ def fact(kind: str, message: Message, names: Mapping[int, str]) -> Fact | None:
     return _DECODERS[kind](message, names)
 
 
-def _link(message: Message, _names: Mapping[int, str]) -> Fact | None:
+def _link(message: Message, names: Mapping[int, str]) -> Fact | None:
     name = message.get("ifname")
     if not name or message["family"] == socket.AF_BRIDGE:
         return None
@@ -102,7 +102,8 @@ def _link(message: Message, _names: Mapping[int, str]) -> Fact | None:
     up = bool(message["flags"] & _IFF_UP)
     kind = (info.get("kind") if info else None) or ""
     index = message["index"]
-    view = LinkView(name, index, message.get("address") or "", message.get("mtu") or 0, up, kind)
+    master = names.get(message.get("master") or 0, "")
+    view = LinkView(name, index, message.get("address") or "", message.get("mtu") or 0, up, kind, master)
     return Fact("links", name, view, index=index, up=up)
 
 

@@ -187,11 +187,11 @@ class Monitor:
             self._emit(what, changes)
 
     def _dump(self, ip: IPRoute, what: str) -> Iterator[Fact]:
+        messages = decode.dump(ip, what, self._watched.route_protocol)
         if what == "links":
-            self._names = {}
-        for message in decode.dump(ip, what, self._watched.route_protocol):
-            if what == "links":
-                self._names[message["index"]] = message.get("ifname") or ""
+            messages = list(messages)  # a link may name one that comes after it
+            self._names = {message["index"]: message.get("ifname") or "" for message in messages}
+        for message in messages:
             fact = decode.fact(what, message, self._names)
             if fact is not None:
                 yield fact

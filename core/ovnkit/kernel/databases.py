@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -13,6 +14,8 @@ from ovnkit.api.errors import ConfigError
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.renderers import Role
+from ovnkit.host.facts import READ_DEADLINE, read_once
+from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kernel.tables import TableFeed
@@ -169,6 +172,50 @@ class Databases:
         """End all sessions."""
         for database in self.databases.values():
             database.session.stop()
+
+
+def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
+    """The views of a kind of this host as they are now, from its kernel or its Open vSwitch.
+
+    Raises TimeoutError when these don't answer, ValueError for a kind of another place.
+    """
+    return _read_table(config, kind) if isinstance(kind.source, Table) else read_once(kind)
+
+
+def _read_table(config: Config, kind: Kind[Any]) -> list[Any]:
+    """Where there is no Open vSwitch, it has nothing."""
+    assert isinstance(kind.source, Table)
+    if kind.source.db != "ovs":
+        raise ValueError(f"{kind.name} is no fact of this host")
+    where = endpoint(config, "ovs")
+    if not Path(where.removeprefix("unix:")).exists():
+        return []
+    inbox, world = Inbox(), _Once()
+    session = Session("ovs", where, post=inbox.post, database=NAMES["ovs"], needs=needs("ovs", (), [kind]))
+    session.listeners.append(TableFeed(session.replica, [kind], world))
+    session.start()
+    try:
+        if not inbox.run_until(lambda: world.complete, READ_DEADLINE):
+            raise TimeoutError(f"Open vSwitch did not tell its {kind.name} within {READ_DEADLINE:.0f} s")
+    finally:
+        session.stop()
+    return list(world.views.values())
+
+
+class _Once:
+    """Takes what a feed tells until it has told everything."""
+
+    def __init__(self) -> None:
+        self.views: dict[str, Any] = {}
+        self.complete = False
+
+    def observe(self, _kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+        """Keep the views."""
+        self.views.update(changes)
+
+    def listed(self, _kind: Kind[Any]) -> None:
+        """That was all."""
+        self.complete = True
 
 
 class _SchemaListener:
