@@ -125,6 +125,7 @@ class GatewayOptions:
 
     mode: str = field(default="", validator=in_(("", "shared", "local")))
     interface: str = ""
+    bridge: str = ""
     next_hop: str = ""
     vlan_id: int = field(default=0, validator=and_(ge(0), le(4094)))
     nodeport: bool = False

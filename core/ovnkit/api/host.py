@@ -79,6 +79,21 @@ class Sysctl:
     value: str
 
 
+@frozen
+class UplinkBridge:
+    """A bridge of Open vSwitch over a network interface, with that interface's MAC, addresses and routes.
+
+    They move when it is made, and move back when nobody wants it any more. A bridge is known as made for this
+    by `MADE_FOR` in its external_ids; one that somebody else made over another interface is never taken.
+    """
+
+    bridge: str
+    uplink: str
+
+
+MADE_FOR = "ovnkit.io/uplink"
+"""external_ids key of a bridge that ovnkit has made: the interface it was made for."""
+
 HostItem = Link | LinkAddress | Route | Rule | Neighbour | Sysctl
 
 ROUTE_PROTOCOL = 79

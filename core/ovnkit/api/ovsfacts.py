@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from ovnkit.api.host import MADE_FOR
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.world import World, derived
 
@@ -12,11 +13,15 @@ INTEGRATION_BRIDGE = "br-int"
 
 @frozen
 class OvsBridge:
-    """A bridge. `ports` are UUIDs of Port rows; `datapath` is `netdev` or `system` (empty: system)."""
+    """A bridge. `ports` are UUIDs of Port rows; `datapath` is `netdev` or `system` (empty: system).
+
+    `made_for` is the interface for which ovnkit has made it; empty for a bridge of somebody else.
+    """
 
     name: str
     ports: frozenset[str]
     datapath: str
+    made_for: str = ""
 
     @property
     def key(self) -> str:
@@ -62,7 +67,8 @@ def _one(value: object) -> object:
 
 
 def _bridge(raw: Raw) -> OvsBridge:
-    return OvsBridge(raw["name"], frozenset(_all(raw["ports"])), str(raw.get("datapath_type") or ""))
+    made_for = str(raw["external_ids"].get(MADE_FOR, ""))
+    return OvsBridge(raw["name"], frozenset(_all(raw["ports"])), str(raw.get("datapath_type") or ""), made_for)
 
 
 def _all(value: object) -> tuple[str, ...]:
@@ -85,7 +91,7 @@ def _interface(raw: Raw) -> OvsInterface:
 
 
 OVS_BRIDGES: Kind[OvsBridge] = Kind(
-    "ovs-bridges", Table("ovs", "Bridge", ("name", "ports", "datapath_type")), _bridge
+    "ovs-bridges", Table("ovs", "Bridge", ("name", "ports", "datapath_type", "external_ids")), _bridge
 )
 OVS_PORTS: Kind[OvsPort] = Kind(
     "ovs-ports", Table("ovs", "Port", ("name", "interfaces")), _port, indexes={"name": lambda port: (port.name,)}

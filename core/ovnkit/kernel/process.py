@@ -18,6 +18,7 @@ from ovnkit.api.sinks import Sink
 from ovnkit.host.flowsink import FlowSink
 from ovnkit.host.nftsink import NftSink
 from ovnkit.host.sink import HostSink
+from ovnkit.host.uplinksink import UplinkSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
 from ovnkit.kernel.collector import LoadPhase
@@ -88,10 +89,12 @@ class Process:
         self._host: HostSink | None = None
         self._flows: FlowSink | None = None
         self._nft: NftSink | None = None
+        self._uplinks: UplinkSink | None = None
         if Role.NODE in scope.roles:
             self._host = HostSink(self._inbox.post, self._reconciler.report)
             self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
             self._nft = NftSink(self._inbox.post, self._reconciler.report)
+            self._uplinks = UplinkSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
         self._databases = Databases(
             config,
             scope,
@@ -186,6 +189,8 @@ class Process:
             self._host.start()
         if self._nft is not None:
             self._nft.start()
+        if self._uplinks is not None:
+            self._uplinks.start()
         self._databases.start()
         if not self._databases.databases:
             self._inbox.post(lambda: self._schemas_known({}))
@@ -298,8 +303,8 @@ class Process:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
         return [self._kube, self._answers, *sinks, *self._node_sinks()]
 
-    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink]:
-        return [sink for sink in (self._host, self._flows, self._nft) if sink is not None]
+    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink]:
+        return [sink for sink in (self._host, self._flows, self._nft, self._uplinks) if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""

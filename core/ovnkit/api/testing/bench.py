@@ -20,7 +20,18 @@ from attrs import evolve
 from ovnkit.api.config import Config
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Scope
-from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
+from ovnkit.api.host import (
+    ADDRESSES,
+    LINKS,
+    ROUTES,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    Rule,
+    Sysctl,
+    UplinkBridge,
+)
 from ovnkit.api.items import (
     NOW,
     Absent,
@@ -137,10 +148,11 @@ class Bench:
         self.inbox = Inbox(clock=lambda: time.monotonic() + self._slept)
         self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
         self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
+        self.uplinks = MemorySink("uplinks", (UplinkBridge,))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.flows = MemorySink("flows", (Flow, Group))
         self.answers = MemorySink("answers", (Ask,))
-        sinks = [self.kube, self.host, self.nft, self.flows, self.answers]
+        sinks = [self.kube, self.host, self.uplinks, self.nft, self.flows, self.answers]
         self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}
