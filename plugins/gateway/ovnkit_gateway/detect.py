@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ovnkit.api.errors import HostError
-from ovnkit.api.host import Address, RouteView
+from ovnkit.api.host import Address, Hop, RouteView
 
 MAIN_TABLE = 254
 ADVICE_MULTIPLE = (
     "give both IP families a default route through one interface, or name it with [gateway] interface"
 )
 ADVICE_NONE = "add a default route with a next hop for each IP family, or set [gateway] interface and next-hop"
+
+
+def through_bridges(route: RouteView, bridge_of: Callable[[str], str | None]) -> RouteView:
+    """A route through a bridge's port means the bridge: while addresses and routes move, some are still there."""
+    return evolve(route, hops=tuple(Hop(bridge_of(hop.link) or hop.link, hop.via) for hop in route.hops))
 
 
 @frozen

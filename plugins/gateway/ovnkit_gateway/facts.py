@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface
 from ovnkit.api.models import NODES
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.world import World, derived
-from ovnkit_gateway.detect import Outside, outside
+from ovnkit_gateway.detect import Outside, outside, through_bridges
 
 LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -66,8 +67,9 @@ def translated_ports(config: Config) -> str:
 def leads_outside(world: World, config: Config) -> Outside:
     """The interface that leads outside. Retry while the routes don't allow to tell: what was built stays."""
     try:
+        routes = [route for route in world.list(ROUTES) if route.destination.prefixlen == 0]
         return outside(
-            world.list(ROUTES),
+            [through_bridges(route, partial(bridge_of_port, world)) for route in routes],
             config.families,
             interface=bridge_of_port(world, config.gateway.interface) or config.gateway.interface,
             next_hops=configured_next_hops(config),

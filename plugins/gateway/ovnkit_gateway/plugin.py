@@ -11,11 +11,12 @@ from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Scope, hooki
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit_gateway.detect import found_routes, outside
+from ovnkit_gateway.detect import found_routes
 from ovnkit_gateway.explain import explain
-from ovnkit_gateway.facts import check, configured_next_hops, translated_ports
+from ovnkit_gateway.facts import check, translated_ports
 from ovnkit_gateway.node import MAPPINGS, NodeGateways
 from ovnkit_gateway.podnat import PodTranslations
+from ovnkit_gateway.uplink import Uplinks, check_host
 from ovnkit_gateway.zone import GatewayRouters
 
 log = structlog.get_logger()
@@ -73,14 +74,12 @@ class GatewayPlugin:
 
     @hookimpl
     def ovnkit_check_host(self, config: Config, scope: Scope, facts: HostFactsReader) -> None:
-        """A node needs one interface that leads outside, for every IP family of the cluster."""
+        """A node needs one interface that leads outside in every IP family, and that can be on a bridge."""
         if Role.NODE not in scope.roles or not config.gateway.mode or config.gateway.allow_no_uplink:
             return
-        routes = facts(ROUTES)
-        for found in found_routes(routes, config.families, config.gateway.interface):
+        for found in found_routes(facts(ROUTES), config.families, config.gateway.interface):
             log.info(str(found), plugin="gateway")
-        next_hops = configured_next_hops(config)
-        outside(routes, config.families, interface=config.gateway.interface, next_hops=next_hops)
+        check_host(config, facts)
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
@@ -91,6 +90,8 @@ class GatewayPlugin:
             yield from PodTranslations(routers).renderers()
         if config.gateway.mode:
             yield from NodeGateways(config, scope).renderers()
+            if not config.gateway.allow_no_uplink:
+                yield from Uplinks(config).renderers()
 
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
