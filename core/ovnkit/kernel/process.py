@@ -142,9 +142,9 @@ class Process:
         reconciler = threading.Thread(target=self._reconcile, name="reconciler", daemon=True)
         reconciler.start()
         self._start()
-        number = self._told.get()
-        if number is not None:
-            log.info("stopping", signal=number.name)
+        told = self._told.get()
+        if told is not None:
+            log.info("stopping", signal=told.name)
             self.stop()
         self._shut_down()
         reconciler.join(2.0)

@@ -25,6 +25,7 @@ from ovnkit.api.host import (
     Route,
     RouteView,
     Rule,
+    UplinkBridge,
 )
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftRule
@@ -259,3 +260,44 @@ def test_a_configured_interface_that_is_a_port_of_a_bridge_means_the_bridge() ->
     assert found.troubles == {}
     annotation = json.loads(found.get(NODES, "n1").annotations[L3_GATEWAY])["default"]
     assert (annotation["bridge-id"], annotation["next-hops"]) == ("br-ex", [HOPS[4]])
+
+
+# -- the bridge itself ----------------------------------------------------------------------------------------
+
+
+def bare_bench(**gateway: Any) -> Bench:
+    """Node n1 with ens4 on no bridge, which all default routes lead through."""
+    found = Bench(
+        GatewayPlugin(), scope=scope(Role.NODE, node="n1", zone="n1"), config=config("shared", **gateway)
+    )
+    found.put(LINKS, LinkView("ens4", 2, MAC, 1500, True))
+    for family in (4, 6):
+        everywhere = ip_network("0.0.0.0/0" if family == 4 else "::/0")
+        found.put(ROUTES, RouteView(everywhere, (Hop("ens4", ip_address(HOPS[family])),)))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gateway", "name"), [({}, "brens4"), ({"interface": "ens4"}, "brens4"), ({"bridge": "br-ex"}, "br-ex")]
+)
+def test_a_bare_interface_gets_a_bridge(gateway: dict[str, str], name: str) -> None:
+    found = bare_bench(**gateway)
+    assert set(found.uplinks.items) == {UplinkBridge(name, "ens4")}
+    # It is there, and one family's route has moved already: nothing changes.
+    found.put(OVS_INTERFACES, OvsInterface("i1", name, "internal", 1, MAC), OvsInterface("i2", "ens4", "", 2, MAC))
+    found.put(OVS_PORTS, OvsPort("p1", name, frozenset({"i1"})), OvsPort("p2", "ens4", frozenset({"i2"})))
+    found.put(OVS_BRIDGES, OvsBridge(name, frozenset({"p1", "p2"}), "", "ens4"))
+    found.put(ROUTES, RouteView(ip_network("0.0.0.0/0"), (Hop(name, ip_address(HOPS[4])),)))
+    assert set(found.uplinks.items) == {UplinkBridge(name, "ens4")}
+    assert found.events == []
+
+
+def test_a_bridge_of_somebody_else_is_used_and_stays_theirs() -> None:
+    assert set(bench().uplinks.items) == set()
+
+
+def test_an_interface_that_is_not_there_is_waited_for() -> None:
+    found = bare_bench(interface="ens9")
+    assert set(found.uplinks.items) == set()
+    found.put(LINKS, LinkView("ens9", 5, MAC, 1500, True))
+    assert set(found.uplinks.items) == {UplinkBridge("brens9", "ens9")}
