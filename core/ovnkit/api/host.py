@@ -94,6 +94,18 @@ class UplinkBridge:
 MADE_FOR = "ovnkit.io/uplink"
 """external_ids key of a bridge that ovnkit has made: the interface it was made for."""
 
+
+@frozen
+class HttpAnswer:
+    """What this node answers over HTTP at a port, on all its addresses and for any path: a health check."""
+
+    port: int
+    status: int
+    body: str
+    content_type: str = "application/json"
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 HostItem = Link | LinkAddress | Route | Rule | Neighbour | Sysctl
 
 ROUTE_PROTOCOL = 79

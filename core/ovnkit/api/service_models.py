@@ -18,7 +18,7 @@ SERVICE_NAME = "kubernetes.io/service-name"
 AFFINITY_TIMEOUT = 10_800
 """Default of sessionAffinityConfig.clientIP.timeoutSeconds (Kubernetes API)."""
 
-_READ_PREFIX = "k8s.ovn.org/"
+_READ_PREFIXES = ("k8s.ovn.org/", "ovnkit.io/")
 _READ_SUFFIX = "/idled-at"
 
 
@@ -51,7 +51,7 @@ class Service(ObjectView):
     Addresses are as written, checked by whoever uses them. `cluster_ips` is empty for headless services and
     those of type ExternalName. `ingress_ips` are the addresses of status.loadBalancer that are ours to serve
     (`ipMode` VIP). `affinity_timeout` is in seconds, 0 without session affinity. Of the annotations only those
-    of OVN-Kubernetes and idling are kept.
+    of OVN-Kubernetes, idling and our own are kept.
     """
 
     type: str
@@ -74,7 +74,7 @@ def _service(raw: Raw) -> Service:
     meta["annotations"] = {
         key: value
         for key, value in meta["annotations"].items()
-        if key.startswith(_READ_PREFIX) or key.endswith(_READ_SUFFIX)
+        if key.startswith(_READ_PREFIXES) or key.endswith(_READ_SUFFIX)
     }
     kind = spec.get("type") or "ClusterIP"
     addresses = spec.get("clusterIPs") or [spec.get("clusterIP") or ""]

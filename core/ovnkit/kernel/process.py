@@ -16,6 +16,7 @@ from ovnkit.api.kinds import Answers, Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
 from ovnkit.host.flowsink import FlowSink
+from ovnkit.host.httpsink import HttpSink
 from ovnkit.host.nftsink import NftSink
 from ovnkit.host.sink import HostSink
 from ovnkit.host.uplinksink import UplinkSink
@@ -90,11 +91,13 @@ class Process:
         self._flows: FlowSink | None = None
         self._nft: NftSink | None = None
         self._uplinks: UplinkSink | None = None
+        self._http: HttpSink | None = None
         if Role.NODE in scope.roles:
             self._host = HostSink(self._inbox.post, self._reconciler.report)
             self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
             self._nft = NftSink(self._inbox.post, self._reconciler.report)
             self._uplinks = UplinkSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
+            self._http = HttpSink(self._reconciler.report, self._inbox.post_later)
         self._databases = Databases(
             config,
             scope,
@@ -303,8 +306,9 @@ class Process:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
         return [self._kube, self._answers, *sinks, *self._node_sinks()]
 
-    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink]:
-        return [sink for sink in (self._host, self._flows, self._nft, self._uplinks) if sink is not None]
+    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink | HttpSink]:
+        sinks = (self._host, self._flows, self._nft, self._uplinks, self._http)
+        return [sink for sink in sinks if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""

@@ -24,6 +24,7 @@ from ovnkit.api.host import (
     ADDRESSES,
     LINKS,
     ROUTES,
+    HttpAnswer,
     Link,
     LinkAddress,
     Neighbour,
@@ -152,7 +153,8 @@ class Bench:
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.flows = MemorySink("flows", (Flow, Group))
         self.answers = MemorySink("answers", (Ask,))
-        sinks = [self.kube, self.host, self.uplinks, self.nft, self.flows, self.answers]
+        self.http = MemorySink("http", (HttpAnswer,))
+        sinks = [self.kube, self.host, self.uplinks, self.nft, self.flows, self.answers, self.http]
         self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}

@@ -1,0 +1,176 @@
+"""Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
+
+    serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
+    ask tcp|udp|sctp ADDRESS PORT               one answer, or the error's name
+    keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
+    stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
+
+SCTP is an INIT and an INIT ACK by raw sockets: the kernel need not know the protocol.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import sys
+import threading
+import time
+
+TCP, UDP, SCTP = 8080, 5353, 2906
+IPPROTO_SCTP, INIT, INIT_ACK, COOKIE = 132, 1, 2, 7
+TIMEOUT = 1.5
+
+
+def address_text(address: str) -> str:
+    return address.removeprefix("::ffff:")
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+# -- servers ----------------------------------------------------------------------------------------------------
+
+
+def serve_tcp(name: str) -> None:
+    server = socket.create_server(("::", TCP), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
+    while True:
+        client, peer = server.accept()
+        with client:
+            client.sendall(f"{name} {address_text(peer[0])}".encode())
+
+
+def serve_udp(name: str) -> None:
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::", UDP))
+    while True:
+        _, peer = server.recvfrom(100)
+        server.sendto(f"{name} {address_text(peer[0])}".encode(), peer)
+
+
+def serve_sctp(name: str, family: socket.AddressFamily) -> None:
+    server = socket.socket(family, socket.SOCK_RAW, IPPROTO_SCTP)
+    while True:
+        packet, peer = server.recvfrom(2000)
+        found = parse(packet, family)
+        if found is not None and found[1] == SCTP and found[2] == INIT:
+            text = f"{name} {address_text(peer[0])}".encode()
+            server.sendto(sctp(SCTP, found[0], 1, INIT_ACK, text), (peer[0], 0))
+
+
+def serve(name: str) -> None:
+    for target in ((serve_udp, name), (serve_sctp, name, socket.AF_INET), (serve_sctp, name, socket.AF_INET6)):
+        threading.Thread(target=target[0], args=target[1:], daemon=True).start()
+    serve_tcp(name)
+
+
+# -- SCTP (RFC 9260) --------------------------------------------------------------------------------------------
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def sctp(source: int, target: int, tag: int, kind: int, cookie: bytes = b"") -> bytes:
+    more = struct.pack("!HH", COOKIE, 4 + len(cookie)) + cookie if cookie else b""
+    more += b"\0" * (-len(more) % 4)
+    chunk = struct.pack("!BBHIIHHI", kind, 0, 20 + len(more), 1, 65536, 1, 1, 1) + more
+    head = struct.pack("!HHI", source, target, tag)
+    return head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
+
+
+def parse(packet: bytes, family: socket.AddressFamily) -> tuple[int, int, int, bytes] | None:
+    """Source port, target port, type of the chunk, and its cookie; None when the checksum is wrong."""
+    data = packet[(packet[0] & 15) * 4 :] if family == socket.AF_INET else packet
+    if struct.unpack("<I", data[8:12])[0] != crc32c(data[:8] + bytes(4) + data[12:]):
+        return None
+    source, target = struct.unpack("!HH", data[:4])
+    return source, target, data[12], data[36:].rstrip(b"\0")
+
+
+# -- clients ----------------------------------------------------------------------------------------------------
+
+
+def ask_tcp(address: str, port: int) -> str:
+    with socket.create_connection((address, port), TIMEOUT) as connection:
+        return connection.makefile().read()
+
+
+def ask_udp(address: str, port: int) -> str:
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect((address, port))
+        client.send(b"who")
+        return client.recv(200).decode()
+
+
+def ask_sctp(address: str, port: int) -> str:
+    family = family_of(address)
+    with socket.socket(family, socket.SOCK_RAW, IPPROTO_SCTP) as client:
+        source = 10_000 + time.time_ns() % 20_000
+        client.settimeout(TIMEOUT)
+        client.sendto(sctp(source, port, 0, INIT), (address, 0))
+        while True:
+            packet, peer = client.recvfrom(2000)
+            found = parse(packet, family)
+            if found is not None and found[:3] == (port, source, INIT_ACK) and peer[0] == address:
+                return found[3].decode()
+
+
+ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp}
+
+
+def ask(protocol: str, address: str, port: int) -> str:
+    try:
+        return ASK[protocol](address, port)
+    except OSError as error:
+        return type(error).__name__
+
+
+def keep_asking(protocol: str, address: str, port: int) -> str:
+    while (answer := ask(protocol, address, port)) == "TimeoutError":
+        pass
+    return answer
+
+
+def stream(address: str, port: int, source: int) -> None:
+    client = socket.socket(family_of(address), socket.SOCK_DGRAM)
+    client.bind(("", source))
+    client.settimeout(0.2)
+    client.connect((address, port))
+    last = ""
+    while True:
+        try:
+            client.send(b"who")
+            answer = client.recv(200).decode().split()[0]
+        except OSError:
+            continue
+        if answer != last:
+            say(answer)
+            last = answer
+        time.sleep(0.05)
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def main(what: str, *words: str) -> None:
+    if what == "serve":
+        serve(words[0])
+    elif what == "stream":
+        stream(words[0], int(words[1]), int(words[2]))
+    else:
+        function = ask if what == "ask" else keep_asking
+        say(function(words[0], words[1], int(words[2])))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
