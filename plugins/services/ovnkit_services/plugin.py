@@ -10,8 +10,10 @@ from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
+from ovnkit_services import idling
 from ovnkit_services.affinity import AffinityFlows
 from ovnkit_services.complaints import Complaints
+from ovnkit_services.health import HealthChecks
 from ovnkit_services.layout import Layout
 from ovnkit_services.node import NodeServices
 from ovnkit_services.options import ServicesOptions
@@ -40,14 +42,15 @@ class ServicesPlugin:
         return ServicesOptions
 
     @hookimpl
-    def ovnkit_declare(self) -> Declaration:
+    def ovnkit_declare(self, config: Config) -> Declaration:
         """On by default; its load balancers hang on rows of the topology."""
+        woken = idling.KINDS if config.options("services", ServicesOptions).ovn_empty_lb_events else ()
         return Declaration(
             needs=("topology",),
-            kinds=(SERVICES, ENDPOINT_SLICES, *OVS_KINDS),
+            kinds=(SERVICES, ENDPOINT_SLICES, *OVS_KINDS, *woken),
             columns=(*COLUMNS, TEMPLATE_COLUMNS),
             privileges=(
-                Privilege("", ("services",), ("get", "list", "watch")),
+                Privilege("", ("services",), ("get", "list", "watch", "patch")),
                 Privilege("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch")),
             ),
             default=True,
@@ -56,11 +59,14 @@ class ServicesPlugin:
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
-        """Cluster: Events. Zone: load balancers. Node: nftables and flows."""
+        """Cluster: Events. Zone: load balancers. Node: nftables, flows and health checks."""
         layout = Layout.of(config, scope)
         yield from Complaints(layout).renderers()
+        if layout.empty_lb_events:
+            yield from idling.renderers()
         yield from ZoneServices(layout, scope.per_node_zones).renderers()
         yield from NodeServices(config, scope, layout).renderers()
+        yield from HealthChecks(scope.node, layout).renderers()
 
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:

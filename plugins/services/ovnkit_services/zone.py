@@ -12,15 +12,12 @@ from ovnkit.api.items import Member, Ref, Row, Slot
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
-from ovnkit_services import balancers, sources, templates
+from ovnkit_services import balancers, idling, sources, templates
 from ovnkit_services.balancers import Balancers, Policy, Scope, Vips
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.frontends import frontends, is_served
 from ovnkit_services.layout import Layout
 from ovnkit_services.nodes import NodeFacts, zone_nodes
-
-IDLED = "/idled-at"
-"""What the annotation of an idled service ends with."""
 
 HASHED = 86_400
 """Affinity timeout (a day, the longest) that stands for "for ever": the client's address chooses the target."""
@@ -72,7 +69,8 @@ class ZoneServices:
         if balancers.needs_nodes(items, endpoints, policy, self.layout):
             nodes = zone_nodes(world, self.layout)
         found = balancers.build(items, endpoints, nodes, policy, self.layout)
-        writer = _Writer(service, self.layout)
+        waits = self.layout.empty_lb_events and idling.waits_for_pods(world, service)
+        writer = _Writer(service, self.layout, waits)
         for protocol, vips in found.cluster.items():
             yield from writer.balancer(protocol, "cluster", Scope.CLUSTER.value, vips, _group(Scope.CLUSTER))
         yield from self._nodes(writer, found, nodes)
@@ -152,10 +150,11 @@ def _slot(scope: Scope, node: str) -> Slot:
 
 @frozen
 class _Writer:
-    """Makes the rows of one service's load balancers."""
+    """Makes the rows of one service's load balancers. `waits`: clients wait for endpoints and aren't refused."""
 
     service: Service
     layout: Layout
+    waits: bool
 
     def balancer(
         self, protocol: str, row: str, suffix: str, vips: Vips, slots: Slots, scope: Scope = Scope.CLUSTER
@@ -179,10 +178,9 @@ class _Writer:
         yield from self._row(item.protocol, row, item.suffix, item.vips, options, frozenset(), slots)
 
     def _options(self) -> dict[str, str]:
-        idled = self.layout.empty_lb_events and any(key.endswith(IDLED) for key in self.service.annotations)
         return {
-            "reject": "false" if idled else "true",
-            "event": "true" if idled else "false",
+            "reject": "false" if self.waits else "true",
+            "event": "true" if self.waits else "false",
             "skip_snat": "false",
             "neighbor_responder": "none",
             "hairpin_snat_ip": self.layout.hairpin,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import subprocess
 from typing import Any
 
@@ -13,6 +14,7 @@ from pyroute2 import netns
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
+from ovnkit.api.host import HttpAnswer
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import DnatChoice, NftElement, NftItem, NftRule, NftSet, NftType, Protocol, Verdict
 from ovnkit.api.nodenetwork import HOST_CIDRS, NODE_SUBNETS
@@ -75,6 +77,42 @@ class Node:
             for item in self.bench.flows.items
             if isinstance(item, Flow)
         }
+
+
+HEALTH = {"type": "LoadBalancer", "external_local": True, "health_check_node_port": 30300}
+
+
+def answers(found: Node) -> list[tuple[int, int, int]]:
+    """Port, status and number of endpoints of each health check."""
+    return [
+        (item.port, item.status, json.loads(item.body)["localEndpoints"])
+        for item in found.bench.http.items
+        if isinstance(item, HttpAnswer)
+    ]
+
+
+def test_a_health_check_counts_the_ready_endpoints_of_the_node() -> None:
+    found = Node("shared", V4, V6).put(service(WEB, **HEALTH))
+    assert answers(found) == [(30300, 503, 0)]
+    going = Endpoint(("10.128.2.7",), "n1", ready=False, serving=True, terminating=True)
+    found.put(endpoint_slice("default/web-1", Endpoint(("10.128.4.5",), "n2"), going, service=WEB))
+    assert answers(found) == [(30300, 503, 0)], "those elsewhere and those that are going don't count"
+    both = [Endpoint(("10.128.2.5",), "n1"), Endpoint(("10.128.2.6",), "n1")]
+    found.put(endpoint_slice("default/web-2", *both, service=WEB))
+    found.put(endpoint_slice("default/web-3", Endpoint(("fd01::5",), "n1"), service=WEB, family=6))
+    assert answers(found) == [(30300, 200, 2)], "a pod with two addresses counts once"
+    (item,) = found.bench.http.items
+    assert json.loads(item.body) == {
+        "service": {"namespace": "default", "name": "web"},
+        "localEndpoints": 2,
+        "serviceProxyHealthy": True,
+    }
+    assert dict(item.headers)["X-Load-Balancing-Endpoint-Weight"] == "2"
+
+
+@pytest.mark.parametrize("other", [{"type": "NodePort"}, {"external_local": False}, {"health_check_node_port": 0}])
+def test_no_health_check_where_none_was_asked_for(other: dict[str, Any]) -> None:
+    assert answers(Node().put(service(WEB, **{**HEALTH, **other}))) == []
 
 
 def words(values: tuple[Any, ...]) -> tuple[str, ...]:

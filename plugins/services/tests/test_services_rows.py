@@ -14,7 +14,7 @@ from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.identity import RowId
-from ovnkit.api.items import Member, Row
+from ovnkit.api.items import Absent, Member, Row
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
 from ovnkit.api.renderers import Role
@@ -28,6 +28,7 @@ from ovnkit.api.service_models import (
 )
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import endpoint_slice, node, service
+from ovnkit_services.idling import BALANCERS, EMPTY_BALANCERS, BalancerOwner, EmptyBalancer
 from ovnkit_services.options import ServicesOptions
 from ovnkit_services.plugin import ServicesPlugin
 
@@ -459,6 +460,51 @@ def test_an_idled_service_asks_for_its_pods_instead_of_refusing() -> None:
     assert (options["reject"], options["event"]) == ("false", "true")
     options = Services(gateway_node(1), config=config(ovn_empty_lb_events=False)).put(view).options("TCP_cluster")
     assert (options["reject"], options["event"]) == ("true", "false")
+
+
+UNIDLED = "k8s.ovn.org/unidled-at"
+IDLED = {"idling.alpha.openshift.io/idled-at": "2030-01-01T00:00:00Z"}
+
+
+def idle_options(found: Services) -> tuple[str, str]:
+    options = found.options("TCP_cluster")
+    return options["reject"], options["event"]
+
+
+def test_for_half_a_minute_after_idling_clients_are_not_refused() -> None:
+    found = Services(gateway_node(1)).put(service(WEB, annotations=IDLED))
+    assert UNIDLED not in found.bench.get(SERVICES, WEB).annotations
+    found.bench.sleep(100)
+    found.bench.annotate(SERVICES, WEB, dict.fromkeys(IDLED))
+    assert found.bench.get(SERVICES, WEB).annotations == {UNIDLED: "2030-01-01T00:01:40Z"}
+    assert idle_options(found) == ("false", "true")
+    found.bench.sleep(29)
+    assert idle_options(found) == ("false", "true")
+    found.bench.sleep(1)
+    assert idle_options(found) == ("true", "false")
+    found.bench.annotate(SERVICES, WEB, IDLED)
+    assert UNIDLED not in found.bench.get(SERVICES, WEB).annotations
+    assert idle_options(found) == ("false", "true")
+
+
+def test_the_grace_is_known_to_those_who_start_within_it() -> None:
+    for ended, answer in (("2029-12-31T23:59:50Z", "false"), ("2029-12-31T23:59:10Z", "true"), ("soon", "true")):
+        found = Services(gateway_node(1)).put(service(WEB, annotations={UNIDLED: ended}))
+        assert found.options("TCP_cluster")["reject"] == answer
+        assert found.bench.get(SERVICES, WEB).annotations == {UNIDLED: ended}, "it stays as it is"
+
+
+def test_a_load_balancer_without_targets_asks_for_pods_and_the_message_goes() -> None:
+    found = Services(gateway_node(1)).put(service(WEB, annotations=IDLED))
+    found.bench.put(BALANCERS, BalancerOwner("ours", WEB), BalancerOwner("theirs", ""))
+    found.bench.put(EMPTY_BALANCERS, EmptyBalancer("e1", "ours"), EmptyBalancer("e2", "theirs"))
+    found.bench.put(EMPTY_BALANCERS, EmptyBalancer("e3", "gone"))
+    assert found.bench.events == [(WEB, "NeedPods", "The service web needs pods")]
+    sb = found.bench.databases["sb"]
+    assert [item for item in sb.items if isinstance(item, Absent)] == [
+        Absent("Controller_Event", "e1", db="sb"),
+        Absent("Controller_Event", "e3", db="sb"),
+    ]
 
 
 # -- bad input --------------------------------------------------------------------------------------------------

@@ -1,0 +1,130 @@
+"""Idled services: no endpoints, and a client that calls is to bring them back instead of being refused.
+
+An annotation `*/idled-at` says that a service is idled. Its load balancers then tell of packets for which they
+have no target, by rows of the southbound's Controller_Event; each becomes an Event `NeedPods` and goes. Whoever
+scales services up hears that, and takes the annotation away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from attrs import frozen
+
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.items import NOW, Absent, Annotation, Event
+from ovnkit.api.kinds import Kind, Raw, Table
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.service_models import SERVICES, Service
+from ovnkit.api.world import World
+
+IDLED = "/idled-at"
+"""What the annotation of an idled service ends with."""
+
+UNIDLED = "k8s.ovn.org/unidled-at"
+"""Annotation: when a service ceased to be idled."""
+
+SEEN = "ovnkit.io/idled"
+"""Annotation that an idled service carries, so that its end is noticed whoever leads by then."""
+
+GRACE = timedelta(seconds=30)
+"""For this long after idling ends its clients are not refused: the pods are on their way (as upstream)."""
+
+
+@frozen
+class EmptyBalancer:
+    """A packet came to a load balancer without targets. `balancer` is the UUID of its row in the northbound."""
+
+    uuid: str
+    balancer: str
+
+    @property
+    def key(self) -> str:
+        """UUID of the row in the southbound."""
+        return self.uuid
+
+
+@frozen
+class BalancerOwner:
+    """Whose a load balancer is: the service, empty when the row is not ours."""
+
+    uuid: str
+    service: str
+
+    @property
+    def key(self) -> str:
+        """The row's UUID."""
+        return self.uuid
+
+
+def _empty_balancer(raw: Raw) -> EmptyBalancer:
+    return EmptyBalancer(raw["_uuid"], raw["event_info"].get("load_balancer", ""))
+
+
+def _owner(raw: Raw) -> BalancerOwner:
+    ids = raw["external_ids"]
+    ours = ids.get(OWNER_KEY, "").startswith("services/")
+    return BalancerOwner(raw["_uuid"], ids.get("k8s.ovn.org/owner", "") if ours else "")
+
+
+EMPTY_BALANCERS: Kind[EmptyBalancer] = Kind(
+    "empty-load-balancers", Table("sb", "Controller_Event", ("event_type", "event_info")), _empty_balancer
+)
+BALANCERS: Kind[BalancerOwner] = Kind("load-balancers", Table("nb", "Load_Balancer", ("external_ids",)), _owner)
+KINDS = (EMPTY_BALANCERS, BALANCERS)
+
+
+def renderers() -> Iterable[Renderer]:
+    """Zone: what load balancers tell. Cluster: when idling ended."""
+    yield Renderer("empty-balancers", Role.ZONE, need_pods, each=EMPTY_BALANCERS)
+    yield Renderer("idling", Role.CLUSTER, remember, each=SERVICES)
+
+
+def is_idled(service: Service) -> bool:
+    """Whether a service is idled now."""
+    return any(name.endswith(IDLED) for name in service.annotations)
+
+
+def waits_for_pods(world: World, service: Service) -> bool:
+    """Whether clients of a service without endpoints are to wait: it is idled, or was until a moment ago."""
+    if is_idled(service):
+        return True
+    ended = _moment(service.annotations.get(UNIDLED, ""))
+    return ended is not None and not world.passed(ended + GRACE)
+
+
+def _moment(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return found if found.tzinfo is not None else None
+
+
+def need_pods(world: World, uuid: str) -> Iterable[Event | Absent]:
+    """Pass on what a load balancer of ours told, and take the message away."""
+    told = world.get(EMPTY_BALANCERS, uuid)
+    balancer = world.get(BALANCERS, told.balancer) if told is not None else None
+    if balancer is not None and not balancer.service:
+        return
+    yield Absent("Controller_Event", uuid, db="sb")
+    service = world.get(SERVICES, balancer.service) if balancer is not None else None
+    if service is not None:
+        message = f"The service {service.name} needs pods"
+        yield Event(SERVICES, service.key, "NeedPods", message, warning=False, again=True)
+
+
+def remember(world: World, key: str) -> Iterable[Annotation]:
+    """Since when a service is no longer idled."""
+    service = world.get(SERVICES, key)
+    if service is None:
+        return
+    if is_idled(service):
+        yield Annotation(SERVICES, key, SEEN, "true")
+        yield Annotation(SERVICES, key, UNIDLED, None)
+    elif SEEN in service.annotations:
+        yield Annotation(SERVICES, key, SEEN, None)
+        yield Annotation(SERVICES, key, UNIDLED, NOW)
+    elif UNIDLED in service.annotations:
+        yield Annotation(SERVICES, key, UNIDLED, service.annotations[UNIDLED])
