@@ -160,7 +160,7 @@ class _Writer:
         self, protocol: str, row: str, suffix: str, vips: Vips, slots: Slots, scope: Scope = Scope.CLUSTER
     ) -> Iterable[Row | Member]:
         """A load balancer and what refers to it."""
-        options = self._options()
+        options = self._options(protocol)
         selection: frozenset[str] = frozenset()
         if scope is Scope.LOCAL_ROUTER:
             options["skip_snat"] = "true"
@@ -172,19 +172,23 @@ class _Writer:
 
     def template(self, item: templates.TemplateBalancer) -> Iterable[Row | Member]:
         """A template load balancer on all nodes."""
-        options = {**self._options(), "template": "true", "address-family": f"ipv{item.family}"}
+        options = {**self._options(item.protocol), "template": "true", "address-family": f"ipv{item.family}"}
         row = f"{item.scope.value}-template-v{item.family}"
         slots = _group(item.scope)
         yield from self._row(item.protocol, row, item.suffix, item.vips, options, frozenset(), slots)
 
-    def _options(self) -> dict[str, str]:
-        return {
+    def _options(self, protocol: str) -> dict[str, str]:
+        options = {
             "reject": "false" if self.waits else "true",
             "event": "true" if self.waits else "false",
             "skip_snat": "false",
             "neighbor_responder": "none",
             "hairpin_snat_ip": self.layout.hairpin,
         }
+        if protocol == "UDP":
+            # A client that keeps its port would be sent to an endpoint that is gone for as long as it sends.
+            options["ct_flush"] = "true"
+        return options
 
     def _row(
         self,
