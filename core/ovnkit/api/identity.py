@@ -15,9 +15,6 @@ NAMESPACE = uuid.UUID("6f766e6b-6974-5000-8000-6f776e657273")
 OWNER_KEY = "ovnkit.io/owner"
 """external_ids key that holds the owner path of a row."""
 
-OBJECT_KEY = "ovnkit.io/object"
-"""external_ids key that names the Kubernetes object a row comes from: `Kind/namespace/name`."""
-
 
 @frozen
 class RowId:

@@ -33,7 +33,7 @@ def explain(
     from attrs import asdict
 
     from ovnkit.kernel.databases import named_tables
-    from ovnkit.kernel.explain import explain_row, read_rows
+    from ovnkit.kernel.explain import explain_row, read_rows, subjects
 
     if row is None and table is None:
         raise click.UsageError("name a ROW, or a --table")
@@ -47,7 +47,8 @@ def explain(
     if not matching:
         where = f"table {table} of {db}" if table else f"{db}"
         raise Failure(f"no row {row!r} in {where}" if row else f"{where} is empty or doesn't exist")
-    found = [explain_row(plugins, record, ledger) for record in matching]
+    kinds = subjects(plugins, loaded.config)
+    found = [explain_row(plugins, kinds, record, ledger) for record in matching]
     if output == "json":
         echo_json([asdict(item) for item in found])
     else:

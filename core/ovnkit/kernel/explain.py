@@ -10,7 +10,10 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import OvnkitError
-from ovnkit.api.identity import OBJECT_KEY, OWNER_KEY
+from ovnkit.api.hooks import Scope
+from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.renderers import Role
 from ovnkit.kernel.databases import NAMES, endpoint, tls_for
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.ovsdb.ledger import ROW_PREFIX
@@ -24,7 +27,10 @@ READ_TIMEOUT = 15.0
 
 @frozen
 class Explained:
-    """One row: `owner` is the owner path, empty for a row that isn't ovnkit's."""
+    """One row: `owner` is the owner path, empty for a row that isn't ovnkit's; `object` is `Kind/namespace/name`.
+
+    The object is the one that the owner's renderer renders for; rows for no object in particular have none.
+    """
 
     table: str
     uuid: str
@@ -91,7 +97,23 @@ def _ledger(record: Record) -> Iterable[tuple[str, str]]:
             yield key.removeprefix(ROW_PREFIX), text
 
 
-def explain_row(plugins: Plugins, record: Record, ledger: Mapping[str, str]) -> Explained:
+Subjects = Mapping[tuple[str, str], Kind[Any]]
+"""The kind whose objects a renderer renders for, by (plugin, renderer)."""
+
+
+def subjects(plugins: Plugins, config: Config) -> Subjects:
+    """Those of the enabled plugins; one that can't say has none."""
+    scope = Scope(frozenset(Role), "", "", config.default.zone_mode == "per-node")
+    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    return {
+        (plugin, renderer.name): renderer.reports_on
+        for plugin, renderers in answers
+        for renderer in renderers
+        if renderer.reports_on is not None
+    }
+
+
+def explain_row(plugins: Plugins, subjects: Subjects, record: Record, ledger: Mapping[str, str]) -> Explained:
     """What there is to say about a row."""
     external_ids: Mapping[str, str] = record.values.get("external_ids") or {}
     owner = external_ids.get(OWNER_KEY, "") or ledger.get(record.uuid, "")
@@ -105,6 +127,13 @@ def explain_row(plugins: Plugins, record: Record, ledger: Mapping[str, str]) -> 
     elif owner:
         sentence = f"(plugin {plugin} is not installed: nobody keeps this row)"
     name = record.values.get("name") or ""
-    return Explained(
-        record.table, record.uuid, str(name), owner, external_ids.get(OBJECT_KEY, ""), plugin, sentence
-    )
+    return Explained(record.table, record.uuid, str(name), owner, _object_of(owner, subjects), plugin, sentence)
+
+
+def _object_of(owner: str, subjects: Subjects) -> str:
+    plugin, _, rest = owner.partition("/")
+    renderer, _, rest = rest.partition("/")
+    kind = subjects.get((plugin, renderer))
+    if kind is None or not isinstance(kind.source, Resource):
+        return ""
+    return f"{kind.source.kind}/{rest.rpartition('/')[0]}"

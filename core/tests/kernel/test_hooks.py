@@ -354,6 +354,7 @@ def test_ovnkit_explain(sample):
     (row,) = json.loads(sample.explained)
     assert row["sentence"] == "a sample in Address_Set of colour green"
     assert row["owner"] == "sample/set/n1/set"
+    assert row["object"] == "Node/n1"
 
 
 def test_ovnkit_commands(sample):

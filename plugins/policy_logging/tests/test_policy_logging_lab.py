@@ -261,7 +261,7 @@ def test_the_name_in_a_line_leads_to_its_policy(cluster: Cluster) -> None:
         return dict(row)
 
     rule = explain("NP:lga:web:Ingress:0")
-    assert (rule["table"], rule["plugin"]) == ("ACL", "network_policy")
+    assert (rule["table"], rule["object"]) == ("ACL", "NetworkPolicy/lga/web")
     assert "policy lga/web" in rule["sentence"]
     assert explain("acl-logging")["sentence"] == "limits the log lines of ACLs, on each node"
 
