@@ -52,9 +52,13 @@ class Zone(IntEnum):
 
 @frozen
 class FamilyFacts:
-    """The addresses of one IP family. `services` and `node_subnets` are networks of that family."""
+    """The addresses of one IP family. `node` is the node's own on the bridge, `more` are its others.
+
+    `services` and `node_subnet` are networks of that family.
+    """
 
     node: Address
+    more: tuple[Address, ...]
     masquerade: Network
     services: tuple[Network, ...]
     node_subnet: Network | None
@@ -160,8 +164,8 @@ class StandingFlows:
         hairpin = Match(in_port=facts.patch, protocol=ip, source=node, target=to_node)
         nat = Nat(target=family.node)
         yield self.flow(0, 500, hairpin, self.ct(Zone.HOST_MASQUERADE, commit=True, table=4, nat=nat))
-        for other in family.other_nodes:
-            match = Match(in_port=facts.patch, protocol=ip, source=node, target=_host(other))
+        for own in family.more:
+            match = Match(in_port=facts.patch, protocol=ip, source=node, target=_host(own))
             yield self.flow(0, 500, match, self.ct(Zone.HOST_MASQUERADE, commit=True, table=4))
         back = Match(in_port=Port.LOCAL, protocol=ip, target=_host(family.masquerade_address(1)))
         yield self.flow(0, 500, back, self.ct(Zone.OVN_MASQUERADE, table=5, nat=Nat()))

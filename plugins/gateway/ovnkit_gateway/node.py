@@ -19,6 +19,7 @@ from ovnkit.api.nodenetwork import (
     Address,
     gateway_address,
     gateway_mtu_supported,
+    host_cidrs,
     node_subnets,
     nth_interface,
     port_mac,
@@ -195,8 +196,10 @@ class NodeGateways:
         if own is None:
             return None
         subnets = node_subnets(world, node) or ()
+        everywhere = host_cidrs(world, node) or ()
         return FamilyFacts(
             node=own.ip,
+            more=tuple(sorted(item.ip for item in everywhere if item.version == family and item.ip != own.ip)),
             masquerade=self.config.masquerade_subnet(family),
             services=self._services(family),
             node_subnet=next((item for item in subnets if item.version == family), None),

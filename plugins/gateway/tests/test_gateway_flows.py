@@ -29,6 +29,7 @@ from ovnkit.api.host import (
 )
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftRule
+from ovnkit.api.nodenetwork import HOST_CIDRS
 from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
@@ -301,3 +302,15 @@ def test_an_interface_that_is_not_there_is_waited_for() -> None:
     assert set(found.uplinks.items) == set()
     found.put(LINKS, LinkView("ens9", 5, MAC, 1500, True))
     assert set(found.uplinks.items) == {UplinkBridge("brens9", "ens9")}
+
+
+def test_what_ovn_sends_to_an_address_of_the_node_stays_here_and_what_is_for_another_node_leaves() -> None:
+    found = bench(families=(4,))
+    hosts = json.dumps(["192.0.2.2/24", "198.51.100.2/24", "2001:db8::2/64"])
+    found.annotate(NODES, "n1", {HOST_CIDRS: hosts})
+    found.annotate(NODES, "n2", {HOST_CIDRS: json.dumps(["192.0.2.4/24", "198.51.100.4/24"])})
+    hairpins = {text for text in flows(found) if "priority=500,ip,in_port=2,nw_src=192.0.2.2/32" in text}
+    assert {text.partition("nw_dst=")[2].partition("/")[0] for text in hairpins} == {
+        "169.254.169.2",
+        "198.51.100.2",
+    }
