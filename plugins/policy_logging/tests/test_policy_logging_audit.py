@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,12 +18,15 @@ from attrs import evolve
 
 from ovnkit.api.config import Config, OvsPathsOptions
 from ovnkit.api.daemons import Daemon, locate, ovn_controller, ovsdb_server
+from ovnkit.api.renderers import Role
+from ovnkit.api.testing.bench import scope
 from ovnkit_lab.testing import wait_until
 from ovnkit_policy_logging.audit import AuditLog
 from ovnkit_policy_logging.destination import AuditFile, AuditSyslog, Destination
 from ovnkit_policy_logging.follower import Follower
 from ovnkit_policy_logging.lines import AuditLine, audit_line
 from ovnkit_policy_logging.options import PolicyLoggingOptions
+from ovnkit_policy_logging.plugin import PolicyLoggingPlugin
 
 BODY = (
     '|acl_log(ovn_pinctrl0)|INFO|name="NP:shop:Ingress", verdict=drop, severity=alert, direction=to-lport: '
@@ -293,6 +299,47 @@ def test_what_is_there_at_the_end_is_still_passed_on(tmp_path: Path) -> None:
         file.write(text(1) + "\n")
     service.audit.stop()
     assert service.written() == [text(1)]
+
+
+LIBC = """
+import socket, sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_policy_logging_audit import Service
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+    server.bind("/dev/log")
+    server.settimeout(10)
+    Service(Path(sys.argv[2]), destination="libc", syslog_facility="audit").logs(7)
+    print(server.recv(4096).decode())
+"""
+
+
+def test_libc_is_the_socket_of_the_nodes_syslog(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", LIBC, str(Path(__file__).parent), str(tmp_path)]
+    inside = ["sh", "-c", 'mount -t tmpfs none /dev && exec "$@"', "sh", *words]
+    done = subprocess.run(["unshare", "--mount", *inside], capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"<{13 * 8 + 1}>")
+    assert f"worker-1 ovn-controller: ovs|00007{BODY}" in done.stdout
+
+
+def test_the_node_role_runs_it_and_health_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "ovn-controller.log").touch()
+    paths = OvsPathsOptions(ovn_run_dir=str(tmp_path), ovn_log_dir=str(tmp_path))
+    options = PolicyLoggingOptions(destination=f"unix:{tmp_path}/none")
+    config = evolve(Config().with_options("policy_logging", options), ovspaths=paths)
+    plugin = PolicyLoggingPlugin()
+    for role in (Role.ZONE, Role.NODE):
+        runtime: Any = SimpleNamespace(config=config, scope=scope(role, node="worker-1"))
+        plugin.ovnkit_started(runtime)
+        assert plugin.ovnkit_health() == {}
+    wait_until((tmp_path / ".acl-audit-log.position").exists, 20, "its first look")
+    with (tmp_path / "ovn-controller.log").open("a") as file:
+        file.write(text(1) + "\n")
+    expected = {"audit log": f"unix:{tmp_path}/none: No such file or directory"}
+    wait_until(lambda: plugin.ovnkit_health() == expected, 20, "the problem")
+    plugin.ovnkit_stopping()
+    assert plugin.ovnkit_health() == {}
 
 
 def test_null_reads_nothing(tmp_path: Path) -> None:
