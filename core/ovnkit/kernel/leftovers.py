@@ -10,9 +10,9 @@ from ovnkit.api.sinks import Owner, Sink
 class Leftovers:
     """Plugins that failed at start, and owners whose renders have failed ever since.
 
-    An owner counts from its first render in this process, when that fails, until one succeeds or its object is
-    gone. What an earlier process wrote for it stays that long: a restart must not take from a bad object what it
-    would have kept without one.
+    An owner counts from its first render in this process, when that fails before leftovers went, until one
+    succeeds or its object is gone. What an earlier process wrote for it stays that long: a restart must not take
+    from a bad object what it would have kept without one.
     """
 
     def __init__(self) -> None:

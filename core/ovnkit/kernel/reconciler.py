@@ -264,6 +264,11 @@ class Reconciler:
             state.settled = True
             state.sink.settle()
 
+    @property
+    def _settled(self) -> bool:
+        """No sink has leftovers any more, other than those that stay."""
+        return all(state.settled for state in self._sinks)
+
     def _rendered(self, task: _Task) -> bool:
         each = task.renderer.each
         if isinstance(each, Kind):
@@ -305,7 +310,7 @@ class Reconciler:
         except NotListed:
             return
         except Exception as error:
-            if not render.done:
+            if not render.done and not self._settled:
                 self.leftovers.unknown(owner)
             self._finished(render)
             self.troubles.failed(owner, renderer.reports_on, error)
@@ -365,7 +370,7 @@ class Reconciler:
     @property
     def synced(self) -> bool:
         """Everything has been rendered once, leftovers are gone and nothing is waiting to be applied."""
-        return self.idle and all(state.settled for state in self._sinks)
+        return self.idle and self._settled
 
     @property
     def idle(self) -> bool:

@@ -122,11 +122,8 @@ class OvsdbSink:
 
     def keep(self, paths: Collection[str]) -> None:
         """Leftover rows of these plugins and owners stay for now: they failed, and nobody knows what they want."""
-        released = self._state.kept - frozenset(paths)
-        self._state.kept = frozenset(paths)
-        if released and self._state.settled:
-            self._state.touch_all()
-            self._kick()
+        self._state.keep(frozenset(paths))
+        self._kick()
 
     @property
     def idle(self) -> bool:

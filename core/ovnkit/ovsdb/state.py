@@ -100,6 +100,13 @@ class State:
 
     # --- what is there ----------------------------------------------------------------------------------------
 
+    def keep(self, paths: frozenset[str]) -> None:
+        """From now on rows of these plugins and owner paths stay; the others of those that stayed may differ."""
+        held = [uuid for uuid in self.marks if self.is_kept(uuid)] if self.kept - paths else []
+        self.kept = paths
+        for uuid in held:
+            self.touch(uuid)
+
     def is_kept(self, uuid: str) -> bool:
         """Whether a row belongs to a plugin or an owner of which nobody knows what it wants."""
         if not self.kept or uuid not in self.marks:
