@@ -3,120 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
-from attrs import frozen
+from gateway_net import LAYOUTS, NODE1, OUTSIDE, POD1, SERVER, Net, made_net
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabFactory, wait_until
 
 pytestmark = pytest.mark.lab
-
-LAYOUTS = {
-    "dual-shared-per-node": {"ip_family": "dual", "zones": "per-node", "mode": "shared"},
-    "dual-shared-central": {"ip_family": "dual", "zones": "central", "mode": "shared"},
-    "dual-local-per-node": {"ip_family": "dual", "zones": "per-node", "mode": "local"},
-    "ipv6-shared-per-node": {"ip_family": "ipv6", "zones": "per-node", "mode": "shared"},
-}
-SERVER = """
-import socket, sys
-server = socket.create_server(("::", int(sys.argv[2])), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
-while True:
-    client, peer = server.accept()
-    client.sendall(f"{sys.argv[1]} {peer[0].removeprefix('::ffff:')}".encode())
-    client.close()
-"""
-CLIENT = """
-import socket, sys
-with socket.create_connection((sys.argv[1], int(sys.argv[2])), 3) as connection:
-    print(connection.makefile().read())
-"""
-
-
-@frozen
-class Answer:
-    """Who answered, and whom it saw."""
-
-    server: str
-    peer: str
-
-
-@frozen
-class Net:
-    """A lab with servers s1 (on node1) and s2 (on node2), a client on node1, and a server outside."""
-
-    lab: LabHandle
-    outside: tuple[str, ...]
-
-    def ask(self, where: tuple[str, ...], address: str, port: int) -> Answer | str:
-        """Connect from a place (`exec POD`, `node NODE`, `external`): the answer, or the error's last line."""
-        done = self.lab.run(*where, "--", sys.executable, "-c", CLIENT, address, str(port), check=False)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or ["no output"])[-1]
-        server, peer = done.stdout.split()
-        return Answer(server, str(ip_address(peer)))
-
-    def answered(self, where: tuple[str, ...], address: str, port: int) -> Answer:
-        """The answer, waited for: rows, flows and neighbours may take a moment."""
-        return wait_until(
-            lambda: found if isinstance(found := self.ask(where, address, port), Answer) else None,
-            15,
-            f"{where} reaches {address} port {port}",
-        )
-
-    def node_addresses(self, node: str) -> list[str]:
-        found = self.lab.get("node", node)["status"]["addresses"]
-        return [item["address"] for item in found if item["type"] == "InternalIP"]
-
-    def service(self, name: str, **spec: Any) -> dict[str, Any]:
-        """Make a service of the servers; the object as the API server completed it."""
-        families = {"ipFamilyPolicy": "PreferDualStack"} if len(self.lab.families) > 1 else {}
-        ports = [{"name": "who", "port": 80, "targetPort": 8080, "protocol": "TCP"}]
-        self.lab.apply(
-            {
-                "apiVersion": "v1",
-                "kind": "Service",
-                "metadata": {"name": name},
-                "spec": {"selector": {"app": "who"}, "ports": ports, **families, **spec},
-            }
-        )
-        return self.lab.get("service", name)
-
-
-POD1, NODE1, OUTSIDE = ("exec", "default/client"), ("node", "node1"), ("external",)
 
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
 def net(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[Net]:
-    layout = LAYOUTS[request.param]
-    lab = lab_factory(
-        ip_family=layout["ip_family"],
-        zones=layout["zones"],
-        config=f'[gateway]\nmode = "{layout["mode"]}"\nnodeport = true\n',
-    )
-    servers = [
-        {**lab.pod(name, sys.executable, "-c", SERVER, name, "8080", node=node)}
-        for name, node in (("s1", "node1"), ("s2", "node2"))
-    ]
-    for server in servers:
-        server["metadata"]["labels"] = {"app": "who"}
-    lab.apply(*servers, lab.pod("client", node="node1"))
-    lab.wait_ready("s1", "s2", "client")
-    command = [sys.executable, "-m", "ovnkit_lab", "external", "--name", lab.name, "--"]
-    process = subprocess.Popen([*command, sys.executable, "-c", SERVER, "outside", "8080"])
-    shown = lab.external("ip", "-o", "address", "show", "dev", "eth0", "scope", "global", check=True).stdout
-    outside = tuple(line.split()[3].partition("/")[0] for line in shown.splitlines())
-    try:
-        yield Net(lab, outside)
-    finally:
-        process.terminate()
-        process.wait(10)
-        lab.delete("service", "--all")
-        lab.delete("pod", "s1", "s2", "client")
+    with made_net(lab_factory, request.param) as found:
+        yield found
 
 
 def test_pods_reach_the_outside_with_the_address_of_their_node(net: Net) -> None:
@@ -126,14 +28,25 @@ def test_pods_reach_the_outside_with_the_address_of_their_node(net: Net) -> None
         assert answer.peer in net.node_addresses("node1"), "translated to the node's own address"
 
 
+def test_a_pod_that_comes_later_reaches_the_outside_too(net: Net) -> None:
+    """Where each pod has a translation of its own, it gets one."""
+    net.lab.apply(net.lab.pod("late", node="node1"))
+    net.lab.wait_ready("late")
+    try:
+        answer = net.answered(("exec", "default/late"), net.outside[0], 8080)
+        assert answer.peer in net.node_addresses("node1")
+    finally:
+        net.lab.delete("pod", "late")
+
+
 def test_cluster_ips_from_pod_and_host(net: Net) -> None:
     addresses = net.service("inside")["spec"]["clusterIPs"]
     assert len(addresses) == len(net.lab.families)
     for address in addresses:
         assert net.answered(POD1, address, 80).server in ("s1", "s2")
         assert net.answered(NODE1, address, 80).server in ("s1", "s2")
-    servers = {net.answered(POD1, addresses[0], 80).server for _ in range(20)}
-    assert servers == {"s1", "s2"}, "both endpoints get their share"
+    answers = net.ask_often(POD1, addresses[0], 80, 20)
+    assert {answer.server for answer in answers} == {"s1", "s2"}, "both endpoints get their share"
 
 
 def test_a_pod_reaches_itself_through_its_service(net: Net) -> None:
@@ -150,20 +63,20 @@ def test_a_pod_reaches_itself_through_its_service(net: Net) -> None:
 
 
 def test_node_ports_from_outside_on_every_node(net: Net) -> None:
-    port = net.service("ported", type="NodePort")["spec"]["ports"][0]["nodePort"]
+    port = net.node_port("ported")
     for node in net.lab.nodes:
         for address in net.node_addresses(node):
             assert net.answered(OUTSIDE, address, port).server in ("s1", "s2")
 
 
 def test_local_policy_keeps_the_clients_address_and_the_node(net: Net) -> None:
-    service = net.service("local", type="NodePort", externalTrafficPolicy="Local")
-    port = service["spec"]["ports"][0]["nodePort"]
-    for node, server in (("node1", "s1"), ("node2", "s2")):
+    port = net.node_port("local", externalTrafficPolicy="Local")
+    for node in net.lab.nodes:
+        here = {server for server, place in net.servers.items() if place == node}
         for address in net.node_addresses(node):
-            assert net.answered(OUTSIDE, address, port) == Answer(
-                server, next(ip for ip in net.outside if ip_address(ip).version == ip_address(address).version)
-            )
+            answer = net.answered(OUTSIDE, address, port)
+            assert answer.server in here
+            assert answer.peer == net.outside_of(address)
 
 
 def test_external_and_load_balancer_addresses(net: Net) -> None:
@@ -183,7 +96,7 @@ def test_external_and_load_balancer_addresses(net: Net) -> None:
             "-p",
             json.dumps(status),
         )
-        hop = next(ip for ip in net.node_addresses("node2") if ip_address(ip).version == family)
+        hop = next(ip for ip in net.node_addresses(net.lab.nodes[-1]) if ip_address(ip).version == family)
         for target in (address, balanced):
             net.lab.external("ip", "route", "replace", target, "via", hop, check=True)
             assert net.answered(OUTSIDE, target, 80).server in ("s1", "s2")
@@ -199,7 +112,8 @@ def test_affinity_keeps_a_client_at_its_endpoint(net: Net) -> None:
         (OUTSIDE, net.node_addresses("node1")[0], spec["ports"][0]["nodePort"]),
     ):
         first = net.answered(where, address, port).server
-        assert {net.answered(where, address, port).server for _ in range(10)} == {first}
+        answers = net.ask_often(where, address, port, 10)
+        assert {answer.server for answer in answers} == {first}
 
 
 def test_without_endpoints_a_connection_is_refused_at_once(net: Net) -> None:
@@ -211,12 +125,12 @@ def test_without_endpoints_a_connection_is_refused_at_once(net: Net) -> None:
 
 
 def test_an_endpoint_that_goes_gets_no_more_connections(net: Net) -> None:
-    third = net.lab.pod("s3", sys.executable, "-c", SERVER, "s3", "8080", node="node2")
+    third = net.lab.pod("s3", sys.executable, "-c", SERVER, "s3", "8080", node=net.lab.nodes[-1])
     third["metadata"]["labels"] = {"app": "who"}
     net.lab.apply(third)
     net.lab.wait_ready("s3")
     address = net.service("shrinking")["spec"]["clusterIPs"][0]
-    wait_until(lambda: net.answered(POD1, address, 80).server == "s3", 30, "the third server is asked")
+    wait_until(lambda: "s3" in str(net.ask_often(POD1, address, 80, 5)), 30, "the third server is asked")
     net.lab.delete("pod", "s3")
-    servers = [net.ask(POD1, address, 80) for _ in range(20)]
-    assert {getattr(answer, "server", answer) for answer in servers} == {"s1", "s2"}
+    answers = net.ask_often(POD1, address, 80, 20)
+    assert {answer.server for answer in answers} == {"s1", "s2"}

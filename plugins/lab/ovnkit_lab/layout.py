@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from collections.abc import Iterable
 from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
 from pathlib import Path
@@ -81,6 +82,12 @@ class LabSpec:
     def hosts(self) -> tuple[str, ...]:
         """Everything on the fabric that has a namespace, the fabric itself first."""
         return (FABRIC, CONTROL, EXTERNAL, *self.nodes)
+
+    @property
+    def bare_uplinks(self) -> bool:
+        """Whether nodes start without an external bridge, for ovnkit to make it: when it is told to use `eth0`."""
+        gateway = tomllib.loads(self.config).get("gateway") or {}
+        return isinstance(gateway, dict) and gateway.get("interface") == UPLINK
 
     def netns(self, host: str) -> str:
         """Name of the network namespace of a node, `control`, `external`, `fabric` or a pod's sandbox."""

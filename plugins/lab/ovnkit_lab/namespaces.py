@@ -39,6 +39,17 @@ table netdev ovnkit-lab {{
   chain uplink {{ type filter hook ingress device "{UPLINK}" priority 0; policy drop; }}
 }}
 """
+_UPLINK_IS_THE_SWITCHS_ONCE_BARE = f"""
+table netdev ovnkit-lab {{
+  chain uplink {{
+    type filter hook ingress device "{UPLINK}" priority 0; policy drop;
+    meta protocol arp accept
+    icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept
+    fib daddr . iif type local accept
+  }}
+}}
+"""
+"""The kernel hears what is for an address of the uplink, until the addresses have moved to a bridge."""
 
 
 def run(command: Sequence[str], *, text: str | None = None) -> str:
@@ -142,8 +153,9 @@ def _attach(spec: LabSpec, host: str) -> None:
     run(["ip", "netns", "exec", fabric, "ethtool", "-K", host, "tx", "off"])
     if host in spec.nodes:
         # Taps (Open vSwitch reads by one) come before this hook: the kernel alone goes without the packets.
-        run(["ip", "netns", "exec", netns, "nft", "-f", "-"], text=_UPLINK_IS_THE_SWITCHS)
-    else:
+        rules = _UPLINK_IS_THE_SWITCHS_ONCE_BARE if spec.bare_uplinks else _UPLINK_IS_THE_SWITCHS
+        run(["ip", "netns", "exec", netns, "nft", "-f", "-"], text=rules)
+    if host not in spec.nodes or spec.bare_uplinks:
         configure_host(spec, host, UPLINK)
 
 

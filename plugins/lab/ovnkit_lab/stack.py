@@ -95,6 +95,8 @@ def prepare_switch(spec: LabSpec, install: OvnInstall, node: str) -> None:
             f"external_ids:rundir={files.ovs(node)}", "external_ids:ovn-bridge-datapath-type=netdev",
             "system_type=lab", f"external_ids:ovnkit-lab={spec.name}",
         )  # fmt: skip
+        if spec.bare_uplinks:
+            return
         vsctl(
             "add-br", BRIDGE, "--", "set", "Bridge", BRIDGE, "datapath_type=netdev", "fail_mode=standalone",
             f'other_config:hwaddr="{spec.mac(node)}"', "--", "add-port", BRIDGE, UPLINK,
@@ -102,7 +104,12 @@ def prepare_switch(spec: LabSpec, install: OvnInstall, node: str) -> None:
 
 
 def restore_host(spec: LabSpec, node: str) -> None:
-    """Wait for the bridge's own interface and put the node's addresses on it (it is new with each vswitchd)."""
+    """Wait for the bridge's own interface and put the node's addresses on it (it is new with each vswitchd).
+
+    A bridge that ovnkit has made is ovnkit's to look after.
+    """
+    if spec.bare_uplinks:
+        return
     end = time.monotonic() + _LINK_DEADLINE
     netns = spec.netns(node)
     while True:
