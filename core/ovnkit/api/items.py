@@ -63,7 +63,8 @@ class Row:
     (Logical_Switch_Port, ACL, NAT, ...) need one, or ovsdb-server collects the row at once. A row waits until
     its parent and everything its columns refer to exist.
 
-    `optional` names columns that are left out where the server doesn't have them (`tier` before OVN 23.06).
+    `optional` names columns that are left out where the server doesn't have them (`tier` before OVN 23.06);
+    without a column in `only_with` the whole row is left out.
     """
 
     table: str
@@ -72,6 +73,7 @@ class Row:
     parent: Slot | None = None
     db: str = "nb"
     optional: frozenset[str] = frozenset()
+    only_with: frozenset[str] = frozenset()
 
 
 @frozen

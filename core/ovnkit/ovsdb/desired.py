@@ -86,6 +86,8 @@ class Desired:
             if item.db != self._db:
                 continue
             if isinstance(item, Row):
+                if not self._is_for_schema(item):
+                    continue
                 want = self._row(owner, item, former)
                 if want.uuid in mine:
                     doubled = doubled or f"two rows are named {item.name!r}"
@@ -121,6 +123,9 @@ class Desired:
         if schema is self.schema:
             return
         self.schema = schema
+        for owner, wishes in list(self.owners.items()):
+            if any(isinstance(item, Row) and item.only_with for item in wishes.items):
+                self.want(owner, wishes.items)
         for owner, wishes in self.owners.items():
             without = [entry for entry in wishes.members if not is_row_entry(entry[3])]
             fresh = Wishes(wishes.items, wishes.rows, without, wishes.unwanted)
@@ -148,6 +153,11 @@ class Desired:
         """The members for a column of a row that goes by these names."""
         found = (self.members.get(target, {}).get(column) for target in targets)
         return [elements for elements in found if elements]
+
+    def _is_for_schema(self, row: Row) -> bool:
+        """Whether the database has what the row makes no sense without; as long as that isn't known, yes."""
+        table = self.schema.tables.get(row.table) if self.schema is not None else None
+        return table is None or all(name in table.columns for name in row.only_with)
 
     def _row(self, owner: Owner, row: Row, former: dict[str, Want]) -> Want:
         row_id = RowId(owner.plugin, owner.renderer, owner.key, row.name)

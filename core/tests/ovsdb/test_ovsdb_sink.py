@@ -478,6 +478,24 @@ def test_newer_schema(folder, rigs):
         assert not rig.reports
 
 
+@pytest.mark.parametrize(("column", "written"), [("colour", 0), ("name", 2)])
+def test_a_row_for_newer_databases_only(nb, rigs, column, written):
+    """It is left out where the column is missing, whether it was wanted before the schema was known or after."""
+    rig = rigs(nb.endpoint)
+    group = Slot("Port_Group", row_id("pg", "group"), "acls")
+    acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "drop"}
+    rows = [
+        Row("Port_Group", "group", {"name": "g"}),
+        *(Row("ACL", name, acl, group, only_with=frozenset({column})) for name in ("a", "b")),
+    ]
+    rig.want("pg", *rows[:2])
+    rig.quiet()
+    rig.want("pg", *rows)
+    rig.quiet()
+    assert len(nb.rows("ACL")) == written
+    assert not rig.reports
+
+
 def test_disabled_plugin_leaves_nothing(nb, rigs):
     """Rows in tables that nobody names any more are found by their mark."""
     rig = rigs(nb.endpoint)
