@@ -228,6 +228,11 @@ def transit_address(transit_subnet: Network, number: int) -> Interface:
     return nth_interface(transit_subnet, number)
 
 
+def hairpin_address(masquerade_subnet: Network) -> Address:
+    """What a pod that reaches itself through a service sees as its client: the fifth."""
+    return nth_interface(masquerade_subnet, 5).ip
+
+
 def port_mac(addresses: Iterable[Address | Interface]) -> str:
     """MAC address of a port with these addresses: from its IPv4 address when it has one, else from IPv6."""
     first = min(addresses, key=lambda address: address.version)

@@ -17,6 +17,7 @@ from ovnkit.api.nodenetwork import (
     Interface,
     chassis_id,
     gateway_address,
+    hairpin_address,
     host_subnets,
     is_unmanaged,
     nth_interface,
@@ -24,9 +25,6 @@ from ovnkit.api.nodenetwork import (
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
 from ovnkit_pods.texts import AnnotationText
-
-HAIRPIN_OFFSET = 5
-"""Offset in the masquerade subnet of the address that a pod sees when it reaches itself through a service."""
 
 
 @frozen(cache_hash=True)
@@ -44,8 +42,8 @@ class Layout:
         internal: list[Network] = [subnet.network for subnet in cluster]
         internal += config.kubernetes.service_cidrs
         for family in config.families:
-            hairpin = nth_interface(config.masquerade_subnet(family), HAIRPIN_OFFSET)
-            internal += [ip_network(hairpin.ip), config.join_subnet(family)]
+            hairpin = hairpin_address(config.masquerade_subnet(family))
+            internal += [ip_network(hairpin), config.join_subnet(family)]
         return cls(cluster, config.kubernetes.no_hostsubnet_selector, tuple(internal))
 
 

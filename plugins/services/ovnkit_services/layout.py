@@ -6,14 +6,14 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config, Network
 from ovnkit.api.hooks import Scope
+from ovnkit.api.nodenetwork import hairpin_address
 from ovnkit.api.selectors import LabelSelector
 from ovnkit_services.options import ServicesOptions
 
 HOST_MASQUERADE = 2
 ETP_LOCAL = 3
-HAIRPIN = 5
 """Offsets in the masquerade subnets: a node's own address as its gateway router reaches it; the address on a
-node's switch for external traffic that must stay on the node; the source of what comes back to its sender."""
+node's switch for external traffic that must stay on the node."""
 
 
 @frozen(cache_hash=True)
@@ -51,7 +51,7 @@ class Layout:
             empty_lb_events=options.ovn_empty_lb_events,
             max_ports=options.max_ports,
             unmanaged=config.kubernetes.no_hostsubnet_selector,
-            hairpin=" ".join(masquerade(HAIRPIN).values()),
+            hairpin=" ".join(str(hairpin_address(config.masquerade_subnet(family))) for family in (4, 6)),
             host_masquerade=masquerade(HOST_MASQUERADE),
             etp_local=masquerade(ETP_LOCAL),
         )
