@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from ovnkit.api.nodenetwork import Address
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.rules import INGRESS, Block, Network, Ports
 
@@ -22,6 +23,11 @@ def port_clause(direction: str, group: str) -> str:
 def everyone(families: Families) -> str:
     """Any packet of the cluster's IP versions."""
     return _either([f"ip{family}" for family in families])
+
+
+def from_addresses(sources: Iterable[tuple[int, Address]]) -> str:
+    """A packet from one of these addresses, given with their IP versions."""
+    return _either([f"ip{family}.src == {address}" for family, address in sources])
 
 
 def in_sets(field: str, sets: Collection[PodSet], families: Families) -> str:

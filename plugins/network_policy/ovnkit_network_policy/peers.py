@@ -47,7 +47,7 @@ class PodSet:
     key: str = field(init=False, eq=False)
 
     def __attrs_post_init__(self) -> None:
-        place = self.namespaces if isinstance(self.namespaces, str) else _encode(self.namespaces)
+        place = _name(self.namespaces) if isinstance(self.namespaces, str) else _encode(self.namespaces)
         port = f"_{self.port.name}.{self.port.protocol}.{self.port.number}" if self.port else ""
         object.__setattr__(self, "key", f"{place}_{_encode(self.pods)}{LEGACY if self.legacy else ''}{port}")
 
@@ -59,7 +59,7 @@ class PodSet:
             raise ValueError(f"{key!r} is no key of a set of pods")
         place = match["place"]
         return cls(
-            _decode(place) if place.startswith("LS{") else place,
+            _decode(place) if place.startswith("LS{") else _unquoted(place),
             _decode(match["pods"]),
             bool(match["legacy"]),
             NamedPort(match["port"], match["protocol"], int(match["number"])) if match["port"] else None,
@@ -117,6 +117,10 @@ def _order(requirement: Requirement) -> tuple[str, str, list[str]]:
 def _quoted(text: str) -> str:
     # A value may be empty; in a list of values it must still be seen.
     return quote(text, safe=_SAFE) or "%"
+
+
+def _name(namespace: str) -> str:
+    return _quoted(namespace).replace("_", "%5F")
 
 
 def _unquoted(text: str) -> str:

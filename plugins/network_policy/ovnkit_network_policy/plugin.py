@@ -74,4 +74,8 @@ class NetworkPolicyPlugin:
             return f"policy {key}: {what}"
         if renderer == "deny":
             return f"default deny of namespace {key}: pods that policies isolate, and what isolates them"
+        if renderer == "default" and name.startswith("hairpin"):
+            return "pods reach themselves through services, whatever policies say"
+        if renderer == "default":
+            return "connections that a policy has cut stay cut"
         return f"addresses of the pods that policies name as {key}"

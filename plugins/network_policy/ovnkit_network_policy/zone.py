@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from attrs import frozen
 
 from ovnkit.api import rows
-from ovnkit.api.acllogging import OFF, AclLogging, acl_columns, acl_logging
+from ovnkit.api.acllogging import OFF, AclLogging, acl_logging
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
-from ovnkit.api.items import Event, Ref, Row, Slot, Value
+from ovnkit.api.items import Event, Member, Ref, Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.podaddresses import has_own_network
@@ -20,7 +20,9 @@ from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 from ovnkit.api.world import World, derived
 from ovnkit_network_policy import matches
+from ovnkit_network_policy.acls import acl_row, group_row
 from ovnkit_network_policy.clauses import Clause, clauses
+from ovnkit_network_policy.hosts import hairpin, host_members, still_blocked
 from ovnkit_network_policy.options import NetworkPolicyOptions
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.rules import EGRESS, INGRESS, Policy, compile_policy
@@ -108,6 +110,7 @@ class Policies:
         yield Renderer("policy", Role.ZONE, self.policy, each=NETWORK_POLICIES)
         yield Renderer("deny", Role.ZONE, self.deny, each=self.namespaces)
         yield Renderer("peers", Role.ZONE, self.peers, each=self.sets)
+        yield Renderer("default", Role.ZONE, self.default)
 
     @property
     def _zone(self) -> str:
@@ -126,7 +129,7 @@ class Policies:
         ids = object_ids("NetworkPolicy", ("k8s.ovn.org/name", name))
         group = RowId("network_policy", "policy", key, "group")
         ports = LiveSet(PODS, port_references, policy.pods, policy.namespace, where=Subject(self._zone))
-        yield _group(group, ids, ports)
+        yield group_row(group, ids, ports)
         logging = acl_logging(self.hooks, world, policy.namespace)
         action = "allow-related"
         if policy.stateless and self.options.enable_stateless_netpol:
@@ -134,7 +137,7 @@ class Policies:
         for direction, index, listed in policy_clauses(world, key, self.config.families):
             for clause in listed:
                 own = matches.port_clause(direction, hash_name(ids[PRIMARY_ID]))
-                yield _acl(
+                yield acl_row(
                     group,
                     f"{direction}-{index}-{clause.protocol}-{clause.block}",
                     direction,
@@ -153,6 +156,11 @@ class Policies:
                     logging,
                 )
 
+    def default(self, _world: World, _key: str) -> Iterable[Row]:
+        """ACLs that hold whatever policies there are."""
+        yield from hairpin(self.config)
+        yield from still_blocked()
+
     # -- the default deny of a namespace --------------------------------------------------------------------------
 
     def namespaces(self, world: World) -> Iterable[str]:
@@ -167,7 +175,7 @@ class Policies:
             group = RowId("network_policy", "deny", namespace, direction)
             selectors = isolating(world, namespace, direction)
             subject = Subject(self._zone, selectors)
-            yield _group(
+            yield group_row(
                 group,
                 ids,
                 LiveSet(PODS, port_references, EVERYTHING, namespace, where=subject) if selectors else None,
@@ -184,7 +192,7 @@ class Policies:
         self, group: RowId, namespace: str, direction: str, kind: str, match: str, logging: AclLogging
     ) -> Row:
         deny = kind == "defaultDeny"
-        return _acl(
+        return acl_row(
             group,
             f"{direction}-{kind}",
             direction,
@@ -207,7 +215,7 @@ class Policies:
             found |= policy_sets(world, key, self.config.families)
         return found
 
-    def peers(self, _world: World, key: str) -> Iterable[Row]:
+    def peers(self, world: World, key: str) -> Iterable[Row | Member]:
         """An address set per family; the core keeps the addresses up to date."""
         pods = PodSet.parse(key)
         for family in self.config.families:
@@ -220,42 +228,5 @@ class Policies:
                     "external_ids": pods.ids(family),
                 },
             )
-
-
-def _group(group: RowId, ids: Mapping[str, str], ports: LiveSet | None) -> Row:
-    columns: dict[str, Value] = {
-        "name": hash_name(ids[PRIMARY_ID]),
-        "ports": ports or frozenset(),
-        "external_ids": ids,
-    }
-    return Row("Port_Group", group.name, columns)
-
-
-def _acl(
-    group: RowId,
-    name: str,
-    direction: str,
-    priority: int,
-    action: str,
-    match: str,
-    ids: Mapping[str, str],
-    shown: str,
-    logging: AclLogging,
-) -> Row:
-    ingress = direction == INGRESS
-    return Row(
-        "ACL",
-        name,
-        {
-            "direction": "to-lport" if ingress else "from-lport",
-            "priority": priority,
-            "action": action,
-            "match": match,
-            "options": {} if ingress else {"apply-after-lb": "true"},
-            "external_ids": ids,
-            "tier": matches.TIER,
-            **acl_columns(shown, action, logging),
-        },
-        parent=Slot("Port_Group", group, "acls"),
-        optional=frozenset({"tier"}),
-    )
+            row = RowId("network_policy", "peers", key, f"v{family}")
+            yield from host_members(world, self.config, pods, row, family)

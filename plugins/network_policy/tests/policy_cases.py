@@ -187,6 +187,12 @@ def pods(draw: st.DrawFn, number: int, families: Iterable[int]) -> Raw:
     }
 
 
+def former_addresses(pod: Raw) -> list[str]:
+    """What a completed pod had: a stranger may have it now."""
+    running = {**pod, "status": {"phase": "Running"}}
+    return pod_addresses(running) if pod["status"]["phase"] != "Running" else []
+
+
 @frozen
 class Cluster:
     """The raw objects."""
@@ -205,7 +211,7 @@ class Cluster:
         """Each pod to each other, from and to the outside, and from the nodes; another protocol each time."""
         tried = cycle(PORTS)
         inside = [address for pod in self.pods for address in of([family], *pod_addresses(pod))]
-        outside = of([family], *OUTSIDE)
+        outside = of([family], *OUTSIDE, *(address for pod in self.pods for address in former_addresses(pod)))
         own = of([family], *(address for each in self.nodes for address in management_addresses(each)))
         for source in (*inside, *outside, *own):
             for target in (*inside, *outside, *of([family], *INTERNAL)):

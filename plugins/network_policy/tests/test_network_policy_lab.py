@@ -1,170 +1,166 @@
-"""Policies enforced on packets: connections made and refused between pods on different nodes."""
+"""Policies enforced on packets: connections made and refused between pods, nodes and a host outside."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from policy_lab import OUTSIDE, Cluster, Try
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabFactory, wait_until
 
 pytestmark = pytest.mark.lab
 
 LAYOUTS = {
     "dual-per-node": {"ip_family": "dual", "zones": "per-node"},
+    "ipv4-central": {"ip_family": "ipv4", "zones": "central"},
     "ipv6-central": {"ip_family": "ipv6", "zones": "central"},
 }
-SERVER = """
-import socket, threading
-def serve(port):
-    server = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=64)
-    while True:
-        server.accept()[0].close()
-for port in (8080, 8081):
-    threading.Thread(target=serve, args=(port,)).start()
-"""
-CLIENT = """
-import socket, sys
-for address in sys.argv[2:]:
-    socket.create_connection((address, int(sys.argv[1])), 0.7).close()
-"""
-
-
-class Cluster:
-    """Namespaces a and b (labelled team=NAME) with a server and a client each, on different nodes."""
-
-    def __init__(self, lab: LabHandle) -> None:
-        self.lab = lab
-        ports = [{"name": "web", "containerPort": 8080}]
-        for name in ("a", "b"):
-            lab.apply(
-                {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": {"team": name}}}
-            )
-            server = lab.pod("server", sys.executable, "-c", SERVER, namespace=name, node="node1")
-            server["spec"]["containers"][0]["ports"] = ports
-            server["metadata"]["labels"] = {"app": "server"}
-            client = lab.pod("client", namespace=name, node="node2")
-            client["metadata"]["labels"] = {"app": "client"}
-            lab.apply(server, client)
-        for name in ("a", "b"):
-            lab.wait_ready("server", "client", namespace=name)
-        self.addresses = {name: lab.pod_ips("server", name) for name in ("a", "b")}
-
-    def reaches(self, client: str, server: str = "a", port: int = 8080) -> bool:
-        """Whether a namespace's client can connect to a namespace's server, in every family."""
-        done = self.lab.exec(f"{client}/client", sys.executable, "-c", CLIENT, str(port), *self.addresses[server])
-        return done.returncode == 0
-
-    def settles(self, expected: dict[tuple[str, str, int], bool]) -> None:
-        """Wait until each (client, server, port) is as expected."""
-
-        def differing() -> dict[tuple[str, str, int], bool]:
-            return {key: wanted for key, wanted in expected.items() if self.reaches(*key) is not wanted}
-
-        wait_until(lambda: not differing(), 20, "connections as the policies say")
-        assert differing() == {}, "and they stay so"
-
-    def policy(self, name: str, spec: dict[str, Any], namespace: str = "a") -> None:
-        self.lab.apply(
-            {
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "NetworkPolicy",
-                "metadata": {"name": name, "namespace": namespace},
-                "spec": {"podSelector": {}, **spec},
-            }
-        )
+CONFIG = '[gateway]\nmode = "shared"\nnodeport = true\n'
+NEAR, FAR = Try("red/one", "red/two"), Try("green/one", "red/two")
 
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
 def whole(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[Cluster]:
-    cluster = Cluster(lab_factory(**LAYOUTS[request.param]))
+    cluster = Cluster(lab_factory(**LAYOUTS[request.param], config=CONFIG))
     yield cluster
-    cluster.lab.kubectl("delete", "namespace", "a", "b", "--timeout=60s")
+    cluster.close()
 
 
 @pytest.fixture
 def cluster(whole: Cluster) -> Iterator[Cluster]:
     yield whole
-    for name in ("a", "b"):
-        whole.lab.kubectl("delete", "networkpolicy", "--all", "-n", name)
+    whole.clean()
+
+
+def every(source: str, target: str, verdict: bool) -> dict[Try, bool]:
+    """The same verdict for every protocol."""
+    tried = (("TCP", 80), ("UDP", 53), ("SCTP", 80), ("ICMP", 0))
+    return {Try(source, target, *each): verdict for each in tried}
+
+
+def blocks(cluster: Cluster, end: str) -> list[dict[str, Any]]:
+    """An ipBlock for each address of an end."""
+    return [{"ipBlock": {"cidr": f"{each}/{128 if ':' in each else 32}"}} for each in cluster.addresses[end]]
 
 
 def test_default_deny_and_its_end(cluster: Cluster) -> None:
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): True})
+    everything = every("red/one", "red/two", True) | every("green/one", "red/two", True)
+    cluster.settles(everything)
     cluster.policy("deny", {"policyTypes": ["Ingress"]})
-    cluster.settles({("a", "a", 8080): False, ("b", "a", 8080): False, ("a", "b", 8080): True})
-    cluster.lab.delete("networkpolicy", "deny", namespace="a")
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): True})
+    cluster.settles(dict.fromkeys(everything, False) | every("red/one", "green/two", True))
+    cluster.lab.delete("networkpolicy", "deny", namespace="red")
+    cluster.settles(everything)
 
 
 def test_allow_by_pod_label_and_a_label_that_changes(cluster: Cluster) -> None:
-    peers = [{"podSelector": {"matchLabels": {"app": "client", "role": "friend"}}}]
+    peers = [{"podSelector": {"matchLabels": {"app": "one", "role": "friend"}}}]
     cluster.policy("friends", {"ingress": [{"from": peers}]})
-    cluster.settles({("a", "a", 8080): False, ("b", "a", 8080): False})
-    cluster.lab.kubectl("label", "pod", "client", "-n", "a", "role=friend")
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): False})
-    cluster.lab.kubectl("label", "pod", "client", "-n", "a", "role-")
-    cluster.settles({("a", "a", 8080): False})
+    cluster.settles({NEAR: False, FAR: False})
+    cluster.lab.kubectl("label", "pod", "one", "-n", "red", "role=friend")
+    cluster.settles({NEAR: True, FAR: False})
+    cluster.lab.kubectl("label", "pod", "one", "-n", "red", "role-")
+    cluster.settles({NEAR: False})
 
 
-def test_allow_by_namespace(cluster: Cluster) -> None:
-    expression = {"key": "team", "operator": "NotIn", "values": ["a"]}
-    peers = [{"namespaceSelector": {"matchExpressions": [expression]}}]
-    cluster.policy("others", {"ingress": [{"from": peers}]})
-    cluster.settles({("a", "a", 8080): False, ("b", "a", 8080): True})
-    cluster.lab.kubectl("label", "namespace", "b", "team=a", "--overwrite")
-    cluster.settles({("b", "a", 8080): False})
-    cluster.lab.kubectl("label", "namespace", "b", "team=b", "--overwrite")
-    cluster.settles({("b", "a", 8080): True})
+def test_allow_by_namespace_and_a_label_that_changes(cluster: Cluster) -> None:
+    expression = {"key": "team", "operator": "NotIn", "values": ["red"]}
+    cluster.policy("others", {"ingress": [{"from": [{"namespaceSelector": {"matchExpressions": [expression]}}]}]})
+    cluster.settles({NEAR: False, FAR: True})
+    cluster.lab.kubectl("label", "namespace", "green", "team=red", "--overwrite")
+    cluster.settles({FAR: False, Try("blue/one", "red/two"): True})
+    cluster.lab.kubectl("label", "namespace", "green", "team=green", "--overwrite")
+    cluster.settles({FAR: True})
 
 
-def test_named_ports_are_not_widened(cluster: Cluster) -> None:
-    ports = [{"protocol": "TCP", "port": "web"}]
-    cluster.policy("web", {"podSelector": {"matchLabels": {"app": "server"}}, "ingress": [{"ports": ports}]})
-    cluster.settles({("a", "a", 8080): True, ("a", "a", 8081): False, ("b", "a", 8080): True})
-
-
-def test_port_ranges(cluster: Cluster) -> None:
-    cluster.policy("range", {"ingress": [{"ports": [{"protocol": "TCP", "port": 8081, "endPort": 9000}]}]})
-    cluster.settles({("b", "a", 8080): False, ("b", "a", 8081): True})
+def test_ports_by_name_range_and_protocol(cluster: Cluster) -> None:
+    ports = [
+        {"protocol": "TCP", "port": "web"},
+        {"protocol": "TCP", "port": 81, "endPort": 90},
+        {"protocol": "UDP", "port": 53},
+        {"protocol": "SCTP", "port": 80},
+    ]
+    cluster.policy("ports", {"podSelector": {"matchLabels": {"app": "two"}}, "ingress": [{"ports": ports}]})
+    allowed = (("TCP", 8080), ("TCP", 81), ("TCP", 88), ("UDP", 53), ("SCTP", 80))
+    denied = (("TCP", 80), ("UDP", 81), ("SCTP", 81), ("ICMP", 0))
+    cluster.settles(
+        {Try("green/one", "red/two", *each): True for each in allowed}
+        | {Try("green/one", "red/two", *each): False for each in denied}
+    )
 
 
 def test_address_blocks_with_exceptions(cluster: Cluster) -> None:
     pods = {4: "10.244.0.0/16", 6: "fd00:10:244::/48"}
-    client = cluster.lab.pod_ips("client", "b")
-    blocks = [
-        {
-            "ipBlock": {
-                "cidr": pods[6 if ":" in address else 4],
-                "except": [f"{address}/{128 if ':' in address else 32}"],
-            }
-        }
-        for address in client
-    ]
-    cluster.policy("blocks", {"ingress": [{"from": blocks}]})
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): False})
-
-
-def test_egress_to_one_namespace_only(cluster: Cluster) -> None:
     peers = [
-        {"namespaceSelector": {"matchLabels": {"team": "b"}}, "podSelector": {"matchLabels": {"app": "server"}}}
+        {"ipBlock": {"cidr": pods[6 if ":" in address else 4], "except": [block["ipBlock"]["cidr"]]}}
+        for address, block in zip(cluster.addresses["green/one"], blocks(cluster, "green/one"), strict=True)
     ]
-    client = {"matchLabels": {"app": "client"}}
-    cluster.policy("out", {"podSelector": client, "policyTypes": ["Egress"], "egress": [{"to": peers}]})
-    cluster.settles({("a", "b", 8080): True, ("a", "a", 8080): False, ("b", "a", 8080): True})
+    cluster.policy("blocks", {"ingress": [{"from": peers}]})
+    cluster.settles({NEAR: True, FAR: False, Try("blue/one", "red/two"): True})
+
+
+def test_egress_to_pods_and_to_the_outside(cluster: Cluster) -> None:
+    peers = [
+        {"namespaceSelector": {"matchLabels": {"team": "green"}}, "podSelector": {"matchLabels": {"app": "two"}}}
+    ]
+    out = [{"to": peers}, {"to": blocks(cluster, OUTSIDE), "ports": [{"protocol": "UDP", "port": 53}]}]
+    cluster.policy("out", {"policyTypes": ["Egress"], "egress": out})
+    cluster.settles(
+        every("red/one", "green/two", True)
+        | every("red/one", "green/one", False)
+        | {Try("red/one", OUTSIDE, "UDP", 53): True, Try("red/one", OUTSIDE): False}
+        | {FAR: True, Try("green/one", OUTSIDE): True}
+    )
 
 
 def test_policies_add_up(cluster: Cluster) -> None:
     cluster.policy("one", {"ingress": [{"from": [{"podSelector": {}}]}]})
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): False})
-    cluster.policy("two", {"ingress": [{"from": [{"namespaceSelector": {}}], "ports": [{"port": 8081}]}]})
-    cluster.settles({("a", "a", 8080): True, ("b", "a", 8080): False, ("b", "a", 8081): True})
+    cluster.settles({NEAR: True, FAR: False})
+    cluster.policy("two", {"ingress": [{"from": [{"namespaceSelector": {}}], "ports": [{"port": 81}]}]})
+    cluster.settles({NEAR: True, FAR: False, Try("green/one", "red/two", "TCP", 81): True})
 
 
-def test_the_own_node_always_reaches_its_pods(cluster: Cluster) -> None:
+def test_replies_pass_and_what_a_policy_forbids_is_cut(cluster: Cluster) -> None:
+    both = (Try("red/one", "green/two"), Try("red/one", "green/two", "UDP", 53))
+    cluster.policy("deny", {"policyTypes": ["Ingress"]})
+    cluster.settles({Try("green/two", "red/one"): False, both[0]: True, both[1]: True})
+    opened = {tried: cluster.open(tried) for tried in both}
+    for tried, numbers in opened.items():
+        assert all(cluster.talks(tried, numbers)), "replies to an isolated pod pass"
+    for closed in ("Ingress", "Egress"):
+        namespace = "green" if closed == "Ingress" else "red"
+        cluster.policy("closed", {"policyTypes": [closed]}, namespace)
+        for tried, numbers in opened.items():
+            wait_until(lambda it=(tried, numbers): not any(cluster.talks(*it)), 20, f"{tried} is cut")
+            assert not any(cluster.talks(tried, numbers)), "and it stays cut"
+        cluster.lab.delete("networkpolicy", "closed", namespace=namespace)
+        for tried, numbers in opened.items():
+            wait_until(lambda it=(tried, numbers): all(cluster.talks(*it)), 20, f"{tried} is free again")
+
+
+def test_nodes_and_pods_with_the_hosts_network(cluster: Cluster) -> None:
+    """The own node is always let in, whatever address it speaks with; others are known by address only."""
     cluster.policy("deny", {"policyTypes": ["Ingress", "Egress"]})
-    cluster.settles({("a", "a", 8080): False})
-    for address in cluster.addresses["a"]:
-        cluster.lab.node("node1", sys.executable, "-c", CLIENT, "8080", address)
+    own, other, out = Try("hosts/one", "red/one"), Try("hosts/two", "red/one"), Try("red/one", "hosts/one")
+    cluster.settles({own: True, other: False, out: False})
+    for address, node in zip(cluster.addresses["red/one"], cluster.addresses["hosts/one"], strict=True):
+        assert cluster.reach("hosts/one", [("TCP", address, 80)], source=node) == [True]
+    # Selectors don't see pods with the host's network: their traffic is their node's.
+    peers = [{"namespaceSelector": {}, "podSelector": {}}]
+    cluster.policy("pods", {"ingress": [{"from": peers}], "egress": [{"to": peers}]})
+    cluster.settles({FAR: True, other: False, out: False})
+    cluster.policy("node", {"policyTypes": ["Egress"], "egress": [{"to": blocks(cluster, "hosts/one")}]})
+    cluster.settles({out: True})
+
+
+def test_services_and_a_pod_that_reaches_itself(cluster: Cluster) -> None:
+    """Egress is judged by the pod and port behind a service; a pod may always be its own client."""
+    good, bad = cluster.service("good", "green/two", 9000, 80), cluster.service("bad", "green/one", 9000, 80)
+    itself = cluster.service("itself", "red/one", 9000, 80)
+    cluster.settles({Try("red/one", each, "TCP", 9000): True for each in (good, bad, itself)})
+    peers = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "two"}}}]
+    cluster.policy("out", {"policyTypes": ["Egress"], "egress": [{"to": peers, "ports": [{"port": 80}]}]})
+    cluster.settles({Try("red/one", good, "TCP", 9000): True, Try("red/one", bad, "TCP", 9000): False})
+    cluster.policy("deny", {"policyTypes": ["Ingress", "Egress"]})
+    cluster.settles({Try("red/one", itself, "TCP", 9000): True, Try("green/one", itself, "TCP", 9000): False})

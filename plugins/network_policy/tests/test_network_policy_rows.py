@@ -6,19 +6,21 @@ import re
 from typing import Any
 
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api import rows
-from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
+from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.identity import hash_name
-from ovnkit.api.items import Ref
-from ovnkit.api.models import NAMESPACES, PODS, ContainerPort
+from ovnkit.api.items import Member, Ref
+from ovnkit.api.models import NAMESPACES, NODES, PODS, ContainerPort
 from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
+from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.conformance import ConformanceSuite
-from ovnkit.api.testing.objects import namespace, pod
+from ovnkit.api.testing.objects import namespace, node, pod
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.plugin import NetworkPolicyPlugin
 
@@ -44,6 +46,11 @@ def running(key: str, address: str, node: str = "n1", ports: tuple[ContainerPort
 def acls(found: Bench) -> list[Any]:
     """Columns of all ACLs (their names are not unique)."""
     return [item.columns for item in found.databases["nb"].items if getattr(item, "table", "") == "ACL"]
+
+
+def members(found: Bench) -> set[Any]:
+    """What is added to sets beside pods."""
+    return {item.value for item in found.databases["nb"].items if isinstance(item, Member)}
 
 
 def allowed(found: Bench) -> list[str]:
@@ -107,6 +114,16 @@ def test_selector_peers_share_one_set_between_policies() -> None:
     assert allowed(found) == [f"(ip4.src == {{${v4}}} || ip6.src == {{${v6}}})"] * 2
 
 
+def test_completed_pods_leave_the_peers_and_the_groups() -> None:
+    found = bench()
+    found.put(PODS, running("a/x", "10.128.0.5"))
+    found.put(NETWORK_POLICIES, policy({"ingress": [{"from": [{"podSelector": {}}]}]}))
+    found.put(PODS, evolve(running("a/x", "10.128.0.5"), completed=True))
+    (row,) = found.rows("Address_Set").values()
+    assert row["addresses"] == set()
+    assert [row["ports"] for row in found.rows("Port_Group").values()] == [set(), set(), set()]
+
+
 def test_names_that_upstreams_tools_know() -> None:
     assert PodSet("default").name(4) == "a1842785665821502471"
     everything = PodSet.parse("LS{ML:{kubernetes.io/metadata.name: default,},}_LS{}_LNM")
@@ -160,43 +177,105 @@ def test_a_wrong_rule_allows_nothing_is_told_and_the_others_hold(rule: dict[str,
     assert message in told
 
 
-NASTY = st.text(alphabet="\"$@&|{}()=!<> '\\;,:/%_-.az09", max_size=12)
-SAFE = re.compile(r"[ a-z0-9.&|(){}=!<>,$@/:]*")
-WORDS = re.compile(r"[a-z][a-z0-9_.]*")
-KNOWN = {
-    "ip4",
-    "ip6",
-    "ip4.src",
-    "ip6.src",
-    "ip4.dst",
-    "ip6.dst",
-    "tcp",
-    "tcp.dst",
-    "outport",
-    "inport",
-    "arp",
-    "nd",
-}
+def test_a_pod_reaches_itself_through_a_service_whatever_policies_say() -> None:
+    dual = [row for row in acls(bench("10.128.0.0/14/23", "fd01::/48")) if "hairpin" in str(row["external_ids"])]
+    assert {row["match"] for row in dual} == {"(ip4.src == 169.254.169.5 || ip6.src == fd69::5)"}
+    ids = {row["external_ids"]["k8s.ovn.org/id"] for row in dual}
+    prefix = "default-network-controller:NetpolDefault:allow-hairpinning"
+    assert ids == {f"{prefix}:Ingress", f"{prefix}:Egress"}
+    assert {(row["direction"], row["priority"], row["action"], row["tier"]) for row in dual} == {
+        ("to-lport", 1001, "allow-related", 2),
+        ("from-lport", 1001, "allow-related", 2),
+    }
 
 
-@settings(max_examples=200, deadline=None)
-@given(NASTY, NASTY, NASTY, NASTY, NASTY)
-def test_no_text_of_an_object_gets_into_a_match(name: str, key: str, value: str, cidr: str, port: str) -> None:
+def test_the_namespace_of_hosts_stands_for_the_addresses_of_nodes() -> None:
+    config = Config(
+        default=DefaultOptions(cluster_subnets=(ClusterSubnet.parse("10.128.0.0/14/23"),)),
+        kubernetes=KubernetesOptions(host_network_namespace="hosts"),
+    )
+    found = Bench(NetworkPolicyPlugin(), scope=scope(Role.ZONE, zone="n1"), config=config)
+    annotations = {"k8s.ovn.org/node-subnets": '{"default":["10.128.4.0/23"]}', "k8s.ovn.org/node-id": "7"}
+    found.put(NODES, node("n1", annotations))
+    found.put(NAMESPACES, namespace("hosts", labels={"hosts": "yes"}), namespace("a"))
+    hosts = {"matchLabels": {"hosts": "yes"}}
+    whole = {"ingress": [{"from": [{"namespaceSelector": hosts}]}]}
+    found.put(NETWORK_POLICIES, policy(whole))
+    assert members(found) == {"10.128.4.2", "100.64.0.7"}
+    found.put(NETWORK_POLICIES, policy({"ingress": [{"from": [{"namespaceSelector": hosts, "podSelector": {}}]}]}))
+    assert members(found) == set(), "with a pod selector only pods count"
+    found.put(NETWORK_POLICIES, policy(whole))
+    found.put(NAMESPACES, namespace("hosts"))
+    assert members(found) == set()
+
+
+NASTY = st.text(alphabet="\"$@&|{}()=!<> '\\;,:/%_-.az09LSM[]\n\0ü", max_size=12)
+TOKEN = r"ip4(\.src|\.dst)?|(tcp|udp|sctp)(\.dst)?|\$a\d+|\d+(\.\d+){3}/\d+|\d+|&&|\|\||==|!=|<=|[(){},]"
+MATCH = re.compile(rf"( ?({TOKEN}))+")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(NASTY, min_size=8, max_size=8), st.sampled_from(("ingress", "egress")))
+def test_no_text_of_an_object_gets_into_a_match(texts: list[str], direction: str) -> None:
+    """Whatever names, labels, CIDRs, ports and protocols say, a match is made of the tokens above."""
+    name, key, value, cidr, port, protocol, place, other = texts
     found = bench()
     selector = {
         "matchLabels": {key: value},
-        "matchExpressions": [{"key": value, "operator": "In", "values": [key]}],
+        "matchExpressions": [{"key": other, "operator": "In", "values": [key, value]}],
     }
-    rules = [
-        {"from": [{"podSelector": selector}, {"namespaceSelector": selector}, {"ipBlock": {"cidr": cidr}}]},
-        {"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": [cidr]}}], "ports": [{"port": port or "x"}]},
+    peers = [
+        {"podSelector": selector},
+        {"namespaceSelector": selector},
+        {"podSelector": selector, "namespaceSelector": selector},
+        {"ipBlock": {"cidr": cidr}},
+        {"ipBlock": {"cidr": "10.0.0.0/8", "except": [cidr]}},
     ]
-    found.put(NETWORK_POLICIES, policy({"podSelector": selector, "ingress": rules}, name))
-    for row in acls(found):
-        assert SAFE.fullmatch(row["match"])
-        words = set(WORDS.findall(row["match"]))
-        assert all(word in KNOWN or re.fullmatch(r"a\d+", word) for word in words), row["match"]
+    ports = [{"port": port}, {"port": 80, "protocol": protocol}, {"port": port, "endPort": 90}, {"port": 81}]
+    peered = "from" if direction == "ingress" else "to"
+    spec = {"podSelector": selector, direction: [{peered: peers}, {peered: peers, "ports": ports}]}
+    raw = {"metadata": {"namespace": place, "name": name}, "spec": spec}
+    labels = {key: value, other: key}
+    pods = [running(f"{place}/x", "10.128.0.5", ports=(ContainerPort(port, 80, "TCP"),), **labels)]
+    found.put(PODS, *pods, running(f"{place}/y", "10.128.0.6"))
+    found.put(NETWORK_POLICIES, NETWORK_POLICIES.view(raw))
+    matched = allowed(found)
+    assert matched
+    for text in matched:
+        assert MATCH.fullmatch(text), text
+        assert set(re.findall(r"\$(\w+)", text)) <= set(found.rows("Address_Set"))
     assert not [trouble for trouble in found.reconciler.failures() if trouble.what == "failed"]
+    for row in found.rows("Address_Set").values():
+        assert "10.128.0.6" not in row["addresses"], "no set selects what it shouldn't"
+
+
+@settings(max_examples=300, deadline=None)
+@given(NASTY, NASTY, NASTY, st.booleans())
+def test_the_id_of_a_set_holds_all_of_it(key: str, value: str, other: str, legacy: bool) -> None:
+    """Two different selectors never share a set, however their labels are written."""
+    pods = LabelSelector.parse(
+        {
+            "matchLabels": {key: value},
+            "matchExpressions": [
+                {"key": other, "operator": "NotIn", "values": [key, value]},
+                {"key": value, "operator": "Exists"},
+            ],
+        }
+    )
+    for place in (pods, "a", other):
+        made = PodSet(place, pods, legacy=legacy)
+        assert PodSet.parse(made.key) == made
+
+
+def test_a_selector_of_500_expressions() -> None:
+    found = bench()
+    expressions = [{"key": f"k{number}", "operator": "DoesNotExist"} for number in range(500)]
+    spec = {"ingress": [{"from": [{"podSelector": {"matchExpressions": expressions}}]}]}
+    found.put(PODS, running("a/x", "10.128.0.5"), running("a/y", "10.128.0.6", k499="1"))
+    found.put(NETWORK_POLICIES, policy(spec))
+    (row,) = found.rows("Address_Set").values()
+    assert row["addresses"] == {"10.128.0.5"}
+    assert not found.troubles
 
 
 @pytest.mark.ovn

@@ -1,0 +1,53 @@
+"""Rows of the kinds that policies consist of: port groups and their ACLs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ovnkit.api.acllogging import OFF, AclLogging, acl_columns
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
+from ovnkit.api.items import Row, Slot, Value
+from ovnkit.api.live import LiveSet
+from ovnkit_network_policy import matches
+from ovnkit_network_policy.rules import INGRESS
+
+
+def group_row(group: RowId, ids: Mapping[str, str], ports: LiveSet | None) -> Row:
+    """A port group with these ports."""
+    columns: dict[str, Value] = {
+        "name": hash_name(ids[PRIMARY_ID]),
+        "ports": ports or frozenset(),
+        "external_ids": ids,
+    }
+    return Row("Port_Group", group.name, columns)
+
+
+def acl_row(
+    group: RowId,
+    name: str,
+    direction: str,
+    priority: int,
+    action: str,
+    match: str,
+    ids: Mapping[str, str],
+    shown: str,
+    logging: AclLogging = OFF,
+) -> Row:
+    """An ACL of a group; `shown` is its name in logs."""
+    ingress = direction == INGRESS
+    return Row(
+        "ACL",
+        name,
+        {
+            "direction": "to-lport" if ingress else "from-lport",
+            "priority": priority,
+            "action": action,
+            "match": match,
+            "options": {} if ingress else {"apply-after-lb": "true"},
+            "external_ids": ids,
+            "tier": matches.TIER,
+            **acl_columns(shown, action, logging),
+        },
+        parent=Slot("Port_Group", group, "acls"),
+        optional=frozenset({"tier"}),
+    )
