@@ -154,7 +154,7 @@ class Differ:
 
     def _remove(self, view: View, element: Any, *, present: bool) -> None:
         owner = view.may_remove(element)
-        if owner is None or not self._state.settled or not self._state.gate(owner):
+        if owner is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
             return
         assert view.column is not None
         if self._batch.deletes(view.record.uuid) or self._state.is_kept(element):
@@ -206,7 +206,7 @@ class Differ:
 
     def _remove_key(self, view: View, key: Any) -> None:
         owner = view.may_remove(key)
-        if owner is None or not self._state.settled or not self._state.gate(owner):
+        if owner is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
             return
         assert view.column is not None
         if self._batch.deletes(view.record.uuid):
@@ -229,7 +229,7 @@ class Differ:
             return
         if key.startswith(ledger.ROW_PREFIX):
             gone = key[len(ledger.ROW_PREFIX) :] not in self._state.replica.rows
-            if key in actual and gone and self._state.settled:
+            if key in actual and gone and self._state.may_take_from(view.record.uuid):
                 view.operation(owner).remove_pair(view.column, key)
             return
         column, _, text = key[len(ledger.MEMBER_PREFIX) :].partition("/")
@@ -240,7 +240,7 @@ class Differ:
         if key in actual:
             if other.wants(element) is None or other.named_whole:
                 self._state.touch(view.record.uuid, column, (element,))
-                if other.named_whole and self._state.settled:
+                if other.named_whole and self._state.may_take_from(view.record.uuid):
                     view.operation(owner).remove_pair(view.column, key)
         elif other.wants(element) is not None and other.keeps_ledger(element) and other.holds(element):
             view.operation(owner).put_pair(view.column, key, "", replace=False)
@@ -279,7 +279,7 @@ class Differ:
         text = view.ledger_entry(ledger.SCALAR)
         owner = leftover(view.record.uuid)
         assert view.column is not None
-        if text is None or not self._state.settled or not self._state.gate(owner):
+        if text is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
             return
         former = ledger.read_former(text, default(view.column))
         if former != view.record.values[view.name]:

@@ -115,9 +115,7 @@ class OvsdbSink:
 
     def settle(self) -> None:
         """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
-        if not self._state.settled:
-            self._state.settled = True
-            self._state.touch_all()
+        self._state.settle()
         self._kick()
 
     def keep(self, paths: Collection[str]) -> None:
@@ -214,7 +212,12 @@ class OvsdbSink:
         state, planner = self._state, Planner(self.name, self._state, schema)
         kept: dict[str, Touched] = {}
         while state.touched and len(planner.batch) < self._batch_rows:
-            self._plan_row(planner, next(iter(state.touched)), kept)
+            # in portions: the first key of a dict from which many were taken is slow to find
+            for uuid in list(islice(state.touched, self._batch_rows)):
+                if len(planner.batch) >= self._batch_rows:
+                    break
+                if uuid in state.touched:
+                    self._plan_row(planner, uuid, kept)
         for uuid in self._rest_of_owners(planner.batch):
             self._plan_row(planner, uuid, kept)
         if self._deletions.may_go() and not state.touched:

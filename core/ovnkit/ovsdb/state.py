@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
-from uuid import uuid5
 
-from ovnkit.api.identity import NAMESPACE, OWNER_KEY
+from ovnkit.api.identity import OWNER_KEY, row_uuid
 from ovnkit.api.items import Lookup
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.sinks import Owner, Report
@@ -33,6 +32,8 @@ class State:
         self.settled = False
         self.kept: frozenset[str] = frozenset()
         """Plugins, and owner paths, of which nobody knows what they want (they failed): their rows stay."""
+        self._spared: set[str] = set()
+        """Rows from which something would have been taken, had everything been rendered by then."""
         self.touched: dict[str, Touched] = {}
         self.dropped: set[str] = set()
         """Rows that were wanted in this process and are no more: ours, even if someone took the mark off."""
@@ -129,6 +130,22 @@ class State:
             self._read_marks(record)
         self.lookups.refresh()
         self.touch_all()
+
+    def may_take_from(self, uuid: str) -> bool:
+        """Whether elements and values may be removed from a row now; else it is compared again at `settle`."""
+        if not self.settled:
+            self._spared.add(uuid)
+        return self.settled
+
+    def settle(self) -> None:
+        """Everything has been rendered once: what nobody wants may go."""
+        if not self.settled:
+            self.settled = True
+            wanted = self.desired.rows
+            ours = (*self.marks, *self.dropped, *self.desired.unwanted)
+            for uuid in (*self._spared, *(uuid for uuid in ours if uuid not in wanted)):
+                self.touch(uuid)
+            self._spared.clear()
 
     def touch_all(self) -> None:
         """Everything that is wanted or ours may differ."""
@@ -231,7 +248,7 @@ class State:
 
     def _is_copy(self, uuid: str, path: str) -> bool:
         """Whether a mark in the southbound is only northd's copy of a northbound row's `external_ids`."""
-        return self._db == "sb" and uuid != str(uuid5(NAMESPACE, path))
+        return self._db == "sb" and uuid != row_uuid(path)
 
     def _singleton(self) -> Record | None:
         schema = self.replica.schema

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api.identity import OWNER_KEY, RowId
@@ -193,6 +193,11 @@ def dump(server: OvsdbServer) -> dict[str, dict[str, Any]]:
         for row in server.rows(table, DB):
             content = {k: canonical(v) for k, v in row.items() if k not in ("_uuid", "_version")}
             found[row["_uuid"]] = {"": table, **content}
+    for content in found.values():
+        # ovsdb-server 3.1 forgets weak references to rows that are collected when the transaction changes the
+        # referring row as well: they stay and point at nothing
+        if "ports" in content:
+            content["ports"] = [port for port in content["ports"] if port[len("['uuid', '") : -len("']")] in found]
     return found
 
 
@@ -333,6 +338,14 @@ class Run:
         return dump(self.server)
 
 
+COLLECTED = [
+    *[("want", "as", 0)] * 9, ("quiet", 0, 0), ("want", "as", 1), ("want", "fm", 1), ("want", "sw", None),
+    ("delete", 653, 1894), ("crash", 0, 7),
+]  # fmt: skip
+"""Ports are collected with their switch by the transaction that adds one of them to a port group."""
+
+
+@example(first=dict.fromkeys(OWNERS, 0), history=COLLECTED)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=st.fixed_dictionaries({owner: st.sampled_from([0, 1, 2, None]) for owner in OWNERS}),
