@@ -39,6 +39,14 @@ class Try:
     port: int = 80
 
 
+Verdicts = bool | list[bool]
+"""Whether a connection is made: in every family, or a list of one for each."""
+
+
+def _by_family(verdicts: Verdicts, answers: list[bool]) -> list[bool]:
+    return verdicts if isinstance(verdicts, list) else [verdicts] * len(answers)
+
+
 class Cluster:
     """Pods of three namespaces on two nodes, a pod with the host's network on each node, and a host outside.
 
@@ -52,13 +60,17 @@ class Cluster:
         self._pool = ThreadPoolExecutor(32)
         self.addresses: dict[str, list[str]] = {}
         for namespace in ("red", "green", "blue", "hosts"):
-            labels = {"team": namespace}
-            lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace, "labels": labels}})
+            lab.apply(self.namespace(namespace))
         self.start(*PLACES)
         fabric = lab.external("ip", "-j", "address", "show", "eth0").stdout
         outside = [each["local"] for each in json.loads(fabric)[0]["addr_info"] if each["scope"] == "global"]
         self.addresses[OUTSIDE] = [each for each in outside if (6 if ":" in each else 4) in lab.families]
         self._agent_outside()
+
+    def namespace(self, name: str, **labels: str) -> Json:
+        """The manifest of a namespace."""
+        meta = {"name": name, "labels": {"team": name, **labels}}
+        return {"apiVersion": "v1", "kind": "Namespace", "metadata": meta}
 
     def pod(self, name: str, **labels: str) -> Json:
         """The manifest of a pod with an agent."""
@@ -115,7 +127,7 @@ class Cluster:
     def _families(self, tried: Try) -> list[tuple[str, str, int]]:
         return [(tried.protocol, address, tried.port) for address in self.addresses[tried.target]]
 
-    def differing(self, expected: Mapping[Try, bool]) -> dict[str, list[bool]]:
+    def differing(self, expected: Mapping[Try, Verdicts]) -> dict[Try, list[bool]]:
         """What is not as expected: the answers by family."""
         by_source: dict[str, list[Try]] = {}
         for tried in expected:
@@ -130,25 +142,27 @@ class Cluster:
             ]
 
         return {
-            str(tried): answers
+            tried: answers
             for listed in self._pool.map(ask, by_source)
             for tried, answers in listed
-            if set(answers) != {expected[tried]}
+            if answers != _by_family(expected[tried], answers)
         }
 
-    def settles(self, expected: Mapping[Try, bool]) -> None:
+    def settles(self, expected: Mapping[Try, Verdicts]) -> None:
         """Wait until each connection is made or refused as expected, in every family, and stays so."""
-        found: dict[str, list[bool]] = {}
-
-        def settled() -> bool:
-            found.clear()
-            found.update(self.differing(expected))
-            return not found
-
-        end = time.monotonic() + 30
-        while not settled():
+        end = time.monotonic() + 60
+        left = dict(expected)
+        while found := self.differing(left):
             assert time.monotonic() < end, found
-        assert self.differing(expected) == {}, "and it stays so"
+            left = {tried: expected[tried] for tried in found}
+        left = dict(expected)
+        while found := self.differing(left):
+            # A busy machine may be late with a connection, but never makes one that is refused.
+            for tried, answers in found.items():
+                wanted = _by_family(expected[tried], answers)
+                assert not [made for made, may in zip(answers, wanted, strict=True) if made and not may], tried
+            assert time.monotonic() < end, found
+            left = {tried: expected[tried] for tried in found}
 
     def open(self, tried: Try) -> list[int]:
         """Connections that stay open, one per family."""
@@ -186,10 +200,14 @@ class Cluster:
         }
         meta = {"name": name, "namespace": namespace}
         self.lab.apply({"apiVersion": "v1", "kind": "Service", "metadata": meta, "spec": spec})
-        self.addresses[f"service {name}"] = self.lab.get("service", name, namespace)["spec"]["clusterIPs"]
-        return f"service {name}"
+        end = f"service {namespace}/{name}"
+        self.addresses[end] = self.lab.get("service", name, namespace)["spec"]["clusterIPs"]
+        return end
 
     def clean(self) -> None:
         """Take away the policies and services of a test."""
-        for namespace in ("red", "green", "blue", "hosts"):
-            self.lab.kubectl("delete", "networkpolicy,service", "--all", "-n", namespace, "--wait=false")
+        self.lab.kubectl("delete", "networkpolicy", "--all", "-A", "--wait=false")
+        for end in [end for end in self.addresses if end.startswith("service ")]:
+            del self.addresses[end]
+            namespace, _, name = end.removeprefix("service ").partition("/")
+            self.lab.kubectl("delete", "service", name, "-n", namespace, "--wait=false")

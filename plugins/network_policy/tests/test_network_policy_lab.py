@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from policy_cases import LABELS, NAMES, NETWORKS, NETWORKS_V6, PORTS, policies
 from policy_lab import OUTSIDE, Cluster, Try
+from policy_oracle import Oracle, Probe, Raw, management_addresses
 
 from ovnkit_lab.testing import LabFactory, wait_until
 
@@ -164,3 +172,91 @@ def test_services_and_a_pod_that_reaches_itself(cluster: Cluster) -> None:
     cluster.settles({Try("red/one", good, "TCP", 9000): True, Try("red/one", bad, "TCP", 9000): False})
     cluster.policy("deny", {"policyTypes": ["Ingress", "Egress"]})
     cluster.settles({Try("red/one", itself, "TCP", 9000): True, Try("green/one", itself, "TCP", 9000): False})
+
+
+# -- the oracle on packets ------------------------------------------------------------------------------------
+
+EXAMPLES = int(os.environ.get("OVNKIT_ORACLE_LAB", "5"))
+HERE = dict(
+    zip(
+        (*NETWORKS, *NETWORKS_V6),
+        (
+            "0.0.0.0/0", "10.244.0.0/16", "10.244.0.0/24", "10.244.0.4/30", "10.244.1.3/32", "172.18.0.3/32",
+            "172.18.0.0/16", "10.244.0.2/31",
+            "::/0", "fd00:10:244::/48", "fd00:10:244::/64", "fd00:10:244::4/126", "fd00:10:244:1::3/128",
+            "fd00:172:18::3/128", "fd00:172:18::/64", "fd00:10:244::2/127",
+        ),
+        strict=True,
+    )
+)  # fmt: skip
+"""The networks of invented policies, and those of the lab that stand in for them."""
+
+PODS = ("red/one", "red/two", "green/one", "green/two", "blue/one")
+HOSTS = ("hosts/one", "hosts/two")
+
+
+def moved(found: Any) -> Any:
+    """The same with networks of the lab, and without exceptions that an API server refuses."""
+    if isinstance(found, list):
+        return [moved(value) for value in found]
+    if not isinstance(found, dict):
+        return HERE.get(found, found) if isinstance(found, str) else found
+    here = {key: moved(value) for key, value in found.items()}
+    if "except" in here:
+        whole = ip_network(here["cidr"])
+        inside = [text for text in here["except"] if text != here["cidr"] and ip_network(text).subnet_of(whole)]
+        here["except"] = inside
+    return here
+
+
+def oracle_of(cluster: Cluster) -> tuple[Oracle, dict[str, list[str]]]:
+    """The oracle of what the API server has, and the addresses that pods see of each end."""
+    kinds = ("nodes", "namespaces", "pods", "networkpolicies")
+    raw = {kind: json.loads(cluster.lab.kubectl("get", kind, "-A", "-o", "json"))["items"] for kind in kinds}
+    nodes = {node["metadata"]["name"]: management_addresses(node) for node in raw["nodes"]}
+    ends = {name: cluster.addresses[name] for name in (*PODS, OUTSIDE)}
+    ends |= {name: nodes[node] for name, node in zip(HOSTS, ("node1", "node2"), strict=True)}
+    return Oracle(*raw.values()), ends
+
+
+def test_connections_are_made_as_the_specification_says(cluster: Cluster) -> None:
+    """Every pod to every other and to the outside, and every node to every pod, with all protocols."""
+    judged: dict[bool, int] = {True: 0, False: 0}
+
+    @settings(
+        max_examples=EXAMPLES,
+        deadline=None,
+        derandomize="OVNKIT_ORACLE_LAB" not in os.environ,
+        database=None,
+        suppress_health_check=list(HealthCheck),
+        phases=(Phase.generate,),
+    )
+    @given(
+        st.lists(LABELS, min_size=len(PODS), max_size=len(PODS)),
+        st.lists(LABELS, min_size=len(NAMES), max_size=len(NAMES)),
+        policies(6),
+    )
+    def judge(pods: list[dict[str, str]], namespaces: list[dict[str, str]], made: list[Raw]) -> None:
+        cluster.clean()
+        cluster.lab.apply(
+            *(cluster.pod(name, **labels) for name, labels in zip(PODS, pods, strict=True)),
+            *(cluster.namespace(name, **labels) for name, labels in zip(NAMES, namespaces, strict=True)),
+            *moved(made),
+        )
+        oracle, ends = oracle_of(cluster)
+        expected: dict[Try, bool | list[bool]] = {}
+        for source in (*PODS, *HOSTS):
+            for target in (*PODS, OUTSIDE) if source in PODS else PODS:
+                for protocol, port in PORTS if source != target else ():
+                    verdicts = [
+                        oracle.allows(Probe(*pair, protocol, port))
+                        for pair in zip(ends[source], ends[target], strict=True)
+                    ]
+                    expected[Try(source, target, protocol, port)] = verdicts
+                    for verdict in verdicts:
+                        judged[verdict] += 1
+        cluster.settles(expected)
+
+    judge()
+    sys.stdout.write(f"judged: {judged}\n")
+    assert min(judged.values()) > 20 * EXAMPLES, judged
