@@ -1,9 +1,11 @@
-"""What ovnkit may do in the lab's cluster: its own service account and ClusterRole, never the administrator's."""
+"""What ovnkit needs in the lab's cluster: its own service account and ClusterRole, never the administrator's, and
+the CustomResourceDefinitions of its plugins."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +54,32 @@ def grant(spec: LabSpec, api: Client, role: dict[str, Any]) -> None:
 
 def role_of(spec: LabSpec) -> dict[str, Any]:
     """The ClusterRole of the enabled plugins, as `ovnkit privileges` collects them."""
+    [role] = _manifests(spec, "privileges", "--name", ACCOUNT)
+    return role
+
+
+def crds_of(spec: LabSpec) -> list[dict[str, Any]]:
+    """The CustomResourceDefinitions of the enabled plugins, as `ovnkit crds` collects them."""
+    return _manifests(spec, "crds")
+
+
+def define(api: Client, crds: Iterable[dict[str, Any]]) -> None:
+    """Make the plugins' kinds known."""
+    for crd in crds:
+        api.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+
+
+def _manifests(spec: LabSpec, command: str, *arguments: str) -> list[dict[str, Any]]:
+    """What a command of ovnkit prints, with the configuration of a node."""
     config = Files(spec.name).config(spec.nodes[0])
     result = subprocess.run(
-        [*ovnkit_command(), "privileges", "--config", str(config), "--name", ACCOUNT],
+        [*ovnkit_command(), command, "--config", str(config), *arguments],
         capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if result.returncode:
         words = (result.stderr.strip() or "no output").splitlines()[-1]
-        raise LabError(f"ovnkit privileges: {words}")
-    return dict(yaml.safe_load(result.stdout))
+        raise LabError(f"ovnkit {command}: {words}")
+    return [document for document in yaml.safe_load_all(result.stdout) if document]
 
 
 def advertise(spec: LabSpec, api: Client) -> None:

@@ -131,9 +131,9 @@ class Lab:
         settings.write_configs(spec)
         stack.write_tools(spec, self.install)
         with ThreadPoolExecutor(4) as pool:
-            role = pool.submit(access.role_of, spec)
+            role, crds = pool.submit(access.role_of, spec), pool.submit(access.crds_of, spec)
             jobs = [
-                pool.submit(self._start_control, role),
+                pool.submit(self._start_control, role, crds),
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
             for job in jobs:
@@ -145,7 +145,7 @@ class Lab:
         self.warm_up()
         self.files.ready.touch()
 
-    def _start_control(self, role: Future[dict[str, Any]]) -> None:
+    def _start_control(self, role: Future[dict[str, Any]], crds: Future[list[dict[str, Any]]]) -> None:
         spec = self.spec
         self._say("certificates and the Kubernetes API")
         pki.make(spec)
@@ -161,6 +161,7 @@ class Lab:
         daemons["kubelet"].launch()
         daemons["controllers"].launch()
         access.grant(spec, api, role.result())
+        access.define(api, crds.result())
         access.advertise(spec, api)
 
     def _start_stack(self, node: str) -> None:

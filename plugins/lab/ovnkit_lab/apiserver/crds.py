@@ -141,7 +141,9 @@ def on_change(registry: Registry, record: Record, deleted: bool) -> None:
 
 def _resource(registry: Registry, spec: Json, version: Json, stored: str) -> Resource:
     names, group = spec["names"], spec["group"]
-    openapi = _with_metadata((version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object"})
+    given = (version.get("schema") or {}).get("openAPIV3Schema") or {"type": "object"}
+    openapi = _with_metadata(given)
+    named = ((given.get("properties") or {}).get("metadata") or {}).get("properties") or {}
     compiler = Compiler(registry.components)
     schema = compiler.compile(openapi)
     finish_list_keys(schema)
@@ -168,6 +170,7 @@ def _resource(registry: Registry, spec: Json, version: Json, stored: str) -> Res
         selectable=tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or ()),
         custom=True,
         openapi=openapi,
+        name_schema=compiler.compile(named["name"]) if "name" in named else None,
     )
 
 

@@ -18,7 +18,8 @@ class Resource:
     """One served resource version.
 
     ``collection`` is where its objects are stored; several versions of a resource share one.
-    ``storage_version`` is the ``apiVersion`` that stored objects carry.
+    ``storage_version`` is the ``apiVersion`` that stored objects carry. ``name_schema`` is what a definition says
+    of ``metadata.name``.
     """
 
     group: str
@@ -41,6 +42,7 @@ class Resource:
     selectable: tuple[str, ...] = ()
     custom: bool = False
     openapi: Json | None = None
+    name_schema: Node | None = None
 
     @property
     def api_version(self) -> str:

@@ -254,6 +254,8 @@ class Writes:
         if resource.custom:
             found = Findings()
             validate(resource.schema, obj, "", found, frozenset({"metadata"}))
+            if resource.name_schema is not None:
+                validate(resource.name_schema, metadata["name"], "metadata.name", found)
             problems += found.problems
         else:
             problems += self._complete_builtin(request, resource, obj, old)

@@ -335,6 +335,19 @@ def test_custom_resource_lists_merge_server_side(kubectl, widgets):
     assert "Duplicate value" in text
 
 
+def test_a_definition_may_restrict_names(kubectl):
+    definition = WIDGETS.replace("widget", "gizmo").replace("Widget", "Gizmo").replace("[wd]", "[gz]")
+    named = "          metadata: {type: object, properties: {name: {type: string, pattern: ^default$}}}"
+    definition = definition.replace("\n          spec:\n", f"\n{named}\n          spec:\n")
+    assert named in definition
+    kubectl.run("create", "-f", "-", stdin=definition)
+    kubectl.run("wait", "--for=condition=Established", "crd/gizmos.lab.example", "--timeout=5s")
+    text = kubectl.run("create", "-f", "-", stdin=widget().replace("Widget", "Gizmo"), ok=False)
+    assert "metadata.name: Invalid value" in text
+    kubectl.run("create", "-f", "-", stdin=widget("default").replace("Widget", "Gizmo"))
+    kubectl.run("delete", "crd", "gizmos.lab.example", "--timeout=10s")
+
+
 def test_removing_a_definition_removes_its_objects(kubectl, tmp_path: Path):
     definition = WIDGETS.replace("widget", "gadget").replace("Widget", "Gadget").replace("[wd]", "[gd]")
     kubectl.run("create", "-f", "-", stdin=definition)
