@@ -28,7 +28,7 @@ class EgressFirewallPlugin:
 
     @hookimpl
     def ovnkit_declare(self) -> Declaration:
-        """Off unless the configuration enables it."""
+        """On by default, as in the manifests that OVN-Kubernetes ships: without objects it does nothing."""
         crd = files("ovnkit_egress_firewall").joinpath("crds/egressfirewall.yaml").read_text("utf-8")
         return Declaration(
             needs=("topology", "pods"),
@@ -45,6 +45,7 @@ class EgressFirewallPlugin:
                 Privilege("k8s.ovn.org", ("egressfirewalls/status",), ("patch", "update")),
                 Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
             ),
+            default=True,
             summary="EgressFirewall: ordered rules on what a namespace's pods reach outside the cluster",
         )
 
