@@ -36,6 +36,10 @@ class Leftovers:
             self._owners.remove(str(owner))
             self._changed = True
 
+    def retell(self) -> None:
+        """There is another sink to tell."""
+        self._changed = True
+
     def tell(self, sinks: Iterable[Sink]) -> None:
         """Let the sinks that delete leftovers by owner know, if anything has changed."""
         if not self._changed:

@@ -37,6 +37,8 @@ from ovnkit.kernel.state import Progress, StateReader, health_answer, public, re
 from ovnkit.kernel.status import socket_path
 from ovnkit.kernel.watches import Watches, kinds_of, stand_in
 from ovnkit.kube.client import Client
+from ovnkit.kube.managers import FieldManagers
+from ovnkit.kube.residue import Residue
 from ovnkit.kube.writer import KubeSink
 from ovnkit.ovsdb.schema import Schema
 
@@ -78,13 +80,16 @@ class Process:
         self._load_phase = LoadPhase(lambda: self._reconciler.synced, self._inbox.post_later)
         self._client = Client.connect(config.kubernetes)
         self._kinds = kinds_of(plugin.declaration for plugin in plugins.enabled)
+        self._managers = FieldManagers(scope, self._reconciler.role_of)
         self._kube = KubeSink(
             self._client,
             observed=self._reconciler.get,
             post=self._inbox.post,
             post_later=self._inbox.post_later,
             report=self._reconciler.report,
+            manager=self._managers.name,
         )
+        self._residues = {role: self._residue(role, allow_mass_delete) for role in scope.roles}
         self._reconciler.on_event = self._event
         self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
         self._host: HostSink | None = None
@@ -187,7 +192,8 @@ class Process:
             api_server=self._client.host,
             databases=list(self._databases.databases),
         )
-        self._watches.start(self._client, self._kinds.values(), self._kube)
+        taps = [self._kube.tap, *(residue.tap for residue in self._residues.values())]
+        self._watches.start(self._client, self._kinds.values(), taps)
         if self._host is not None:
             self._host.start()
         if self._nft is not None:
@@ -258,6 +264,8 @@ class Process:
         if self._progress.rendering and roles:
             self._load_phase.begin()
             self._reconciler.activate(roles)
+            for role in roles:
+                self._reconciler.add_sink(self._residues[role], frozenset({role}))
             log.info("acting", roles=sorted(role.value for role in roles))
 
     def _look(self) -> None:
@@ -304,7 +312,23 @@ class Process:
 
     def _sinks(self) -> Sequence[Sink]:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        return [self._kube, self._answers, *sinks, *self._node_sinks()]
+        return [self._kube, self._answers, *sinks, *self._node_sinks(), *self._residues.values()]
+
+    def _residue(self, role: Role, allow_mass_delete: bool) -> Residue:
+        observed = [kind for kind in self._kinds.values() if isinstance(kind.source, Resource)]
+        disabled = [plugin for name, plugin in self._plugins.all.items() if name not in self._plugins.silent]
+        others = kinds_of(plugin.declaration for plugin in disabled).values()
+        return Residue(
+            role,
+            self._client,
+            self._managers,
+            self._kube,
+            post=self._inbox.post,
+            post_later=self._inbox.post_later,
+            listed=lambda: not self._reconciler.unlisted(observed),
+            unwatched=[k for k in others if k.name not in self._kinds and isinstance(k.source, Resource)],
+            allow_mass_delete=allow_mass_delete,
+        )
 
     def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink | HttpSink]:
         sinks = (self._host, self._flows, self._nft, self._uplinks, self._http)

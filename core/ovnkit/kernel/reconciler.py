@@ -117,6 +117,7 @@ class Reconciler:
     def add_sink(self, sink: Sink, roles: frozenset[Role] = ALL_ROLES) -> None:
         """A sink and the roles whose renderers write to it: its leftovers go once those have all run."""
         self._sinks.append(_SinkState(sink, roles))
+        self.leftovers.retell()
         database = getattr(sink, "db", None)
         for item_type in sink.item_types:
             self._route[(item_type, database) if database else item_type] = sink
@@ -350,15 +351,21 @@ class Reconciler:
 
     def report(self, owner: Owner, error: Exception) -> None:
         """A sink could not apply what an owner wants; the sink itself keeps trying."""
-        kind = next(
-            (
-                task.renderer.reports_on
-                for task in self._tasks
-                if task.plugin == owner.plugin and task.renderer.name == owner.renderer
-            ),
-            None,
+        renderer = self._renderer(owner)
+        self.troubles.refused(owner, renderer.reports_on if renderer is not None else None, error)
+
+    def role_of(self, owner: Owner) -> Role | None:
+        """The role in which an owner renders; None when there is no such renderer."""
+        renderer = self._renderer(owner)
+        return renderer.role if renderer is not None else None
+
+    def _renderer(self, owner: Owner) -> Renderer | None:
+        named = (
+            task.renderer
+            for task in self._tasks
+            if task.plugin == owner.plugin and task.renderer.name == owner.renderer
         )
-        self.troubles.refused(owner, kind, error)
+        return next(named, None)
 
     @property
     def rendered(self) -> bool:

@@ -17,12 +17,12 @@ from ovnkit.api.renderers import Role
 from ovnkit.host.facts import HostFactsWatcher
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kube.client import Client
-from ovnkit.kube.watch import Watcher
-from ovnkit.kube.writer import KubeSink
+from ovnkit.kube.watch import RawChanges, Watcher
 
 log = structlog.get_logger()
 
 Observer = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
+Tap = Callable[[Kind[Any], RawChanges], None]
 
 
 def kinds_of(declarations: Iterable[Declaration]) -> dict[str, Kind[Any]]:
@@ -52,7 +52,7 @@ class Watches:
         self._watchers: dict[str, Watcher] = {}
         self._host: HostFactsWatcher | None = None
 
-    def start(self, client: Client, kinds: Iterable[Kind[Any]], sink: KubeSink) -> None:
+    def start(self, client: Client, kinds: Iterable[Kind[Any]], taps: Sequence[Tap]) -> None:
         """Start watching. A process that has only the node role sees only its own node's pods."""
         only_node = self._scope.node if self._scope.roles == {Role.NODE} else ""
         host_kinds = []
@@ -68,7 +68,7 @@ class Watches:
                     on_event=self._observed,
                     on_listed=self._reconciler.listed,
                     on_error=self._view_failed,
-                    tap=sink.tap,
+                    tap=partial(_tap, taps),
                     field_selector=f"{field}={only_node}" if field else "",
                 )
         for watcher in self._watchers.values():
@@ -107,6 +107,11 @@ class Watches:
             watcher.stop(timeout=1.0)
         if self._host is not None:
             self._host.stop()
+
+
+def _tap(taps: Sequence[Tap], kind: Kind[Any], changes: RawChanges) -> None:
+    for tap in taps:
+        tap(kind, changes)
 
 
 def stand_in(key: str) -> ObjectView:

@@ -28,8 +28,6 @@ log = structlog.get_logger()
 
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"
-FIELD_MANAGER = "ovnkit"
-"""Name under which the API server's managedFields show what we wrote."""
 
 _RELOAD_PERIOD = 10.0
 """Seconds between two reloads of the credentials after 401: a wrong token must not restart us in a loop."""
@@ -231,4 +229,4 @@ class Client:
             return True
 
 
-__all__ = ["FIELD_MANAGER", "MERGE_PATCH", "Client", "KubeError", "Query", "Response", "Stream"]
+__all__ = ["MERGE_PATCH", "Client", "KubeError", "Query", "Response", "Stream"]

@@ -7,18 +7,18 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ovnkit.kube.backoff import Backoff
-from ovnkit.kube.client import APPLY_PATCH, FIELD_MANAGER, MERGE_PATCH, Client
+from ovnkit.kube.client import APPLY_PATCH, MERGE_PATCH, Client
 from ovnkit.kube.errors import Conflict, KubeError, NotFound, ServerUnavailable, TooManyRequests, Unprocessable
-from ovnkit.kube.plan import Field, KnownStatus, Plan, applications, metadata_patch, status_patch
+from ovnkit.kube.fields import Field
+from ovnkit.kube.plan import Plan, metadata_patch
+from ovnkit.kube.statuses import KnownStatus, applications, status_patch
 from ovnkit.kube.work import Pacer
 
 _ATTEMPTS = 5
 """Fresh reads after a conflict before it is reported; each conflict means someone else got through."""
-
-_QUERY = {"fieldManager": FIELD_MANAGER}
 
 
 def timestamp() -> str:
@@ -67,19 +67,25 @@ class Patcher:
         status = None
         errors: dict[Field, Exception] = {}
         try:
-            if plan.touches_metadata:
-                raw = self._metadata_in_parts(plan, errors)
-            if plan.touches_status and not _unreachable(errors):
+            parts = plan.by_manager()
+            for part in parts:
+                if part.touches_metadata:
+                    raw = self._metadata_in_parts(part.after(raw), errors) or raw
+            written = raw
+            for part in parts:
+                if not part.touches_status or _unreachable(errors):
+                    continue
                 try:
-                    status = self._status(plan, raw)
+                    status = self._status(evolve(part, status=status or part.status), written)
+                    written = None
                 except NotFound:
                     raise
                 except Exception as error:  # to be reported on the object, whatever it is
-                    errors |= dict.fromkeys((*plan.wanted, *plan.leaving), error)
+                    errors |= dict.fromkeys((*part.wanted, *part.leaving), error)
         except NotFound:
             return Outcome(gone=True)
-        written = raw["metadata"].get("resourceVersion", "") if raw else ""
-        return Outcome(written, status, errors=errors)
+        version = raw["metadata"].get("resourceVersion", "") if raw else ""
+        return Outcome(version, status, errors=errors)
 
     def _metadata_in_parts(self, plan: Plan, errors: dict[Field, Exception]) -> Mapping[str, Any] | None:
         """Patch the metadata at once; field by field if the server finds something wrong with one.
@@ -117,7 +123,7 @@ class Patcher:
         for last in (False,) * (_ATTEMPTS - 1) + (True,):
             try:
                 self.counters.patches += 1
-                return self._patch(path, metadata_patch(plan, finalizers, current))
+                return self._patch(plan, path, metadata_patch(plan, finalizers, current))
             except Conflict:
                 self.counters.conflicts += 1
                 if last:
@@ -180,15 +186,15 @@ class Patcher:
         path = plan.resource.object_path(plan.key)
         if plan.resource.path not in self._without_subresource:
             try:
-                return self._patch(f"{path}/status", body)
+                return self._patch(plan, f"{path}/status", body)
             except NotFound as error:
                 if error.of_object:
                     raise
             # a CRD without the status subresource keeps its status in the object proper
-            raw = self._patch(path, body)
+            raw = self._patch(plan, path, body)
             self._without_subresource.add(plan.resource.path)
             return raw
-        return self._patch(path, body)
+        return self._patch(plan, path, body)
 
     # -- requests -----------------------------------------------------------------------------------------
 
@@ -200,8 +206,8 @@ class Patcher:
             raise NotFound(f"{plan.key} is another object now", code=404)
         return raw
 
-    def _patch(self, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._request("PATCH", path, orjson.dumps(body))
+    def _patch(self, plan: Plan, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        return self._request("PATCH", path, orjson.dumps(body), query={"fieldManager": plan.manager})
 
     def _request(
         self,
@@ -209,16 +215,14 @@ class Patcher:
         path: str,
         body: bytes | None,
         content_type: str = MERGE_PATCH,
-        query: Mapping[str, str] = _QUERY,
+        query: Mapping[str, str] | None = None,
     ) -> Mapping[str, Any]:
         """Do a request when the pacer allows it; 429 holds all writers and tries again."""
         while True:
             if not self._pacer.wait():
                 raise ServerUnavailable("stopping")
             try:
-                answer = self._client.request(
-                    method, path, body, content_type=content_type, query=None if body is None else query
-                )
+                answer = self._client.request(method, path, body, content_type=content_type, query=query)
             except TooManyRequests as error:
                 self.counters.throttled += 1
                 self._pacer.hold(1.0 if error.retry_after is None else error.retry_after)

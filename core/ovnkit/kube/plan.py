@@ -1,13 +1,8 @@
-"""What to write to one Kubernetes object: pure comparison of what is wanted with what is there.
-
-A *field* is a path in the object that somebody wants a value for: `("annotations", name)`, `("labels", name)`,
-`("finalizers", name)`, `("conditions", type)`, `("status", ...)` down to a value that is no mapping, or
-`("applied", manager)` for what is applied server-side.
-"""
+"""What to write to one Kubernetes object: pure comparison of what is wanted with what is there."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import orjson
@@ -16,52 +11,21 @@ from attrs import evolve, field, frozen
 from ovnkit.api.items import NOW, Annotation, Condition, Finalizer, Label, Status
 from ovnkit.api.kinds import Resource
 from ovnkit.api.models import ObjectView
-
-Field = tuple[str, ...]
-Fields = Mapping[Field, Any]
-
-ANNOTATIONS, LABELS, FINALIZERS, STATUS, CONDITIONS, APPLIED = (
-    "annotations",
-    "labels",
-    "finalizers",
-    "status",
-    "conditions",
-    "applied",
+from ovnkit.kube.fields import (
+    ANNOTATIONS,
+    APPLIED,
+    CONDITIONS,
+    FIELD_MANAGER,
+    FINALIZERS,
+    IN_STATUS,
+    LABELS,
+    STATUS,
+    Field,
+    Fields,
 )
-IN_STATUS = frozenset({STATUS, CONDITIONS, APPLIED})
+from ovnkit.kube.statuses import KnownStatus, applications, held, status_patch
+
 _NOTHING: Mapping[str, Any] = {}
-
-
-def version(text: str) -> int:
-    """A resourceVersion as a number to compare; -1 for one that isn't (KEP-5504 makes them comparable)."""
-    return int(text) if text.isdigit() else -1
-
-
-@frozen
-class KnownStatus:
-    """The status of an object as of a resourceVersion; `managers` are those that applied parts of it."""
-
-    uid: str
-    resource_version: str
-    content: Mapping[str, Any]
-    managers: frozenset[str] = frozenset()
-
-    @classmethod
-    def of(cls, raw: Mapping[str, Any]) -> KnownStatus:
-        """From the raw object."""
-        meta = raw["metadata"]
-        managers = frozenset(
-            str(entry.get("manager"))
-            for entry in meta.get("managedFields") or ()
-            if entry.get("operation") == "Apply" and entry.get("subresource") == "status"
-        )
-        return cls(meta.get("uid", ""), meta.get("resourceVersion", ""), raw.get("status") or {}, managers)
-
-    def newer_than(self, other: KnownStatus | None) -> bool:
-        """Whether this one is to be kept rather than `other`; of two objects, the one seen last is."""
-        if other is None or other.uid != self.uid:
-            return True
-        return version(self.resource_version) >= version(other.resource_version)
 
 
 @frozen
@@ -71,6 +35,7 @@ class Plan:
     `annotations` and `labels` are the part of a merge patch; `finalizers` is the whole list to be, or None
     when it stays. `wanted` and `leaving` are the fields of the status: values to set, and for those nobody
     wants any more, the values by which we know them as ours. `status` is what is known of it, if anything.
+    `managers` are the field managers for what is set, where they differ; else all is set under `manager`.
     """
 
     resource: Resource
@@ -85,6 +50,44 @@ class Plan:
     wanted: Fields = field(factory=dict)
     leaving: Mapping[Field, Collection[Any]] = field(factory=dict)
     status: KnownStatus | None = None
+    manager: str = FIELD_MANAGER
+    managers: Mapping[Field, str] = field(factory=dict)
+
+    def by_manager(self) -> list[Plan]:
+        """A plan for each field manager; what is taken away goes with the first."""
+        if not self.managers:
+            return [self]
+        parts: list[Plan] = []
+        for manager in dict.fromkeys(self.managers.values()):
+            first = not parts
+
+            def ours(path: Field, manager: str = manager, first: bool = first) -> bool:
+                return self.managers.get(path, manager if first else "") == manager
+
+            part = evolve(
+                self,
+                manager=manager,
+                managers={},
+                annotations={name: text for name, text in self.annotations.items() if ours((ANNOTATIONS, name))},
+                labels={name: text for name, text in self.labels.items() if ours((LABELS, name))},
+                add_finalizers=frozenset(name for name in self.add_finalizers if ours((FINALIZERS, name))),
+                remove_finalizers=self.remove_finalizers if first else frozenset(),
+                wanted={path: value for path, value in self.wanted.items() if ours(path)},
+                leaving=self.leaving if first else {},
+            )
+            parts.append(part)
+        return parts
+
+    def after(self, raw: Mapping[str, Any] | None) -> Plan:
+        """The same on the object as it has been written meanwhile (None: it has not)."""
+        if raw is None:
+            return self
+        meta = raw["metadata"]
+        return evolve(
+            self,
+            finalizers=tuple(meta.get("finalizers") or ()),
+            resource_version=meta.get("resourceVersion", ""),
+        )
 
     @property
     def metadata_fields(self) -> Iterator[tuple[Field, Any]]:
@@ -158,10 +161,12 @@ def make_plan(
     status: KnownStatus | None,
     *,
     now: str,
+    manager: Callable[[Field], str] = lambda _: FIELD_MANAGER,
 ) -> Plan | None:
     """The plan for an object, or None when it is as wanted.
 
-    `overlay` are fields we wrote that `view` doesn't show yet; `now` is the RFC 3339 time for stamps.
+    `overlay` are fields we wrote that `view` doesn't show yet; `now` is the RFC 3339 time for stamps; `manager`
+    tells under which field manager a field is written.
     """
     patches: dict[str, dict[str, str | None]] = {ANNOTATIONS: {}, LABELS: {}}
     observed = {ANNOTATIONS: view.annotations, LABELS: view.labels}
@@ -210,7 +215,32 @@ def make_plan(
         status_leaving,
         status,
     )
-    return plan if plan.touches_metadata or plan.touches_status else None
+    if not (plan.touches_metadata or plan.touches_status):
+        return None
+    paths = [*(path for path, value in plan.metadata_fields if value is not None), *in_status]
+    managers = {path: manager(path) for path in paths}
+    if len(names := set(managers.values())) > 1:
+        return evolve(plan, managers=managers)
+    return evolve(plan, manager=names.pop()) if names - {FIELD_MANAGER} else plan
+
+
+def removal(resource: Resource, key: str, raw: Mapping[str, Any], paths: Collection[Field]) -> Plan:
+    """The plan that takes fields away from an object as it is now."""
+    meta = raw["metadata"]
+    names = {section: [path[1] for path in paths if path[0] == section] for section in (ANNOTATIONS, LABELS)}
+    known = KnownStatus.of(raw)
+    return Plan(
+        resource,
+        key,
+        meta.get("uid", ""),
+        meta.get("resourceVersion", ""),
+        dict.fromkeys(names[ANNOTATIONS]),
+        dict.fromkeys(names[LABELS]),
+        remove_finalizers=frozenset(path[1] for path in paths if path[0] == FINALIZERS),
+        finalizers=tuple(meta.get("finalizers") or ()),
+        leaving={path: [value] for path, value in held(known.content, paths).items()},
+        status=known,
+    )
 
 
 def metadata_patch(plan: Plan, finalizers: Iterable[str], resource_version: str) -> dict[str, Any]:
@@ -228,97 +258,3 @@ def metadata_patch(plan: Plan, finalizers: Iterable[str], resource_version: str)
         metadata[FINALIZERS] = kept + sorted(plan.add_finalizers.difference(kept))
         metadata["resourceVersion"] = resource_version
     return {"metadata": metadata}
-
-
-def status_patch(
-    wanted: Fields, leaving: Mapping[Field, Collection[Any]], status: Mapping[str, Any], now: str
-) -> dict[str, Any]:
-    """The merge patch that brings a status to what is wanted; empty when it is so already.
-
-    `now` is the RFC 3339 time for conditions whose status changes.
-    """
-    patch: dict[str, Any] = {}
-    conditions = {item["type"]: item for item in status.get("conditions") or ()}
-    changed = False
-    for path, value in wanted.items():
-        if path[0] == STATUS:
-            if not _holds(_at(status, path), value):
-                _put(patch, path, value)
-            continue
-        if path[0] == APPLIED:
-            continue
-        merged = _condition(path[1], value, conditions.get(path[1]), now)
-        if merged is not None:
-            conditions[path[1]], changed = merged, True
-    for path, ours in leaving.items():
-        if path[0] == STATUS:
-            if any(_at(status, path) == value for value in ours):
-                _put(patch, path, None)
-        elif path[0] == CONDITIONS and path[1] in conditions and _content(conditions[path[1]]) in ours:
-            del conditions[path[1]]
-            changed = True
-    if changed:
-        patch["conditions"] = list(conditions.values())
-    return patch
-
-
-def applications(wanted: Fields, leaving: Iterable[Field], known: KnownStatus) -> list[tuple[str, Any]]:
-    """What has to be applied server-side: (manager, content)."""
-    contents: dict[str, Any] = {path[1]: {} for path in leaving if path[0] == APPLIED}
-    contents |= {path[1]: content for path, content in wanted.items() if path[0] == APPLIED}
-    return [
-        (manager, content)
-        for manager, content in contents.items()
-        if (manager in known.managers) is not bool(content) or not _includes(known.content, content)
-    ]
-
-
-def _includes(actual: Any, wanted: Any) -> bool:
-    """Whether what is there has all of what was, or is to be, applied; order and company don't matter."""
-    if isinstance(wanted, Mapping):
-        return isinstance(actual, Mapping) and all(_includes(actual.get(k), v) for k, v in wanted.items())
-    if isinstance(wanted, list):
-        return isinstance(actual, list) and all(any(_includes(a, w) for a in actual) for w in wanted)
-    return bool(actual == wanted)
-
-
-def _content(condition: Mapping[str, Any]) -> tuple[str, str, str]:
-    return condition.get("status", ""), condition.get("reason", ""), condition.get("message", "")
-
-
-def _condition(
-    kind: str, value: tuple[str, str, str], actual: Mapping[str, Any] | None, now: str
-) -> dict[str, Any] | None:
-    """The condition to write, or None. lastTransitionTime moves with the status only, as Kubernetes has it."""
-    if actual is not None and _content(actual) == value:
-        return None
-    status, reason, message = value
-    since = actual.get("lastTransitionTime", now) if actual and actual.get("status") == status else now
-    return {
-        **(actual or {}),
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastTransitionTime": since,
-    }
-
-
-def _at(status: Mapping[str, Any], path: Field) -> Any:
-    value: Any = status
-    for name in path[1:]:
-        if not isinstance(value, Mapping):
-            return None
-        value = value.get(name)
-    return value
-
-
-def _holds(actual: Any, value: Any) -> bool:
-    """Whether a merge patch with `value` would change nothing."""
-    return isinstance(actual, Mapping) if value == {} else bool(actual == value)
-
-
-def _put(patch: dict[str, Any], path: Field, value: Any) -> None:
-    for name in path[1:-1]:
-        patch = patch.setdefault(name, {})
-    patch[path[-1]] = value

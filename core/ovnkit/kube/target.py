@@ -9,7 +9,7 @@ from typing import Any
 from ovnkit.api.models import ObjectView
 from ovnkit.api.sinks import Owner
 from ovnkit.kube.backoff import Backoff
-from ovnkit.kube.plan import FINALIZERS, IN_STATUS, Field, version
+from ovnkit.kube.fields import FINALIZERS, IN_STATUS, Field, version
 
 
 class Target:
@@ -84,11 +84,15 @@ class Target:
                 self.leaving[path].append(self._written.pop(path))
 
     def _resolve(self, path: Field) -> None:
+        self.resolved[path] = self.wanted[path][self.winner(path)]
+
+    def winner(self, path: Field) -> Owner:
+        """Whose value of a wanted field counts."""
         owners = self.wanted[path]
         if len(owners) == 1:
-            (self.resolved[path],) = owners.values()
-        else:
-            self.resolved[path] = min(owners.items(), key=lambda pair: (pair[1] is None, str(pair[0])))[1]
+            (owner,) = owners
+            return owner
+        return min(owners.items(), key=lambda pair: (pair[1] is None, str(pair[0])))[0]
 
     def owners(self, path: Field) -> list[Owner]:
         """Who wants this field."""

@@ -17,8 +17,10 @@ from ovnkit.api.sinks import Owner, Report
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.kube.events import EventRecorder
+from ovnkit.kube.fields import FIELD_MANAGER, IN_STATUS, Field, version
 from ovnkit.kube.patcher import Outcome, PatchCounters, Patcher, timestamp
-from ovnkit.kube.plan import IN_STATUS, Field, KnownStatus, Plan, fields_of, make_plan, version
+from ovnkit.kube.plan import Plan, fields_of, make_plan
+from ovnkit.kube.statuses import KnownStatus
 from ovnkit.kube.target import Target
 from ovnkit.kube.watch import Post
 from ovnkit.kube.work import Pacer, Workers
@@ -46,7 +48,7 @@ class KubeSink:
     `observed_changed(kind, key)` when a view changed, so that edits from outside are put right, and gives
     `tap` to the watchers, which tells the sink of changes that views don't show (status, and our own writes).
     `post` and `post_later` run a function in the reconciler's thread. `status_kinds` are kinds whose status is
-    remembered from the start; others are read when first needed.
+    remembered from the start; others are read when first needed. `manager` names the field manager of an owner.
     """
 
     name = "kube"
@@ -62,6 +64,7 @@ class KubeSink:
         report: Report,
         recorder: EventRecorder | None = None,
         status_kinds: Collection[Kind[Any]] = (),
+        manager: Callable[[Owner], str] = lambda _: FIELD_MANAGER,
         writers: int = WRITERS,
     ) -> None:
         self.events = recorder or EventRecorder(client)
@@ -72,6 +75,7 @@ class KubeSink:
         self._post = post
         self._post_later = post_later
         self._report = report
+        self._manager = manager
         self._pacer = Pacer()
         self._patcher = Patcher(client, self._pacer)
         self._workers = Workers(writers, "kube-writer")
@@ -115,7 +119,25 @@ class KubeSink:
             self._dispatch(name)
 
     def settle(self) -> None:
-        """Nothing to do: Kubernetes objects carry no mark of ours, so there are no leftovers to recognise."""
+        """Nothing to do: leftovers are the business of `ovnkit.kube.residue`."""
+
+    def wants(self, name: ObjectKey, path: Field) -> bool:
+        """Whether somebody wants a value in a field of an object."""
+        target = self._targets.get(name)
+        return target is not None and target.resolved.get(path) is not None
+
+    @property
+    def owned(self) -> int:
+        """How many fields are wanted."""
+        return sum(len(target.wanted) for target in self._targets.values())
+
+    def run(self, task: Callable[[], None]) -> None:
+        """Run a task in a writer's thread."""
+        self._workers.put(task)
+
+    def carry_out(self, plan: Plan) -> Outcome:
+        """Carry out a plan that isn't the sink's own; in a writer's thread."""
+        return self._patcher.run(plan)
 
     def observed_changed(self, kind: Kind[Any], key: str) -> None:
         """The view of an object changed, appeared or vanished: compare again with the next flush."""
@@ -162,7 +184,7 @@ class KubeSink:
         counters = self._patcher.counters
         return {
             "connected": not isinstance(self._last, ServerUnavailable),
-            "owned": sum(len(target.wanted) for target in self._targets.values()),
+            "owned": self.owned,
             "pending": len(self._dirty),
             "in_flight": self._in_flight,
             "held_back": len(self._held_back),
@@ -240,6 +262,7 @@ class KubeSink:
             target.overlay,
             self._known(name, view),
             now=timestamp(),
+            manager=lambda path: self._manager(target.winner(path)),
         )
         if plan is None:
             self._settled(name, target)

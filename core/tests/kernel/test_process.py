@@ -69,6 +69,31 @@ def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
         assert process.stop(signal.SIGINT) == 0
 
 
+def test_what_a_disabled_plugin_wrote_to_objects_goes_with_the_next_start(tmp_path, api, ovn_databases):
+    def ours() -> set[str]:
+        names = set(api.annotations("/api/v1/nodes/n1")) | set(api.annotations("/api/v1/nodes/n2"))
+        return {name for name in names if name.startswith("k8s.ovn.org/")}
+
+    with ovnkit(tmp_path / "a", api, ovn_databases) as process:
+        process.wait_ready()
+        assert {"k8s.ovn.org/node-id", "k8s.ovn.org/node-subnets"} <= ours()
+        managed = api.request("GET", "/api/v1/nodes/n1")["metadata"]["managedFields"]
+        assert "ovnkit/topology/cluster" in {entry["manager"] for entry in managed}
+        assert process.stop() == 0
+    mine = {"metadata": {"annotations": {"k8s.ovn.org/node-primary-ifaddr": "mine", "note": "mine"}}}
+    api.request("PATCH", "/api/v1/nodes/n1", mine, "application/merge-patch+json")
+    nobody = ("--set", "plugins.disabled=topology")
+    with ovnkit(tmp_path / "a", api, ovn_databases, *nobody) as process:
+        process.wait_ready()
+        eventually(lambda: ours() == {"k8s.ovn.org/node-primary-ifaddr"})
+        assert api.annotations("/api/v1/nodes/n1")["note"] == "mine"
+        assert process.logged("leftover removed")
+        assert process.stop() == 0
+    with ovnkit(tmp_path / "a", api, ovn_databases) as process:
+        process.wait_ready()
+        assert {"k8s.ovn.org/node-id", "k8s.ovn.org/node-subnets"} <= ours()
+
+
 def test_a_missing_database_is_waited_for(tmp_path, api, ovn_databases):
     ovn_databases.stop()
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:

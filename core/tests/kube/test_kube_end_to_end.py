@@ -16,14 +16,18 @@ from typing import Any
 import pytest
 
 from ovnkit.api.config import KubernetesOptions
+from ovnkit.api.hooks import Scope
 from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.models import NAMESPACES, NODES, ObjectView, metadata
+from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.store import Store
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import KubeError, Unprocessable
+from ovnkit.kube.managers import FieldManagers
+from ovnkit.kube.residue import Residue
 from ovnkit.kube.watch import Watcher
 from ovnkit.kube.writer import KubeSink
 
@@ -33,6 +37,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 A, B = Owner("p", "a", "k"), Owner("p", "b", "k")
+OTHER, ELSEWHERE = Owner("q", "c", "k"), Owner("p", "elsewhere", "k")
+ROLES = {"a": Role.ZONE, "b": Role.ZONE, "c": Role.ZONE, "elsewhere": Role.NODE}
+MANAGERS = FieldManagers(Scope(frozenset({Role.ZONE}), "n1", "z1", True), lambda owner: ROLES.get(owner.renderer))
 CONFIG_MAPS: Kind[ObjectView] = Kind(
     "configmaps", Resource("v1", "configmaps", "ConfigMap"), lambda raw: ObjectView(**metadata(raw))
 )
@@ -121,6 +128,17 @@ class Session:
             post_later=self.inbox.post_later,
             report=lambda owner, error: self.reports.append((owner, error)),
             status_kinds=(THINGS,),
+            manager=MANAGERS.name,
+        )
+        self.residue = Residue(
+            Role.ZONE,
+            self.client,
+            MANAGERS,
+            self.sink,
+            post=self.inbox.post,
+            post_later=self.inbox.post_later,
+            listed=lambda: True,
+            unwatched={NAMESPACES, CONFIG_MAPS, THINGS} - set(kinds),
         )
         self.watchers = [
             Watcher(
@@ -129,7 +147,7 @@ class Session:
                 post=self.inbox.post,
                 on_event=self._on_event,
                 on_listed=self.store.mark_listed,
-                tap=self.sink.tap,
+                tap=self._tap,
                 retry_seconds=(0.02, 0.2),
             )
             for kind in kinds
@@ -137,6 +155,10 @@ class Session:
         for watcher in self.watchers:
             watcher.start()
         self.until(lambda: all(self.store.is_listed(kind) for kind in kinds))
+
+    def _tap(self, kind: Kind[Any], changes: Any) -> None:
+        self.sink.tap(kind, changes)
+        self.residue.tap(kind, changes)
 
     def _on_event(self, kind: Kind[Any], changes: Any) -> None:
         for key, view in changes:
@@ -155,9 +177,9 @@ class Session:
         )
 
     def settle(self) -> None:
-        self.until(lambda: self.sink.idle)
+        self.until(lambda: self.sink.idle and self.residue.idle)
         self.inbox.run_until(lambda: False, 0.1)
-        self.until(lambda: self.sink.idle)
+        self.until(lambda: self.sink.idle and self.residue.idle)
 
     def stop(self) -> None:
         for watcher in self.watchers:
@@ -366,3 +388,92 @@ def test_a_node_of_the_lab_is_annotated(server: ApiServer, sessions: Any) -> Non
     session.want(A, Annotation(NODES, "n1", "k8s.ovn.org/node-id", "2"))
     session.settle()
     assert "k8s.ovn.org/node-id: 2" in server.kubectl("describe", "node", "n1")
+
+
+def managers(server: ApiServer, path: str) -> dict[str, Any]:
+    entries = server.client.get(path)["metadata"]["managedFields"]
+    return {entry["manager"]: entry["fieldsV1"] for entry in entries}
+
+
+def test_each_plugin_role_and_place_has_a_field_manager(server: ApiServer, sessions: Any) -> None:
+    session = sessions(NAMESPACES)
+    server.create("/api/v1/namespaces", "one")
+    session.until(lambda: session.store.get(NAMESPACES, "one"))
+    session.sink.want(A, [Annotation(NAMESPACES, "one", "a", "1"), Finalizer(NAMESPACES, "one", "x.org/f")])
+    session.sink.want(OTHER, [Annotation(NAMESPACES, "one", "c", "3"), Label(NAMESPACES, "one", "l", "4")])
+    session.want(ELSEWHERE, Annotation(NAMESPACES, "one", "e", "5"))
+    session.settle()
+    found = managers(server, "/api/v1/namespaces/one")
+    assert found["ovnkit/p/zone/z1"]["f:metadata"]["f:annotations"].keys() - {"."} == {"f:a"}
+    assert found["ovnkit/p/node/n1"]["f:metadata"]["f:annotations"].keys() - {"."} == {"f:e"}
+    assert found["ovnkit/q/zone/z1"]["f:metadata"].keys() == {"f:annotations", "f:labels"}
+    meta = server.client.get("/api/v1/namespaces/one")["metadata"]
+    assert (meta["annotations"], meta["labels"]["l"]) == ({"a": "1", "c": "3", "e": "5"}, "4")
+    assert session.sink.counters.patches == 3, "one for each"
+    session.sink.want(OTHER, [])
+    session.want(A, Annotation(NAMESPACES, "one", "a", "2"), Finalizer(NAMESPACES, "one", "x.org/f"))
+    session.settle()
+    meta = server.client.get("/api/v1/namespaces/one")["metadata"]
+    assert (meta["annotations"], "l" in meta["labels"]) == ({"a": "2", "e": "5"}, False)
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "kind-of-a-disabled-plugin"])
+def test_what_nobody_wants_any_more_goes_after_a_restart(server: ApiServer, sessions: Any, watched: bool) -> None:
+    server.kubectl("create", "-f", "-", stdin=THING_CRD)
+    server.kubectl("wait", "--for=condition=Established", "crd/things.example.org", "--timeout=10s")
+    server.create("/apis/example.org/v1/namespaces/default/things", "t", apiVersion="example.org/v1", kind="Thing")
+    first = sessions(THINGS)
+    first.sink.want(
+        A,
+        [
+            *(Annotation(THINGS, "default/t", name, "ours") for name in ("kept", "left", "taken")),
+            Label(THINGS, "default/t", "label", "ours"),
+            Finalizer(THINGS, "default/t", "x.org/f"),
+            Status(THINGS, "default/t", {"deep": {"inner": 1}, "other": 2}),
+        ],
+    )
+    first.want(ELSEWHERE, Annotation(THINGS, "default/t", "elsewhere", "theirs"))
+    first.settle()
+    first.stop()
+    path = "/apis/example.org/v1/namespaces/default/things/t"
+    body = {"metadata": {"annotations": {"taken": "by a user"}}}
+    server.client.request("PATCH", path, body, content_type="application/merge-patch+json")
+
+    second = sessions(*((THINGS,) if watched else ()))
+    if watched:
+        second.want(A, Annotation(THINGS, "default/t", "kept", "ours"))
+    second.residue.keep({"p/a/k"})
+    second.residue.settle()
+    second.settle()
+    assert second.residue.removed == 0, "what a plugin wants whose render failed is not known"
+    second.residue.keep(())
+    second.settle()
+    found = server.client.get(path)
+    kept = {"kept": "ours"} if watched else {}
+    assert found["metadata"]["annotations"] == {**kept, "taken": "by a user", "elsewhere": "theirs"}
+    assert not found["metadata"].get("labels")
+    assert not found["metadata"].get("finalizers")
+    assert found.get("status", {}) == {}
+    third = sessions(THINGS)
+    third.want(A, *(Annotation(THINGS, "default/t", name, "ours") for name in kept))
+    third.residue.settle()
+    third.settle()
+    assert (third.sink.counters.patches, third.sink.counters.status_patches, third.residue.removed) == (0, 0, 0)
+
+
+def test_a_mass_of_leftovers_is_held_back(server: ApiServer, sessions: Any) -> None:
+    first = sessions(CONFIG_MAPS)
+    server.create("/api/v1/namespaces/default/configmaps", "c")
+    first.until(lambda: first.store.get(CONFIG_MAPS, "default/c"))
+    first.want(A, *(Annotation(CONFIG_MAPS, "default/c", f"a{number}", "") for number in range(30)))
+    first.settle()
+    first.stop()
+    second = sessions(CONFIG_MAPS)
+    second.residue.settle()
+    second.settle()
+    assert second.residue.status()["held_back"] == 30
+    path = "/api/v1/namespaces/default/configmaps/c"
+    assert len(server.client.get(path)["metadata"]["annotations"]) == 30
+    second.residue.release_mass_delete()
+    second.settle()
+    assert not server.client.get(path)["metadata"].get("annotations")

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from ovnkit.api.items import Status
 from ovnkit.api.models import PODS
-from ovnkit.kube.plan import fields_of, status_patch
+from ovnkit.kube.plan import fields_of
+from ovnkit.kube.statuses import status_patch
 
 names = st.sampled_from(["a", "b", "c"])
 content = st.recursive(
