@@ -109,8 +109,10 @@ class OvsdbSink:
                 self._send(batch, operations)
                 self._plan_ahead(schema)
                 return
+            # deletions that only had to step back for a trial are due now
+            waiting = self._failures.skipped
             self._failures.empty()
-            if not self._failures.trying and not self._state.touched:
+            if not (waiting or self._failures.trying or self._state.touched):
                 return
 
     def settle(self) -> None:
