@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from ovnkit.api import rows
+from ovnkit.api.errors import Reject
 from ovnkit.api.identity import RowId, object_ids
 from ovnkit.api.items import Row, Slot
-from ovnkit.api.models import NAMESPACES
+from ovnkit.api.models import NAMESPACES, PODS
+from ovnkit.api.nodenetwork import Address, management_address, node_subnets
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.world import World
+from ovnkit.api.world import World, derived
 from ovnkit_multicast import matches
 
 ENABLED = "k8s.ovn.org/multicast-enabled"
@@ -58,14 +60,24 @@ class MulticastAcls:
             )
 
     def namespace(self, world: World, key: str) -> Iterable[Row]:
-        """Two ACLs for a namespace with the annotation."""
+        """Two ACLs for a namespace with the annotation, and one more if it has pods on hosts' networks."""
         found = world.get(NAMESPACES, key)
         if found is None or found.annotations.get(ENABLED) != "true":
             return
-        group = matches.namespace_group(key)
+        group, hosts = matches.namespace_group(key), self._hosts(world, key)
+        if hosts:
+            yield _acl(
+                "allow-hosts",
+                EGRESS,
+                "allow",
+                matches.from_hosts(self.families, hosts),
+                rows.cluster_port_group(),
+                object_ids("MulticastNS", ("k8s.ovn.org/name", key), ("direction", "HostEgress")),
+                f"MC:{key}:HostEgress",
+            )
         for direction, match in (
             (EGRESS, f"inport == @{group} && {matches.from_pods(self.families)}"),
-            (INGRESS, f"outport == @{group} && {matches.to_pods(key, self.families)}"),
+            (INGRESS, f"outport == @{group} && {matches.to_pods(key, self.families, hosts)}"),
         ):
             yield _acl(
                 f"allow-{direction.lower()}",
@@ -76,6 +88,24 @@ class MulticastAcls:
                 object_ids("MulticastNS", ("k8s.ovn.org/name", key), ("direction", direction)),
                 f"MC:{key}:{direction}",
             )
+
+    def _hosts(self, world: World, namespace: str) -> list[Address]:
+        """Addresses of the management ports through which a namespace's host-network pods send."""
+        found: list[Address] = []
+        for node in host_nodes(world, namespace):
+            try:
+                subnets = node_subnets(world, node) or ()
+            except Reject:  # reported on the node; its hosts stay out
+                continue
+            found += [management_address(network).ip for network in subnets if network.version in self.families]
+        return found
+
+
+@derived
+def host_nodes(world: World, namespace: str) -> tuple[str, ...]:
+    """The nodes on whose network a namespace has pods."""
+    pods = world.list(PODS, "namespace", namespace)
+    return tuple(sorted({pod.node for pod in pods if pod.host_network and pod.node and not pod.completed}))
 
 
 def _acl(

@@ -34,7 +34,7 @@ class MulticastPlugin:
                 Columns("nb", "Logical_Router", ("options",)),
                 Columns("nb", "Logical_Switch", ("other_config",)),
             ),
-            privileges=(Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),),
+            privileges=(Privilege("", ("namespaces", "nodes", "pods"), ("get", "list", "watch")),),
             summary="multicast in namespaces with the annotation k8s.ovn.org/multicast-enabled",
         )  # fmt: skip
 
@@ -53,6 +53,8 @@ class MulticastPlugin:
         renderer, _, rest = rest.partition("/")
         key, _, name = rest.rpartition("/")
         if renderer == "namespace":
+            if name == "allow-hosts":
+                return f"It lets the host-network pods of namespace {key} send multicast to its members."
             return f"It lets the pods of namespace {key} take part in multicast among themselves."
         if name.startswith("deny"):
             return "It keeps multicast from and to all pods that nothing allows it to."

@@ -31,6 +31,11 @@ apiVersion: v1
 kind: Pod
 metadata: {name: member, namespace: chat}
 spec: {nodeName: n1, containers: [{name: c, image: x}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: host, namespace: chat}
+spec: {nodeName: n1, hostNetwork: true, containers: [{name: c, image: x}]}
 """
 SUBNETS = {
     "ipv4": '{"default":["10.128.4.0/23"]}',

@@ -8,11 +8,11 @@ from typing import Any
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Member, Ref
-from ovnkit.api.models import NAMESPACES, NODES
+from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
 from ovnkit.api.rows import cluster_router_port_group, namespace_port_group, node_switch, node_switch_port
 from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, node
+from ovnkit.api.testing.objects import namespace, node, pod
 from ovnkit_multicast.plugin import MulticastPlugin
 
 DUAL = Config(
@@ -75,6 +75,30 @@ def test_a_namespace_is_let_in_by_its_annotation_and_put_out_without() -> None:
     assert parents == {namespace_port_group("chat")}
     found.annotate(NAMESPACES, "chat", {"k8s.ovn.org/multicast-enabled": None})
     assert not any(name.startswith("MulticastNS") for name in acls(found))
+
+
+def test_host_network_pods_send_by_their_nodes_management_ports() -> None:
+    found = bench()
+    found.put(NODES, worker("n1", 2), worker("n2", 4))
+    found.put(NAMESPACES, namespace("chat", annotations=ENABLED), namespace("quiet"))
+    plain = acls(found)["MulticastNS:chat:Ingress"]["match"]
+    found.put(PODS, pod("chat/a", "n1"), pod("quiet/h", "n1", host_network=True))
+    assert "MulticastNS:chat:HostEgress" not in acls(found)
+    found.put(PODS, pod("chat/h", "n2", host_network=True))
+    rows = acls(found)
+    group = hash_name("default-network-controller:Cluster:clusterPortGroup")
+    sources = "ip4.src == {10.128.4.2}", "ip6.src == {fd01:0:0:4::2}"
+    hosts = rows["MulticastNS:chat:HostEgress"]
+    assert hosts["match"] == f"inport == @{group} && (({sources[0]} && ip4.mcast) || ({sources[1]} && {DYNAMIC}))"
+    assert (hosts["priority"], hosts["action"], hosts["direction"]) == (1012, "allow", "from-lport")
+    assert f" || {sources[0]}) && ip4.mcast" in rows["MulticastNS:chat:Ingress"]["match"]
+    assert f" || {sources[1]}) && {DYNAMIC}" in rows["MulticastNS:chat:Ingress"]["match"]
+    before = found.reconciler.renders_total["multicast", "namespace"]
+    found.put(PODS, pod("chat/b", "n2"))
+    assert found.reconciler.renders_total["multicast", "namespace"] == before, "other pods touch no ACL"
+    found.drop(PODS, "chat/h")
+    assert acls(found)["MulticastNS:chat:Ingress"]["match"] == plain
+    assert "MulticastNS:chat:HostEgress" not in acls(found)
 
 
 def test_only_the_exact_word_true_counts() -> None:
