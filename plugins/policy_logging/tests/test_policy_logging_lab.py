@@ -131,8 +131,6 @@ def both(*lists: list[str]) -> Iterable[tuple[str, ...]]:
 # -- what lines say: files, dual stack, zones per node ------------------------------------------------------------
 
 FILES = """
-[plugins]
-enabled = ["egress_firewall"]
 [policy_logging]
 acl-logging-rate-limit = 100000
 max-file-size = 1
@@ -142,10 +140,7 @@ max-log-files = 2
 
 @pytest.fixture(scope="module")
 def whole(lab_factory: LabFactory) -> Cluster:
-    lab = lab_factory(ip_family="dual", config=FILES)
-    crds = lab.node("node1", "sh", "-c", f"ovnkit crds --config {CONFIG}")
-    lab.kubectl("apply", "-f", "-", input=crds)
-    cluster = Cluster(lab, "lga", "lgb")
+    cluster = Cluster(lab_factory(ip_family="dual", config=FILES), "lga", "lgb")
     own = {"podSelector": {}}
     cluster.policy(
         "lga",

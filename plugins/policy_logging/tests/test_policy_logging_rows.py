@@ -57,14 +57,18 @@ def view(kind: Kind[Any], space: str, name: str, spec: Mapping[str, Any]) -> Any
     return kind.view({"metadata": {"namespace": space, "name": name, "uid": name}, "spec": spec})
 
 
+def all_acls(found: Bench) -> list[Mapping[str, Any]]:
+    items = found.databases["nb"].items
+    return [item.columns for item in items if isinstance(item, Row) and item.table == "ACL"]
+
+
 def acls(found: Bench, space: str = "shop") -> dict[str, tuple[bool, str | None]]:
     """log and severity of a namespace's ACLs by name; those for ARP are named with what they are for."""
-    rows = [item.columns for item in found.databases["nb"].items if isinstance(item, Row) and item.table == "ACL"]
-    assert {row["meter"] for row in rows} == {"acl-logging"}
     logged = {}
-    for row in rows:
-        name, kind = str(row["name"]), row["external_ids"].get("type", "")
-        if name.split(":")[1] == space:
+    for row in all_acls(found):
+        name, kind = str(row.get("name", "")), row["external_ids"].get("type", "")
+        if name.split(":")[1:2] == [space]:
+            assert row["meter"] == "acl-logging"
             logged[f"{name} {kind}".strip()] = (row["log"], row["severity"])
     return logged
 
@@ -81,6 +85,8 @@ def test_denied_and_allowed_have_their_own_severity() -> None:
         "EF:shop:0": (True, "notice"),
         "EF:shop:1": (True, "alert"),
     }
+    logged = {row["external_ids"]["k8s.ovn.org/owner-type"] for row in all_acls(found) if row.get("log")}
+    assert logged == {"NetworkPolicy", "NetpolNamespace", "EgressFirewall"}, "not those that hold for all pods"
 
 
 def test_without_the_annotation_nothing_is_logged_and_rows_are_as_without_the_plugin() -> None:
