@@ -96,6 +96,21 @@ MADE_FOR = "ovnkit.io/uplink"
 
 
 @frozen
+class TrackedPath:
+    """A way that connection tracking of Open vSwitch may remember: to `address` and `port`, on to a target.
+
+    Nothing is done while somebody wants it. When nobody does any more, connections on it are forgotten, and the
+    next packet of a client finds another way. `protocol` is TCP, UDP or SCTP.
+    """
+
+    protocol: str
+    address: Address
+    port: int
+    target: Address
+    target_port: int
+
+
+@frozen
 class HttpAnswer:
     """What this node answers over HTTP at a port, on all its addresses and for any path: a health check."""
 

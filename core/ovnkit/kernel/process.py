@@ -15,10 +15,12 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Answers, Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
-from ovnkit.host.flowsink import FlowSink
+from ovnkit.host.flowsink import INTEGRATION_BRIDGE, FlowSink
 from ovnkit.host.httpsink import HttpSink
 from ovnkit.host.nftsink import NftSink
+from ovnkit.host.ofctl import Bridge
 from ovnkit.host.sink import HostSink
+from ovnkit.host.tracksink import TrackSink
 from ovnkit.host.uplinksink import UplinkSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
@@ -97,12 +99,15 @@ class Process:
         self._nft: NftSink | None = None
         self._uplinks: UplinkSink | None = None
         self._http: HttpSink | None = None
+        self._tracks: TrackSink | None = None
         if Role.NODE in scope.roles:
             self._host = HostSink(self._inbox.post, self._reconciler.report)
             self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
             self._nft = NftSink(self._inbox.post, self._reconciler.report)
             self._uplinks = UplinkSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
             self._http = HttpSink(self._reconciler.report, self._inbox.post_later)
+            br_int = Bridge(INTEGRATION_BRIDGE, config.ovspaths.ovs_run_dir)
+            self._tracks = TrackSink(self._inbox.post_later, br_int)
         self._databases = Databases(
             config,
             scope,
@@ -330,8 +335,8 @@ class Process:
             allow_mass_delete=allow_mass_delete,
         )
 
-    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink | HttpSink]:
-        sinks = (self._host, self._flows, self._nft, self._uplinks, self._http)
+    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink | HttpSink | TrackSink]:
+        sinks = (self._host, self._flows, self._nft, self._uplinks, self._http, self._tracks)
         return [sink for sink in sinks if sink is not None]
 
     def _observes(self, kind: Kind[Any]) -> bool:

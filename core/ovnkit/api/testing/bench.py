@@ -31,6 +31,7 @@ from ovnkit.api.host import (
     Route,
     Rule,
     Sysctl,
+    TrackedPath,
     UplinkBridge,
 )
 from ovnkit.api.items import (
@@ -154,7 +155,9 @@ class Bench:
         self.flows = MemorySink("flows", (Flow, Group))
         self.answers = MemorySink("answers", (Ask,))
         self.http = MemorySink("http", (HttpAnswer,))
-        sinks = [self.kube, self.host, self.uplinks, self.nft, self.flows, self.answers, self.http]
+        self.tracks = MemorySink("conntrack", (TrackedPath,))
+        on_node = [self.host, self.uplinks, self.nft, self.flows, self.http, self.tracks]
+        sinks = [self.kube, self.answers, *on_node]
         self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
         self.sinks: dict[str, RecordingSink] = {}
         self.databases: dict[str, MemorySink] = {}

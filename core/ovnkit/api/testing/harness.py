@@ -19,7 +19,17 @@ from attrs import evolve
 from ovnkit.api.config import Config, PluginsOptions
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Declaration, Scope
-from ovnkit.api.host import HttpAnswer, Link, LinkAddress, Neighbour, Route, Rule, Sysctl, UplinkBridge
+from ovnkit.api.host import (
+    HttpAnswer,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    Rule,
+    Sysctl,
+    TrackedPath,
+    UplinkBridge,
+)
 from ovnkit.api.items import Ask
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
@@ -101,6 +111,7 @@ class Harness:
         self.uplinks = MemorySink("uplinks", (UplinkBridge,))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.http = MemorySink("http", (HttpAnswer,))
+        self.tracks = MemorySink("conntrack", (TrackedPath,))
         self._sessions: dict[str, Session] = {}
         self.sinks: dict[str, OvsdbSink] = {}
         for db in NAMES:
@@ -168,6 +179,7 @@ class Harness:
             reconciler.add_sink(self.nft, frozenset({Role.NODE}))
             reconciler.add_sink(self.uplinks, frozenset({Role.NODE}))
             reconciler.add_sink(self.http, frozenset({Role.NODE}))
+            reconciler.add_sink(self.tracks, frozenset({Role.NODE}))
         reconciler.activate(self.scope.roles)
         for step in self._steps:
             self.inbox.post(step)

@@ -1,0 +1,130 @@
+"""The conntrack sink: connections on ways that no longer exist are forgotten, so that clients find new ones."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import structlog
+
+from ovnkit.api.host import Address, TrackedPath
+from ovnkit.api.sinks import Owner
+from ovnkit.host import ofctl
+from ovnkit.host.ofctl import Bridge, OfctlError
+
+log = structlog.get_logger()
+
+Later = Callable[[float, Callable[[], None]], object]
+
+DELAYS = (0.2, 1.0, 4.0, 10.0)
+"""Seconds after which a way that is gone is forgotten. More than once: until ovn-controller has taken it out of
+the flows, and Open vSwitch out of its caches, a client that sends often comes back on it."""
+
+_NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
+
+
+class TrackSink:
+    """Forgets tracked connections of paths that nobody wants any more. See `ovnkit.api.sinks.Sink`.
+
+    What went while no process ran is not known here. `later` runs a function in the reconciler's thread.
+    """
+
+    name = "conntrack"
+    item_types: tuple[type, ...] = (TrackedPath,)
+
+    def __init__(self, later: Later, bridge: Bridge, delays: Sequence[float] = DELAYS) -> None:
+        self._later = later
+        self._bridge = bridge
+        self._delays = delays
+        self._owned: dict[Owner, frozenset[TrackedPath]] = {}
+        self._wanted: dict[TrackedPath, int] = {}
+        self._gone: set[TrackedPath] = set()
+        self._jobs: queue.SimpleQueue[frozenset[tuple[str, ...]] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="conntrack", daemon=True)
+        self.flushes_total = 0
+        self.last_error = ""
+
+    # -- what the kernel calls --------------------------------------------------------------------------------
+
+    def want(self, owner: Owner, items: Sequence[TrackedPath]) -> None:
+        """From now on `owner` wants exactly these paths."""
+        before, after = self._owned.pop(owner, frozenset()), frozenset(items)
+        if after:
+            self._owned[owner] = after
+        for path in after - before:
+            self._wanted[path] = self._wanted.get(path, 0) + 1
+            self._gone.discard(path)
+        for path in before - after:
+            self._wanted[path] -= 1
+            if not self._wanted[path]:
+                del self._wanted[path]
+                self._gone.add(path)
+
+    def flush(self) -> None:
+        """Have what is gone forgotten, soon and again."""
+        if self._gone:
+            gone, self._gone = self._gone, set()
+            for delay in self._delays:
+                self._later(delay, lambda: self._forget(gone))
+
+    def settle(self) -> None:
+        """Nothing to do: a connection has no mark of ours."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has to be started; forgetting goes on for a while, and nobody waits for it."""
+        return not self._gone
+
+    @property
+    def ready(self) -> bool:
+        """Nothing has to be loaded."""
+        return True
+
+    def status(self) -> dict[str, Any]:
+        """State for `/readyz`, metrics and `ovnkit status`."""
+        return {
+            "connected": not self.last_error,
+            "wanted": len(self._wanted),
+            "pending": not self.idle,
+            "flushes": self.flushes_total,
+            "last_error": self.last_error,
+        }
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._jobs.put(None)
+
+    # -- forgetting -------------------------------------------------------------------------------------------
+
+    def _forget(self, gone: Iterable[TrackedPath]) -> None:
+        """What has come back meanwhile stays."""
+        tuples = frozenset(_tuples(path) for path in gone if path not in self._wanted)
+        if tuples:
+            self._jobs.put(tuples)
+            if self._thread.ident is None:
+                self._thread.start()
+
+    def _work(self) -> None:
+        while (tuples := self._jobs.get()) is not None:
+            for words in sorted(tuples):
+                try:
+                    ofctl.run(self._bridge, "ct-flush", *words)
+                    self.flushes_total += 1
+                    self.last_error = ""
+                except OfctlError as error:
+                    self.last_error = str(error)
+                    log.debug("connections can't be forgotten", error=self.last_error)
+
+
+def _tuples(path: TrackedPath) -> tuple[str, str]:
+    """How ovs-ofctl is told: the first packet's destination, and who answers."""
+    number = _NUMBERS[path.protocol]
+    there = f"{_field(path.address)}_dst={path.address},ct_nw_proto={number},ct_tp_dst={path.port}"
+    back = f"{_field(path.target)}_src={path.target},ct_nw_proto={number},ct_tp_src={path.target_port}"
+    return there, back
+
+
+def _field(address: Address) -> str:
+    return "ct_nw" if address.version == 4 else "ct_ipv6"

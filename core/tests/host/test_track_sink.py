@@ -1,0 +1,87 @@
+"""The conntrack sink: what it has Open vSwitch forget, and what Open vSwitch then remembers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from ovnkit.api.host import TrackedPath
+from ovnkit.api.sinks import Owner
+from ovnkit.host import ofctl
+from ovnkit.host.ofctl import Bridge, OfctlError
+from ovnkit.host.tracksink import TrackSink
+
+A, B = Owner("test", "a", "k"), Owner("test", "b", "k")
+
+
+def path(last: int, family: int = 4) -> TrackedPath:
+    address, target = ("172.30.0.10", f"10.0.0.{last}") if family == 4 else ("fd02::10", f"fd01::{last}")
+    return TrackedPath("UDP", ip_address(address), 53, ip_address(target), 5353)
+
+
+class Kernel:
+    """The sink with timers run by hand, and what ovs-ofctl was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.timers: list[Callable[[], None]] = []
+        self.commands: list[tuple[str, ...]] = []
+        self.error = ""
+        self.sink = TrackSink(lambda _, function: self.timers.append(function), Bridge("br-int", "/run"), (1, 2))
+        monkeypatch.setattr(ofctl, "run", self.run)
+
+    def run(self, _bridge: Bridge, *arguments: str) -> str:
+        self.commands.append(arguments)
+        if self.error:
+            raise OfctlError(self.error)
+        return ""
+
+    def want(self, owner: Owner, *items: TrackedPath) -> None:
+        self.sink.want(owner, items)
+        self.sink.flush()
+        assert self.sink.idle
+
+    def elapse(self) -> list[tuple[str, ...]]:
+        """Let the timers expire; what was told by the end."""
+        timers, self.timers = self.timers, []
+        for timer in timers:
+            timer()
+        self.sink.stop()
+        if self.sink._thread.ident is not None:
+            self.sink._thread.join(5)
+        return self.commands
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    return Kernel(monkeypatch)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_path_that_is_gone_is_forgotten_more_than_once(kernel: Kernel, family: int) -> None:
+    kernel.want(A, path(1, family), path(2, family))
+    assert kernel.timers == []
+    kernel.want(A, path(2, family))
+    field, vip, target = {4: ("ct_nw", "172.30.0.10", "10.0.0.1"), 6: ("ct_ipv6", "fd02::10", "fd01::1")}[family]
+    there = f"{field}_dst={vip},ct_nw_proto=17,ct_tp_dst=53"
+    back = f"{field}_src={target},ct_nw_proto=17,ct_tp_src=5353"
+    assert kernel.elapse() == [("ct-flush", there, back)] * 2
+
+
+def test_what_another_owner_wants_or_what_has_come_back_stays(kernel: Kernel) -> None:
+    kernel.want(A, path(1), path(2))
+    kernel.want(B, path(1))
+    kernel.want(A)
+    kernel.want(A, path(2))
+    assert kernel.elapse() == []
+
+
+def test_a_bridge_that_does_not_answer_is_told_of_and_not_waited_for(kernel: Kernel) -> None:
+    kernel.error = "no such bridge"
+    kernel.want(A, path(1))
+    kernel.want(A)
+    assert len(kernel.elapse()) == 2
+    status: dict[str, Any] = kernel.sink.status()
+    assert (status["connected"], status["last_error"]) == (False, "no such bridge")
