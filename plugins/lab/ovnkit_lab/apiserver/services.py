@@ -49,6 +49,7 @@ class ServiceAddresses:
             self._choose_families(spec, problems)
             self._assign(service, spec, problems)
         self._node_ports(service, spec, old, problems)
+        self._health_port(service, spec, old, problems)
         if problems:
             raise errors.invalid("Service", "", service["metadata"]["name"], problems)
 
@@ -168,6 +169,20 @@ class ServiceAddresses:
                 problems.append(FieldProblem.invalid(path, number, "provided port is already allocated"))
             port["nodePort"] = number
 
+    def _health_port(self, service: Json, spec: Json, old: Json | None, problems: list[FieldProblem]) -> None:
+        """A load balancer with a local policy gets a port to ask for its endpoints at, and keeps it."""
+        key = (service["metadata"]["namespace"], service["metadata"]["name"])
+        if spec["type"] != "LoadBalancer" or spec.get("externalTrafficPolicy") != "Local":
+            spec.pop("healthCheckNodePort", None)
+            return
+        path = "spec.healthCheckNodePort"
+        number = spec.get("healthCheckNodePort") or ((old or {}).get("spec") or {}).get("healthCheckNodePort")
+        if not number:
+            number = self._free_port("TCP", {port.get("nodePort") for port in spec.get("ports") or []})
+        elif self._ports.get((number, "TCP"), key) != key:
+            problems.append(FieldProblem.invalid(path, number, "provided port is already allocated"))
+        spec["healthCheckNodePort"] = number
+
     def _free_port(self, protocol: str, chosen: set[int | None]) -> int:
         size = len(NODE_PORTS)
         for step in range(size):
@@ -183,8 +198,10 @@ def _addresses(record: Record) -> list[str]:
 
 
 def _ports(record: Record) -> list[tuple[int, str]]:
-    ports = record.load()["spec"].get("ports") or []
-    return [(p["nodePort"], p.get("protocol", "TCP")) for p in ports if p.get("nodePort")]
+    spec = record.load()["spec"]
+    found = [(p["nodePort"], p.get("protocol", "TCP")) for p in spec.get("ports") or [] if p.get("nodePort")]
+    health = spec.get("healthCheckNodePort")
+    return [*found, (health, "TCP")] if health else found
 
 
 def _port_key(port: Json) -> tuple[object, object]:

@@ -275,3 +275,24 @@ def test_many_pods_list_fast_and_watch_whole(start_server):
         names = {e["object"]["metadata"]["name"] for e in read_lines(response, count)}
     assert names == {f"p{i}" for i in range(count)}
     assert len(server.request("GET", "/api/v1/pods")[1]["items"]) == count
+
+
+def test_a_load_balancer_with_a_local_policy_gets_a_port_for_health_checks(start_server):
+    server = start_server()
+    path = "/api/v1/namespaces/default/services"
+    spec = {"ports": [{"port": 80}], "type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+    code, service, _ = server.request("POST", path, {"metadata": {"name": "s"}, "spec": spec})
+    assert code == 201, service
+    port = service["spec"]["healthCheckNodePort"]
+    assert 30000 <= port <= 32767
+    assert port != service["spec"]["ports"][0]["nodePort"]
+    code, body, _ = server.request(
+        "POST", path, {"metadata": {"name": "t"}, "spec": {**spec, "healthCheckNodePort": port}}
+    )
+    assert (code, "already allocated" in body["message"]) == (422, True)
+    service["spec"].pop("healthCheckNodePort")
+    code, service, _ = server.request("PUT", f"{path}/s", service)
+    assert (code, service["spec"]["healthCheckNodePort"]) == (200, port), "it keeps what it has"
+    service["spec"]["externalTrafficPolicy"] = "Cluster"
+    code, service, _ = server.request("PUT", f"{path}/s", service)
+    assert "healthCheckNodePort" not in service["spec"]
