@@ -9,13 +9,14 @@ from attrs import frozen
 from ovnkit.api.config import Config
 from ovnkit.api.flows import FlowItem
 from ovnkit.api.hooks import Scope
+from ovnkit.api.host import TrackedPath
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftItem
 from ovnkit.api.ovsfacts import external_bridge
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES
 from ovnkit.api.world import World, derived
-from ovnkit_services import filters
+from ovnkit_services import filters, tracking
 from ovnkit_services.bridge import BridgeFacts, ServiceFlows
 from ovnkit_services.exposures import exposures, own_node
 from ovnkit_services.layout import Layout
@@ -40,10 +41,11 @@ class NodeServices:
     layout: Layout
 
     def renderers(self) -> Iterable[Renderer]:
-        """One render for what all services share, and two per service: kernel and bridge."""
+        """One render for what all services share, and per service: kernel, bridge, connection tracking."""
         yield Renderer("nft", Role.NODE, self.standing, each=self.node, subject=NODES)
         yield Renderer("service-nft", Role.NODE, self.kernel, each=SERVICES)
         yield Renderer("service-flows", Role.NODE, self.flows, each=SERVICES)
+        yield Renderer("service-tracks", Role.NODE, self.tracks, each=SERVICES)
 
     def node(self, world: World) -> Iterable[str]:
         """This node, once it has a gateway."""
@@ -69,3 +71,9 @@ class NodeServices:
         facts = bridge_facts(world, self.scope.node, self.config.default.conntrack_zone)
         if facts is not None:
             yield from ServiceFlows(facts, own).flows(exposures(world, service, own, self.layout))
+
+    def tracks(self, world: World, key: str) -> Iterable[TrackedPath]:
+        """Connections to forget when endpoints of a service go."""
+        service, own = world.get(SERVICES, key), own_node(world, self.scope.node)
+        if service is not None and own is not None:
+            yield from tracking.paths(world, service, own, self.layout)

@@ -1,7 +1,8 @@
 """Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
-    ask tcp|udp|sctp ADDRESS PORT               one answer, or the error's name
+    agent                                       reads lines `tcp|udp|sctp ADDRESS PORT TIMES` and writes a line
+                                                for each: answers, or errors' names, with semicolons between them
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
 
@@ -167,9 +168,12 @@ def main(what: str, *words: str) -> None:
         serve(words[0])
     elif what == "stream":
         stream(words[0], int(words[1]), int(words[2]))
+    elif what == "agent":
+        for line in sys.stdin:
+            protocol, address, port, times = line.split()
+            say(";".join(ask(protocol, address, int(port)) for _ in range(int(times))))
     else:
-        function = ask if what == "ask" else keep_asking
-        say(function(words[0], words[1], int(words[2])))
+        say(keep_asking(words[0], words[1], int(words[2])))
 
 
 if __name__ == "__main__":

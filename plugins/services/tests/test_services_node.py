@@ -14,13 +14,13 @@ from pyroute2 import netns
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
-from ovnkit.api.host import HttpAnswer
+from ovnkit.api.host import HttpAnswer, TrackedPath
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import DnatChoice, NftElement, NftItem, NftRule, NftSet, NftType, Protocol, Verdict
 from ovnkit.api.nodenetwork import HOST_CIDRS, NODE_SUBNETS
 from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointSlice, ServicePort
+from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointPort, EndpointSlice, ServicePort
 from ovnkit.api.sinks import Owner
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import endpoint_slice, node, service
@@ -331,3 +331,30 @@ def test_nft_takes_the_rules(mode: str, tmp_path: Any) -> None:
         assert "dnat ip to numgen random mod 1 map" in listed
     finally:
         subprocess.run(["ip", "netns", "del", name], check=True)
+
+
+def tracks(found: Node) -> set[tuple[str, int, str, int]]:
+    return {
+        (str(item.address), item.port, str(item.target), item.target_port)
+        for item in found.bench.tracks.items
+        if isinstance(item, TrackedPath)
+    }
+
+
+def test_ways_of_udp_are_known_so_that_they_can_be_forgotten() -> None:
+    ports = (ServicePort("dns", "UDP", 53, 30053), ServicePort("web", "TCP", 80, 30080))
+    found = Node("shared", V4, V6).put(
+        service(WEB, *ports, type="NodePort", cluster_ips=("172.16.1.10", "fd02::10")),
+        endpoint_slice(
+            "default/web-1",
+            Endpoint(("10.128.2.5",), "n1"),
+            Endpoint(("192.0.2.1",), "n1"),
+            service=WEB,
+            ports=(EndpointPort("dns", "UDP", 5353), EndpointPort("web", "TCP", 8080)),
+        ),
+    )
+    targets = {("10.128.2.5", 5353), ("192.0.2.1", 5353), ("169.254.169.2", 5353)}
+    fronts = {("172.16.1.10", 53), ("192.0.2.1", 30053)}
+    assert tracks(found) == {(*front, *target) for front in fronts for target in targets}
+    found.bench.drop(SERVICES, WEB)
+    assert tracks(found) == set()
