@@ -344,23 +344,8 @@ COLLECTED = [
 ]  # fmt: skip
 """Ports are collected with their switch by the transaction that adds one of them to a port group."""
 
-FIRST = {
-    "lb": 2, "fm2": 1, "dhcp": 0, "lbg": 0, "pg": None, "sw2": 0, "meter": 0, "ro": 0, "as": 1, "as2": 2, "p1": 0,
-    "fm": 2, "p0": 0, "ha": 0, "sw": 0, "p2": 1, "smb": 2,
-}  # fmt: skip
-STEPPED_BACK = [
-    ("want", "smb", 0), ("delete", 16, 2576), ("want", "ha", 0), ("alter", 3, 7), ("quiet", 7, 3),
-    ("squat", 65536, 232), ("crash", 4, 4), ("crash", 4, 5), ("want", "sw", None), ("strip", 1417, 1916),
-    ("quiet", 1, 7), ("live", 6, 0), ("alter", 2678, 217), ("delete", 1000, 413), ("flush", 7, 4),
-    ("want", "as", None), ("alter", 4096, 534), ("want", "ro", 1), ("copy", 337, 0), ("delete", 4784, 189),
-    ("delete", 65536, 3461), ("want", "ha", None), ("want", "p2", 1), ("copy", 24, 6650), ("flush", 1, 2),
-    ("squat", 127, 178), ("squat", 416, 17861), ("live", 5, 4), ("alter", 159, 321), ("delete", 990, 27505),
-]  # fmt: skip
-"""A deletion steps back for the trials after a refused transaction; when they are over its turn has come."""
-
 
 @example(first=dict.fromkeys(OWNERS, 0), history=COLLECTED)
-@example(first=FIRST, history=STEPPED_BACK)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=st.fixed_dictionaries({owner: st.sampled_from([0, 1, 2, None]) for owner in OWNERS}),

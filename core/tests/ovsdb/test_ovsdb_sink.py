@@ -358,6 +358,21 @@ def test_rows_without_external_ids_are_known_again(nb, rigs):
     assert list(keys) == [f"ovnkit.io/row/{row_id('g', 'g').uuid}"]
 
 
+def test_a_deletion_that_comes_during_trials_goes_after_them(nb, rigs):
+    rig = rigs(nb.endpoint)
+    rig.want("gone", Row("Address_Set", "s", {"name": "gone"}))
+    rig.quiet()
+    rig.want("a", Row("Address_Set", "s", {"name": "a"}))
+    rig.want("b", Row("Address_Set", "s", {"name": "b"}))
+    nb.transact("OVN_Northbound", [{"op": "insert", "table": "Address_Set", "row": {"name": "a"}}])
+    rig.sink.flush()  # without having seen that the name is taken
+    rig.loop.until(lambda: rig.sink.failed_transactions == 1)
+    rig.want("b")
+    rig.want("gone")
+    rig.quiet()
+    assert [row["name"] for row in nb.rows("Address_Set")] == ["a"]
+
+
 def test_strong_reference_and_its_target_go_together(nb, rigs):
     rig = rigs(nb.endpoint)
     group = Row("HA_Chassis_Group", "g", {"name": "g"})
