@@ -146,7 +146,7 @@ def host(netns: None, tmp_path: Path) -> Iterator[Host]:
             run("ip", "-n", peer, "address", "add", f"{address}/{length}", "dev", "wire", "nodad")
         run("ip", "-n", peer, "link", "set", "wire", "up")
         run("ip", "link", "set", "ens4", "up")
-        for address in ADDRESSES:
+        for address in sorted(ADDRESSES):
             run("ip", "address", "add", address, "dev", "ens4", *(["nodad"] if ":" in address else []))
         run("ip", "route", "add", "default", "via", PEERS[0], "dev", "ens4", "proto", "dhcp", "src", "192.0.2.10",
             "metric", "100", "mtu", "1400")  # fmt: skip
