@@ -23,8 +23,8 @@ class _Position:
 class Follower:
     """Lines of the file at `path`; `state` is the file that remembers the position.
 
-    A file seen for the first time is followed from its end. After a restart reading goes on where it stopped; when
-    the file was rotated meanwhile, at the beginning of the new one.
+    A file seen for the first time is followed from its end. After a restart reading goes on where it stopped, also
+    in a file that was renamed meanwhile (`log.1`), if it is still there and only one was.
     """
 
     def __init__(self, path: Path, state: Path) -> None:
@@ -44,7 +44,7 @@ class Follower:
             # Looked at before reading: what then is read is the rest of a file that nobody writes any more.
             replaced = self._replaced()
             yield from self._rest()
-            if not replaced or not self._open():
+            if not replaced or not self._open(self._path):
                 return
 
     def save(self) -> None:
@@ -64,7 +64,7 @@ class Follower:
             self._file = None
 
     def _begin(self) -> bool:
-        if not self._open():
+        if not self._open(self._left_file()):
             return False
         assert self._file is not None
         size = os.fstat(self._file.fileno()).st_size
@@ -74,10 +74,19 @@ class Follower:
             self._offset = self._saved.offset
         return True
 
-    def _open(self) -> bool:
-        """Begin with the file that has the name now; False when there is none."""
+    def _left_file(self) -> Path:
+        """The file in which reading stopped, whatever its name is now; the log when that is gone."""
+        if self._saved is not None:
+            for path in sorted(self._path.parent.glob(f"{self._path.name}*")):
+                with suppress(FileNotFoundError):
+                    if path.stat().st_ino == self._saved.inode:
+                        return path
+        return self._path
+
+    def _open(self, path: Path) -> bool:
+        """Begin with a file; False when there is none."""
         try:
-            opened = self._path.open("rb")
+            opened = path.open("rb")
         except FileNotFoundError:
             return False
         self.close()

@@ -139,13 +139,18 @@ def test_rotation_loses_nothing(followed: Log) -> None:
     assert followed.read() == ["two", "three"]
 
 
-def test_rotation_while_nobody_reads_goes_on_with_the_new_file(followed: Log) -> None:
+@pytest.mark.parametrize("kept", [True, False])
+def test_rotation_while_nobody_reads(followed: Log, kept: bool) -> None:
     followed.add("one")
     followed.read()
-    followed.path.rename(followed.path.with_suffix(".1"))
     followed.add("two")
+    old = followed.path.with_suffix(".1")
+    followed.path.rename(old)
+    followed.add("three")
+    if not kept:
+        old.unlink()
     followed.restart()
-    assert followed.read() == ["two"]
+    assert followed.read() == (["two", "three"] if kept else ["three"])
 
 
 def test_a_file_cut_to_nothing_is_read_from_its_beginning(followed: Log) -> None:

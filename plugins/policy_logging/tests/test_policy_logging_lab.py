@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,27 @@ def test_the_name_in_a_line_leads_to_its_policy(cluster: Cluster) -> None:
     assert (rule["table"], rule["object"]) == ("ACL", "NetworkPolicy/lga/web")
     assert "policy lga/web" in rule["sentence"]
     assert explain("acl-logging")["sentence"] == "limits the log lines of ACLs, on each node"
+
+
+def test_nothing_is_lost_while_ovnkit_restarts_and_the_log_is_rotated(cluster: Cluster) -> None:
+    """As logrotate does it. What ovn-controller wrote and what arrived are compared line by line."""
+
+    def logged() -> list[str]:
+        files = ("ovn-controller.log.1", "ovn-controller.log")
+        return [text for name in files for text in cluster.file("node1", name) if "|acl_log(" in text]
+
+    wait_until(lambda: severities(cluster) == {"alert"}, 30, "lines")
+    before = len(cluster.file("node1"))
+    with ThreadPoolExecutor(1) as pool:
+        flood = pool.submit(cluster.flood, "lgb/client", 1200, 0.004, cluster.addresses["lga/server"][0])
+        wait_until(lambda: len(cluster.file("node1")) > before + 50, 30, "the first lines")
+        cluster.lab.run("restart", "node1", "ovnkit")
+        cluster.on_node("node1", "cd $OVN_LOGDIR; mv ovn-controller.log ovn-controller.log.1")
+        assert not flood.done(), "all of it under fire"
+        cluster.on_node("node1", "ovn-appctl -t ovn-controller vlog/reopen")
+        flood.result()
+    assert len(logged()) > before + 1000, "most packets have a line"
+    wait_until(lambda: cluster.file("node1") == logged(), 30, "the same lines in both")
 
 
 def test_files_are_rotated(cluster: Cluster) -> None:
