@@ -25,11 +25,24 @@ Keys = Callable[[World], Iterable[str]]
 
 
 @frozen
+class KeysOf:
+    """Keys that the objects of a kind ask for: `keys(world, key of the object)`, tracked like any render.
+
+    A key that several objects ask for is rendered once, and gone with the last of them. A change costs what the
+    object's own keys cost, however many objects there are.
+    """
+
+    kind: Kind[Any]
+    keys: Callable[[World, str], Iterable[str]]
+
+
+@frozen
 class Renderer:
     """A renderer of one role.
 
-    `each` says which keys it has: a Kind (one per object, key as in the world), a function of the world that
-    returns keys (tracked like any render), or None for a single render with the empty key.
+    `each` says which keys it has: a Kind (one per object, key as in the world), KeysOf (what objects ask for), a
+    function of the world that returns keys (tracked like any render), or None for a single render with the empty
+    key.
     `subject` is the kind whose object an error is reported on (Event); by default `each` when it is a Kind.
     A render yields items; it must not keep state, do I/O or look at a clock.
     """
@@ -37,7 +50,7 @@ class Renderer:
     name: str
     role: Role
     render: Render
-    each: Kind[Any] | Keys | None = None
+    each: Kind[Any] | KeysOf | Keys | None = None
     subject: Kind[Any] | None = None
 
     @property

@@ -17,7 +17,7 @@ class Leftovers:
 
     def __init__(self) -> None:
         self._plugins: frozenset[str] = frozenset()
-        self._owners: set[str] = set()
+        self._owners: dict[str, str] = {}
         self._changed = False
 
     def keep(self, plugins: Collection[str]) -> None:
@@ -25,15 +25,15 @@ class Leftovers:
         self._plugins = frozenset(plugins)
         self._changed = True
 
-    def unknown(self, owner: Owner) -> None:
-        """The first render of an owner has failed."""
-        self._owners.add(str(owner))
+    def unknown(self, owner: Owner, path: str = "") -> None:
+        """The first render of an owner has failed; with `path` nobody knows what belongs below it."""
+        self._owners[str(owner)] = path or str(owner)
         self._changed = True
 
     def known(self, owner: Owner) -> None:
         """An owner has rendered, or is gone."""
         if self._owners and str(owner) in self._owners:
-            self._owners.remove(str(owner))
+            del self._owners[str(owner)]
             self._changed = True
 
     def retell(self) -> None:
@@ -45,7 +45,7 @@ class Leftovers:
         if not self._changed:
             return
         self._changed = False
-        paths = self._plugins | self._owners
+        paths = self._plugins.union(self._owners.values())
         for sink in sinks:
             keep = getattr(sink, "keep", None)
             if keep is not None:

@@ -10,18 +10,18 @@ from datetime import datetime
 from typing import Any
 
 import structlog
-from attrs import define, field
+from attrs import define
 
 from ovnkit.api.items import Row
 from ovnkit.api.kinds import Kind, V
 from ovnkit.api.live import LiveContent, LiveSet
-from ovnkit.api.models import NAMESPACES
-from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.leftovers import Leftovers
 from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
+from ovnkit.kernel.tasks import KeySet, Render, Task, need_listed
 from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
 from ovnkit.kernel.troubles import Trouble, Troubles
 
@@ -32,42 +32,6 @@ SLICE = 0.02
 
 ALL_ROLES = frozenset(Role)
 OnEvent = Callable[[Kind[Any], str, str, str, bool], None]
-
-
-class Render(Computation):
-    """One key of one renderer."""
-
-    __slots__ = ("done", "gone", "owner", "renderer", "sinks")
-
-    def __init__(self, owner: Owner, renderer: Renderer) -> None:
-        super().__init__()
-        self.owner = owner
-        self.renderer = renderer
-        self.sinks: tuple[Sink, ...] = ()
-        self.done = False
-        self.gone = False
-
-
-class KeySet(Computation):
-    """The keys of a renderer whose `each` is a function of the world."""
-
-    __slots__ = ("done", "task")
-
-    def __init__(self, task: _Task) -> None:
-        super().__init__()
-        self.task = task
-        self.done = False
-
-
-@define(eq=False)
-class _Task:
-    """A renderer of a plugin and its renders by key."""
-
-    plugin: str
-    renderer: Renderer
-    active: bool = False
-    renders: dict[str, Render] = field(factory=dict)
-    key_set: KeySet | None = None
 
 
 @define(eq=False)
@@ -99,8 +63,8 @@ class Reconciler:
         self._live = LiveSets(self._store)
         self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
         self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
-        self._tasks: list[_Task] = []
-        self._by_kind: dict[Kind[Any], list[_Task]] = {}
+        self._tasks: list[Task] = []
+        self._by_kind: dict[Kind[Any], list[Task]] = {}
         self._queue: deque[Computation] = deque()
         self._sinks: list[_SinkState] = []
         self._route: dict[Any, Sink] = {}
@@ -125,10 +89,10 @@ class Reconciler:
     def add_plugin(self, plugin: str, renderers: Iterable[Renderer]) -> None:
         """The renderers of a plugin; they run once their role is active."""
         for renderer in renderers:
-            task = _Task(plugin, renderer)
+            task = Task(plugin, renderer)
             self._tasks.append(task)
-            if isinstance(renderer.each, Kind):
-                self._by_kind.setdefault(renderer.each, []).append(task)
+            if task.kind is not None:
+                self._by_kind.setdefault(task.kind, []).append(task)
 
     def activate(self, roles: Iterable[Role]) -> None:
         """This process now acts in these roles (at start, or when it has become leader)."""
@@ -137,15 +101,13 @@ class Reconciler:
             if task.active or task.renderer.role not in roles:
                 continue
             task.active = True
-            each = task.renderer.each
-            if each is None:
+            if task.renderer.each is None:
                 self._add_render(task, "")
-            elif isinstance(each, Kind):
-                for key in self._store.select(each, "", ""):
-                    self._add_render(task, key)
+            elif task.kind is None:
+                self._add_keys(task, "")
             else:
-                task.key_set = KeySet(task)
-                self._wake(task.key_set)
+                for key in self._store.select(task.kind, "", ""):
+                    self._add(task, key)
 
     # -- what is observed -----------------------------------------------------------------------------------
 
@@ -162,9 +124,9 @@ class Reconciler:
         self._tracker.changed(change)
         for task in self._by_kind.get(kind, ()):
             if change.new is None:
-                self._remove_render(task, key)
+                self._remove(task, key)
             elif change.old is None and task.active:
-                self._add_render(task, key)
+                self._add(task, key)
         for state in self._sinks:
             observed = getattr(state.sink, "observed_changed", None)
             if observed is not None:
@@ -216,13 +178,45 @@ class Reconciler:
                 if render is not None and not render.dirty:
                     self._wake(render)
 
-    def _add_render(self, task: _Task, key: str) -> None:
+    def _add(self, task: Task, key: str) -> None:
+        """An object of the task's kind has come."""
+        if isinstance(task.renderer.each, KeysOf):
+            self._add_keys(task, key)
+        else:
+            self._add_render(task, key)
+
+    def _remove(self, task: Task, key: str) -> None:
+        """An object of the task's kind is gone."""
+        key_set = task.key_sets.pop(key, None)
+        if key_set is None:
+            self._remove_render(task, key)
+            return
+        key_set.gone = True
+        self._listed_keys(key_set)
+        self._tracker.forget(key_set)
+        self.leftovers.known(key_set.owner)
+        self.troubles.forget(key_set.owner)
+        self._replace_keys(key_set, frozenset())
+
+    def _add_keys(self, task: Task, key: str) -> None:
+        key_set = task.key_sets[key] = KeySet(task, key)
+        task.unlisted += 1
+        self._wake(key_set)
+
+    def _replace_keys(self, key_set: KeySet, keys: frozenset[str]) -> None:
+        gone, fresh = key_set.task.replace(key_set, keys)
+        for key in gone:
+            self._remove_render(key_set.task, key)
+        for key in fresh:
+            self._add_render(key_set.task, key)
+
+    def _add_render(self, task: Task, key: str) -> None:
         if key not in task.renders:
             render = task.renders[key] = Render(Owner(task.plugin, task.renderer.name, key), task.renderer)
             self._waiting += 1
             self._wake(render)
 
-    def _remove_render(self, task: _Task, key: str) -> None:
+    def _remove_render(self, task: Task, key: str) -> None:
         render = task.renders.pop(key, None)
         if render is None:
             return
@@ -270,31 +264,32 @@ class Reconciler:
         """No sink has leftovers any more, other than those that stay."""
         return all(state.settled for state in self._sinks)
 
-    def _rendered(self, task: _Task) -> bool:
-        each = task.renderer.each
-        if isinstance(each, Kind):
-            return self._store.is_listed(each)
-        return task.key_set is None or task.key_set.done
+    def _rendered(self, task: Task) -> bool:
+        return not task.unlisted and (task.kind is None or self._store.is_listed(task.kind))
 
     def _list_keys(self, key_set: KeySet) -> None:
-        task = key_set.task
-        each = task.renderer.each
-        assert callable(each)
-        owner = Owner(task.plugin, task.renderer.name, "")
+        if key_set.gone:
+            return
         try:
-            keys = self._tracker.run(key_set, lambda world: frozenset(each(world)))
+            keys = self._tracker.run(key_set, key_set.list)
         except NotListed:
             return
         except Exception as error:
-            self.troubles.failed(owner, None, error)
+            if not key_set.done and not self._settled:
+                self.leftovers.unknown(key_set.owner, key_set.path)
+            self._listed_keys(key_set)
+            self.troubles.failed(key_set.owner, key_set.reports_on, error)
             self.inbox.post_later(5.0, lambda: self._wake(key_set))
             return
-        self.troubles.succeeded(owner)
-        key_set.done = True
-        for key in set(task.renders) - keys:
-            self._remove_render(task, key)
-        for key in sorted(keys - set(task.renders)):
-            self._add_render(task, key)
+        self._listed_keys(key_set)
+        self.leftovers.known(key_set.owner)
+        self.troubles.succeeded(key_set.owner)
+        self._replace_keys(key_set, keys)
+
+    def _listed_keys(self, key_set: KeySet) -> None:
+        if not key_set.done:
+            key_set.done = True
+            key_set.task.unlisted -= 1
 
     def _render(self, render: Render) -> None:
         owner, renderer = render.owner, render.renderer
@@ -343,7 +338,7 @@ class Reconciler:
                 where = f" of {database}" if database else ""
                 raise TypeError(f"nothing here takes {type(item).__name__} items{where}") from None
             if type(item) is Row:
-                _need_listed(world, item)
+                need_listed(world, item)
             wanted.setdefault(sink, []).append(item)
         return wanted
 
@@ -407,12 +402,3 @@ class Reconciler:
     def failures(self) -> Sequence[Trouble]:
         """What is wrong now, by owner."""
         return self.troubles.current()
-
-
-def _need_listed(world: TrackedWorld, row: Row) -> None:
-    """A live set may only be applied when what it selects from is known, or its elements would go and return."""
-    for value in row.columns.values():
-        if type(value) is LiveSet:
-            world.need(value.kind)
-            if value.namespaces is not None and not isinstance(value.namespaces, str):
-                world.need(NAMESPACES)

@@ -13,7 +13,7 @@ from attrs import evolve
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.items import Annotation
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Namespace, Node, Pod
-from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.sinks import Owner
 from ovnkit.api.world import Pool, World, derived
 from ovnkit.kernel import troubles
@@ -203,6 +203,54 @@ def test_nothing_is_rendered_or_settled_before_what_it_reads_is_listed() -> None
     bench.settle()
     assert bench.sink.values() == {"default/p1": "a"}
     assert bench.sink.settled == 1
+
+
+def apps(world: World, key: str) -> Iterable[str]:
+    found = world.get(PODS, key)
+    assert found is not None
+    if "bad" in found.labels:
+        raise Reject("label bad is not allowed")
+    return found.labels.values()
+
+
+def test_keys_that_objects_ask_for() -> None:
+    """A key is there as long as anybody asks for it, and a change looks at the changed object alone."""
+    asked: list[str] = []
+
+    def keys(world: World, key: str) -> Iterable[str]:
+        asked.append(key)
+        return apps(world, key)
+
+    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    bench.feed(*(pod(f"p{number}", app="x") for number in range(5)), pod("q", app="y", other="z"))
+    assert set(bench.sink.values()) == {"x", "y", "z"}
+    asked.clear()
+    bench.feed(pod("q", app="x", other="z"), pod("r", app="y"))
+    assert asked == ["default/q", "default/r"]
+    assert set(bench.sink.values()) == {"x", "y", "z"}
+    for number in range(4):
+        bench.drop(PODS, f"default/p{number}")
+    bench.drop(PODS, "default/q")
+    assert set(bench.sink.values()) == {"x", "y"}
+    bench.drop(PODS, "default/p4")
+    bench.drop(PODS, "default/r")
+    assert bench.sink.values() == {}
+    assert bench.renders("app") == 4, "y was gone in between"
+
+
+def test_an_object_whose_keys_are_unknown_stops_no_other() -> None:
+    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, apps)), listed=[])
+    bench.feed(pod("p1", app="x"), pod("p2", bad="y"))
+    assert (bench.sink.settled, bench.sink.values()) == (0, {})
+    bench.reconciler.listed(PODS)
+    bench.settle()
+    assert bench.sink.values() == {"x": ""}
+    assert (bench.sink.settled, bench.sink.kept) == (1, {"test/app"})
+    assert [event[:2] for event in bench.events] == [("default/p2", "InvalidObject")]
+    bench.feed(pod("p2", app="y"))
+    assert (bench.sink.kept, set(bench.sink.values())) == (set(), {"x", "y"})
+    bench.feed(pod("p2", bad="y"))
+    assert set(bench.sink.values()) == {"x", "y"}, "its last keys stay"
 
 
 def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> None:
