@@ -16,7 +16,7 @@ from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.policy_models import NETWORK_POLICIES
-from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 from ovnkit.api.world import World, derived
 from ovnkit_network_policy import matches
@@ -75,17 +75,6 @@ def policy_clauses(
 
 
 @derived
-def policy_sets(world: World, key: str, families: tuple[int, ...]) -> frozenset[str]:
-    """Keys of the sets a policy names."""
-    return frozenset(
-        found.key
-        for _, _, listed in policy_clauses(world, key, families)
-        for clause in listed
-        for found in clause.sets
-    )
-
-
-@derived
 def isolating(world: World, namespace: str, direction: str) -> frozenset[LabelSelector]:
     """Selectors of the pods that a namespace's policies isolate in a direction."""
     found = set()
@@ -94,6 +83,10 @@ def isolating(world: World, namespace: str, direction: str) -> frozenset[LabelSe
         if policy is not None and direction in dict(policy.directions):
             found.add(policy.pods)
     return frozenset(found)
+
+
+def _namespace_of(_world: World, policy: str) -> Iterable[str]:
+    return (policy.partition("/")[0],)
 
 
 @frozen
@@ -108,8 +101,8 @@ class Policies:
     def renderers(self) -> Iterable[Renderer]:
         """One per policy, per namespace with policies, and per distinct set of peers."""
         yield Renderer("policy", Role.ZONE, self.policy, each=NETWORK_POLICIES)
-        yield Renderer("deny", Role.ZONE, self.deny, each=self.namespaces)
-        yield Renderer("peers", Role.ZONE, self.peers, each=self.sets)
+        yield Renderer("deny", Role.ZONE, self.deny, each=KeysOf(NETWORK_POLICIES, _namespace_of))
+        yield Renderer("peers", Role.ZONE, self.peers, each=KeysOf(NETWORK_POLICIES, self.sets))
         yield Renderer("default", Role.ZONE, self.default)
 
     @property
@@ -163,10 +156,6 @@ class Policies:
 
     # -- the default deny of a namespace --------------------------------------------------------------------------
 
-    def namespaces(self, world: World) -> Iterable[str]:
-        """Namespaces with at least one policy."""
-        return {key.partition("/")[0] for key in world.keys(NETWORK_POLICIES)}
-
     def deny(self, world: World, namespace: str) -> Iterable[Row]:
         """A port group per direction with the pods that are isolated, and the ACLs that isolate them."""
         logging = acl_logging(self.hooks, world, namespace)
@@ -208,12 +197,14 @@ class Policies:
 
     # -- the sets of peers --------------------------------------------------------------------------------------
 
-    def sets(self, world: World) -> Iterable[str]:
-        """Every set that any policy names, once."""
-        found: set[str] = set()
-        for key in world.keys(NETWORK_POLICIES):
-            found |= policy_sets(world, key, self.config.families)
-        return found
+    def sets(self, world: World, policy: str) -> Iterable[str]:
+        """Keys of the sets that a policy names."""
+        return {
+            found.key
+            for _, _, listed in policy_clauses(world, policy, self.config.families)
+            for clause in listed
+            for found in clause.sets
+        }
 
     def peers(self, world: World, key: str) -> Iterable[Row | Member]:
         """An address set per family; the core keeps the addresses up to date."""

@@ -130,11 +130,19 @@ def test_names_that_upstreams_tools_know() -> None:
     assert everything.name(4) == "a3329285166867222410"
 
 
-def test_a_pod_event_renders_no_policy() -> None:
+def test_an_event_costs_what_it_changes() -> None:
+    """A policy renders itself and what it is the first to need; a pod renders nothing."""
     found = bench()
     spec = {"ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "x"}}}]}]}
     found.put(NETWORK_POLICIES, *(policy(spec, f"p{number}") for number in range(50)))
     before = dict(found.reconciler.renders_total)
+    found.put(NETWORK_POLICIES, policy(spec, "other"))
+    found.drop(NETWORK_POLICIES, "a/p0")
+    after = dict(found.reconciler.renders_total)
+    assert {name: after[name] - before[name] for name in after if after[name] != before[name]} == {
+        ("network_policy", "policy"): 1
+    }
+    before = after
     found.put(PODS, running("a/new", "10.128.0.9", app="x"))
     assert found.reconciler.renders_total == before
     (row,) = found.rows("Address_Set").values()
