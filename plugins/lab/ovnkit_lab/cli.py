@@ -195,8 +195,8 @@ def node_up(name: str, node: str) -> None:
 def restart(name: str, node: str, daemon: str) -> None:
     """Restart a daemon of a node: ovs-vswitchd, ovn-controller, northd, nb, sb, ovnkit, apiserver."""
     with Reporter().running() as reporter, labs.locked(name):
-        Lab.open(name, reporter.say).restart(node, daemon)
-        reporter.done(f"{daemon} of {node} runs")
+        host = Lab.open(name, reporter.say).restart(node, daemon)
+        reporter.done(f"{daemon} of {host} runs")
 
 
 @lab.command()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,11 +27,18 @@ from ovnkit_lab.layout import BASE, CONTROL, Files, LabError, LabSpec
 Say = Callable[[str], None]
 _READY_DEADLINE = 120.0
 _STEP = 0.1
+_FLOWS_SECONDS = 10.0
+"""How long ovn-controller may take to write its flows to a switch that was restarted."""
+_WARM_UP_SECONDS = 5
+"""How long nodes may take to hear of each other; a switch that starts needs a moment for its flows."""
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
-    """Hold a lab's lock: one up, down or restart at a time. The file is gone when the lab is."""
+def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
+    """Hold a lab's lock: one up, down or restart at a time. The file is gone when the lab is.
+
+    Without `wait` it may be somebody else's: then the value is False.
+    """
     layout.check_name(name)
     while True:
         BASE.mkdir(parents=True, exist_ok=True)
@@ -39,13 +47,18 @@ def locked(name: str) -> Iterator[None]:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         except FileNotFoundError:
             continue
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            os.close(descriptor)
+            yield False
+            return
         # Whoever held it may have removed the file: then the lock is on a file that nobody else sees.
         if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
             break
         os.close(descriptor)
     try:
-        yield
+        yield True
     finally:
         if not Files(name).base.exists():
             path.unlink(missing_ok=True)
@@ -218,7 +231,10 @@ class Lab:
         address = {node: str(self.spec.addresses(node)[0].ip) for node in self.spec.nodes}
         running = [
             subprocess.Popen(
-                ["ip", "netns", "exec", self.spec.netns(node), "ping", "-c", "1", "-W", "1", address[other]],
+                [
+                    "ip", "netns", "exec", self.spec.netns(node),
+                    "ping", "-c", "1", "-i", "0.2", "-w", str(_WARM_UP_SECONDS), address[other],
+                ],
                 stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
             )
             for node in self.spec.nodes for other in self.spec.nodes
@@ -251,8 +267,8 @@ class Lab:
         self.wait_nodes()
         self.warm_up()
 
-    def restart(self, host: str, name: str) -> None:
-        """Restart one daemon of a host; where the zone is central, `nb`, `sb` and `northd` are the control's."""
+    def restart(self, host: str, name: str) -> str:
+        """Restart one daemon of a host, and return where it runs: what all nodes share is the control host's."""
         daemons = self.daemons(host)
         if name not in daemons:
             control = self.daemons(CONTROL)
@@ -260,12 +276,30 @@ class Lab:
                 raise LabError(f"{host} has no daemon {name!r}; it has {', '.join(daemons)}")
             host, daemons = CONTROL, control
         self._say(f"restarting {name} of {host}")
+        flows = self._flow_count(host) if name == "ovs-vswitchd" else 0
         daemons[name].restart()
         if name == "ovs-vswitchd":
             stack.restore_host(self.spec, host)
+            self._await_flows(host, flows)
             self.warm_up()
         if name == "apiserver":
             apiservers.wait_ready(self.spec, daemons[name], self._say)
+        return host
+
+    def _flow_count(self, host: str) -> int:
+        """How many flows the integration bridge of a node has; 0 where there is none that answers."""
+        said = self.run_in(
+            host, ["ovs-ofctl", "-O", "OpenFlow15", "dump-aggregate", "br-int"], capture=True
+        ).stdout
+        found = re.search(rb"flow_count=(\d+)", said)
+        return int(found[1]) if found else 0
+
+    def _await_flows(self, host: str, before: int) -> None:
+        """Wait, but not for ever, until ovn-controller has put back about the flows that there were."""
+        self._say(f"waiting for the flows of {host}")
+        end = time.monotonic() + _FLOWS_SECONDS
+        while self._flow_count(host) < before * 0.9 and time.monotonic() < end:
+            time.sleep(_STEP)
 
     def run_in(
         self, host: str, command: list[str], *, netns: str = "", capture: bool = False

@@ -1,5 +1,8 @@
 """Nodes that fail and daemons that restart."""
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -59,7 +62,10 @@ def test_traffic_and_new_pods_survive_the_restart_of(lab: LabHandle, pair: tuple
     near, address = pair
     before = lab.run("status", "--output", "json").stdout
     lab.run("restart", "node2", daemon)
-    assert lab.run("status", "--output", "json").stdout != before, "another process"
+    assert lab.run("status", "--output", "json", check=False).stdout != before, "another process"
+    if daemon == "ovs-vswitchd":
+        said = lab.exec(near, "ping", "-c", "3", "-i", "0.2", "-W", "2", address).stdout
+        assert " 3 received" in said, "the switch has its flows and knows the other node when the command returns"
     wait_until(lambda: lab.pings(near, address), what="old pods reach each other")
     lab.apply(lab.pod("fresh", node="node2"))
     try:
@@ -68,6 +74,19 @@ def test_traffic_and_new_pods_survive_the_restart_of(lab: LabHandle, pair: tuple
         wait_until(lambda: lab.pings(near, fresh), what="a new pod is reached")
     finally:
         lab.delete("pod", "fresh")
+
+
+@pytest.mark.parametrize("host", ["control", "node1"])
+def test_an_ovnkit_that_ends_by_itself_is_started_again(lab: LabHandle, host: str) -> None:
+    def pid() -> int:
+        state = json.loads(lab.run("status", "--output", "json", check=False).stdout)
+        hosts = {"control": state["control"], **{node["name"]: node for node in state["nodes"]}}
+        return int(hosts[host]["daemons"]["ovnkit"]["pid"])
+
+    before = pid()
+    os.kill(before, signal.SIGKILL)
+    wait_until(lambda: pid() not in (0, before), 60, what=f"another ovnkit on {host}")
+    wait_until(lambda: lab.run("status", check=False).returncode == 0, 60, what="all is well")
 
 
 def test_restart_of_an_unknown_daemon_names_the_known_ones(lab: LabHandle) -> None:

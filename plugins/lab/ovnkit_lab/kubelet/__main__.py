@@ -12,6 +12,7 @@ from typing import Any
 from ovnkit_lab import apiservers, layout, pki
 from ovnkit_lab.client import Informer
 from ovnkit_lab.kubelet.cni import Runtime
+from ovnkit_lab.kubelet.keeper import Keeper
 from ovnkit_lab.kubelet.nodes import NodeReporter
 from ovnkit_lab.kubelet.pods import NodeContext, PodWorker
 from ovnkit_lab.kubelet.processes import Reaper
@@ -79,8 +80,10 @@ def main() -> None:
     spec = layout.load(sys.argv[1])
     threading.stack_size(512 * 1024)
     kubelets = Kubelets(spec)
+    keeper = Keeper(spec.name)
     while kubelets:
-        time.sleep(3600)
+        time.sleep(1.0)
+        keeper.look()
 
 
 if __name__ == "__main__":
