@@ -240,11 +240,17 @@ class StandingFlows:
                 yield self.flow(1, 14, Match(protocol=Protocol.ICMP6, icmp_type=kind), Output(Port.FLOOD))
 
     def _too_big(self, family: FamilyFacts) -> Iterable[Flow]:
-        """OVN's "too big" about a tunnel must not change the node's idea of the path to another node."""
+        """OVN's "too big" about a tunnel must not change the node's idea of the path to another node.
+
+        One from outside about what a NodePort has answered is for OVN, which alone knows the connection: such
+        answers leave without an entry here. So what isn't known here goes to both.
+        """
         facts = self.facts
         if facts.local_mode:
             return
         protocol, kind, code = (Protocol.ICMP, 3, 4) if family.family == 4 else (Protocol.ICMP6, 2, 0)
+        unknown = Match(in_port=facts.uplink, protocol=protocol, eth_dst=facts.mac, icmp_type=kind, icmp_code=code)
+        yield self.flow(1, 12, unknown, Output(facts.patch), *self._untag(), Output(Port.LOCAL))
         for other in family.other_nodes:
             match = Match(
                 in_port=facts.patch, protocol=protocol, target=_host(other), icmp_type=kind, icmp_code=code

@@ -16,6 +16,7 @@ from ovnkit.api.items import Annotation, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import (
+    GATEWAY_MTU_SUPPORT,
     Address,
     gateway_address,
     gateway_mtu_supported,
@@ -43,10 +44,11 @@ MANAGEMENT_PORT = "ovn-k8s-mp0"
 
 @frozen
 class Mappings:
-    """`ovn-bridge-mappings` of the Open_vSwitch row: physical network to bridge."""
+    """The Open_vSwitch row: `ovn-bridge-mappings` (physical network to bridge), and whether it offloads flows."""
 
     row: str
     mappings: tuple[tuple[str, str], ...]
+    hw_offload: bool = False
 
     @property
     def key(self) -> str:
@@ -57,10 +59,12 @@ class Mappings:
 def _mappings(raw: Raw) -> Mappings:
     text = raw["external_ids"].get("ovn-bridge-mappings", "")
     pairs = (entry.partition(":")[::2] for entry in text.split(",") if ":" in entry)
-    return Mappings(raw["_uuid"], tuple(pairs))
+    return Mappings(raw["_uuid"], tuple(pairs), raw["other_config"].get("hw-offload") == "true")
 
 
-MAPPINGS: Kind[Mappings] = Kind("ovs-mappings", Table("ovs", "Open_vSwitch", ("external_ids",)), _mappings)
+MAPPINGS: Kind[Mappings] = Kind(
+    "ovs-mappings", Table("ovs", "Open_vSwitch", ("external_ids", "other_config")), _mappings
+)
 
 
 @derived
@@ -92,7 +96,10 @@ class NodeGateways:
         return (self.scope.node,) if self.scope.node in world.keys(NODES) else ()
 
     def annotation(self, world: World, node: str) -> Iterable[Annotation]:
-        """What the zone needs to build the gateway router."""
+        """What the zone needs to build the gateway router, and whether routers may check sizes on this node."""
+        offloads = any(row.hw_offload for row in world.list(MAPPINGS))
+        unchecked = self.config.gateway.disable_pkt_mtu_check or offloads
+        yield Annotation(NODES, node, GATEWAY_MTU_SUPPORT, "false" if unchecked else None)
         found = node_gateway(world, node, self.config)
         gateway = L3Gateway(
             mode=self.config.gateway.mode,

@@ -1,6 +1,17 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
 
 sys.path.append(str(Path(__file__).parent))  # for the module that the suites here share
+
+
+@pytest.fixture(scope="session")
+def net(request, lab_factory):  # noqa: F811
+    """The lab of a layout: of the session, so that all tests of one layout run in one lab."""
+    from gateway_net import made_net
+
+    with made_net(lab_factory, request.param) as found:
+        yield found

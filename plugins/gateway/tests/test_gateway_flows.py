@@ -143,6 +143,8 @@ def test_what_local_mode_has_instead() -> None:
         "table=0,priority=700,icmp,in_port=2,nw_dst=192.0.2.4/32,icmp_type=3,icmp_code=4,actions=drop",
         "table=1,priority=100,ip,ct_state=+trk+est,ct_mark=1,actions=output:2",
         "table=1,priority=100,ip,ct_state=+trk+rel,ct_mark=1,actions=output:2",
+        "table=1,priority=12,icmp,in_port=1,dl_dst=02:00:00:00:00:01,icmp_type=3,icmp_code=4,"
+        "actions=output:2,LOCAL",
     ]
     larger = "check_pkt_larger(1414)->NXM_NX_REG0[0],resubmit(,11)"
     assert sorted(local - shared) == [
@@ -167,6 +169,8 @@ def test_ipv6_is_the_same_and_its_neighbour_discovery() -> None:
         "table=0,priority=700,icmp6,in_port=2,ipv6_dst=2001:db8::4/128,icmp_type=2,icmp_code=0,actions=drop",
         "table=0,priority=102,icmp6,in_port=2,dl_src=02:00:00:00:00:01,icmp_type=135,actions=NORMAL",
         "table=0,priority=102,icmp6,in_port=2,dl_src=02:00:00:00:00:01,icmp_type=136,actions=NORMAL",
+        "table=1,priority=12,icmp6,in_port=1,dl_dst=02:00:00:00:00:01,icmp_type=2,icmp_code=0,"
+        "actions=output:2,LOCAL",
         "table=1,priority=14,icmp6,icmp_type=134,actions=FLOOD",
         "table=1,priority=14,icmp6,icmp_type=136,actions=FLOOD",
     } <= dual
@@ -314,3 +318,13 @@ def test_what_ovn_sends_to_an_address_of_the_node_stays_here_and_what_is_for_ano
         "169.254.169.2",
         "198.51.100.2",
     }
+
+
+@pytest.mark.parametrize("cause", ["", "configured", "offload"])
+def test_routers_check_sizes_unless_the_node_cannot(cause: str) -> None:
+    found = bench("local", (4,), disable_pkt_mtu_check=cause == "configured")
+    if cause == "offload":
+        found.put(MAPPINGS, Mappings("row", (), hw_offload=True))
+    annotation = found.get(NODES, "n1").annotations.get("k8s.ovn.org/gateway-mtu-support")
+    assert annotation == ("false" if cause else None)
+    assert any("check_pkt_larger" in text for text in flows(found)) is not bool(cause)

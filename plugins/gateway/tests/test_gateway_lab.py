@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
 from ipaddress import ip_address
 
 import pytest
-from gateway_net import LAYOUTS, NODE1, OUTSIDE, POD1, SERVER, Net, made_net
+from gateway_net import LAYOUTS, NODE1, OUTSIDE, POD1, SERVER, Net
 
-from ovnkit_lab.testing import LabFactory, wait_until
+from ovnkit_lab.testing import wait_until
 
-pytestmark = pytest.mark.lab
-
-
-@pytest.fixture(scope="module", params=LAYOUTS, ids=str)
-def net(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[Net]:
-    with made_net(lab_factory, request.param) as found:
-        yield found
+pytestmark = [
+    pytest.mark.lab,
+    pytest.mark.parametrize("net", LAYOUTS, indirect=True, scope="session"),
+]
 
 
 def test_pods_reach_the_outside_with_the_address_of_their_node(net: Net) -> None:

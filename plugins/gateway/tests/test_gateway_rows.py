@@ -179,6 +179,12 @@ def test_what_pods_send_to_their_node_goes_by_the_management_port(mode: str, add
     }
 
 
+def test_no_sizes_are_checked_where_the_node_cannot() -> None:
+    found = bench()
+    found.put(NODES, member(**{"k8s.ovn.org/gateway-mtu-support": "false"}))
+    assert found.row("Logical_Router_Port", "rtoj-GR_n1")["options"] == {}
+
+
 def test_a_changed_node_address_moves_everything() -> None:
     found = bench()
     found.put(
