@@ -10,15 +10,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from bench.cases import Bench
+from bench.cases import PEER, Bench
 from bench.load import Load
 from bench.report import Row, show
 from bench.zones import zone_scale
 from ovnkit.api.testing import ovsdb
 
 ISSUE = Load("large", nodes=100, pods=10_000, policies=1_000, services=2_000)
-PEER = Load("peer", nodes=50, pods=2_500, policies=250, services=500, apps=250)
-QUICK = Load("quick", nodes=10, pods=1_000, policies=100, services=200, apps=100)
+QUICK = Load("quick", nodes=10, pods=600, policies=60, services=100, apps=60)
 MARGIN = 10.0
 """A quick run may miss a budget by this factor: that much no noise of a machine explains."""
 
@@ -40,7 +39,7 @@ def _rows(load: Load, repeat: int, quick: bool, only: tuple[str, ...]) -> Iterat
 @click.option("--repeat", default=3, show_default=True, help="Starts of which the median counts.")
 @click.option("--case", "only", multiple=True, help="Only cases with this in their name.")
 @click.option(
-    "--zones", default="100,500", show_default=True, help="Cluster sizes for the zone scale; empty: none."
+    "--zones", default="100,500,1000", show_default=True, help="Cluster sizes for the zone scale; empty: none."
 )
 @click.option("--quick", is_flag=True, help=f"A small load, once; exit code 1 beyond {MARGIN:g} times a budget.")
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
@@ -50,21 +49,33 @@ def main(
     """Measure ovnkit's control plane: each row a ratio to a floor measured in the same run."""
     if not ovsdb.available():
         raise click.ClickException("needs ovsdb-server")
+    if quick:
+        sys.exit(_guard(QUICK.scaled(scale), only, output))
     rows: list[Row] = []
     chosen = [load for load in (ISSUE, PEER) if not names or load.name in names]
     try:
-        for load in [QUICK] if quick else chosen:
-            rows += _rows(load.scaled(scale), 1 if quick else repeat, quick, only)
-        if zones and not quick and (not only or "zone scale" in only):
+        for load in chosen:
+            rows += _rows(load.scaled(scale), repeat, False, only)
+        if zones and (not only or "zone scale" in only):
             rows += zone_scale([max(2, round(int(size) * scale)) for size in zones.split(",")])
     finally:
         show(rows, output)
-    bad = [row for row in rows if not row.within(MARGIN)]
-    for row in bad if quick else ():
-        click.echo(
-            f"{row.case}: {row.measured:.1f}, more than {MARGIN:g} times its budget {row.budget:g}", err=True
-        )
-    sys.exit(1 if quick and bad else 0)
+
+
+def _guard(load: Load, only: tuple[str, ...], output: str) -> int:
+    """The exit code of a quick run: 1 when something is far too slow, twice in a row."""
+    for last in (False, True):
+        rows = list(_rows(load, 1, True, only))
+        bad = [row for row in rows if not row.within(MARGIN)]
+        if last or not bad:
+            show(rows, output)
+        for row in bad:
+            again = "" if last else "; once more"
+            text = f"{row.case}: {row.measured:.1f}, more than {MARGIN:g} times its budget {row.budget:g}{again}"
+            click.echo(text, err=True)
+        if not bad:
+            return 0
+    return 1
 
 
 if __name__ == "__main__":

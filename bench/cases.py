@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
+import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 from bench import load as loads
 from bench.latencies import Changes, Floors, p50, p99
 from bench.load import Load
+from bench.peer import UPSTREAM
 from bench.rawapi import MERGE, Request
-from bench.rawdb import Database, Operation, Replay
+from bench.rawdb import Database, Operation, Replay, differing
 from bench.report import Row
 from bench.rig import ApiProcess, Rig, Run
 
+PEER = Load("peer", nodes=50, pods=2_500, policies=250, services=500, apps=250)
+"""The load for which upstream's figures are known."""
 PATCHED = 2000
 """Pods on which the floor of annotation patches is measured, for each concurrency a quarter; then scaled."""
 
@@ -23,11 +29,11 @@ class Bench:
     """All cases on one load. `quick` does fewer single changes and a short idle."""
 
     def __init__(self, folder: Path, load: Load, *, repeat: int, quick: bool) -> None:
-        self.load, self._repeat, self._folder = load, repeat, folder
-        self._single = 30 if quick else 200
-        self._few = 15 if quick else 50
+        self.load, self._repeat, self._folder, self._quick = load, repeat, folder, quick
+        self._single = 20 if quick else 200
+        self._few = 10 if quick else 50
         self._burst = min(load.pods, 200 if quick else 500 if load.name == "peer" else 1000)
-        self._idle = 5.0 if quick else 60.0
+        self._idle = 3.0 if quick else 60.0
         self.rig = Rig(folder, load)
         self.changes = Changes(self.rig)
 
@@ -36,7 +42,7 @@ class Bench:
         self.rig.close()
 
     def run(self, only: tuple[str, ...] = ()) -> Iterator[Row]:
-        """All rows; `only` keeps those groups (starts, pods, policies, endpoints, idle) that have these words."""
+        """All rows; of those after the starts `only` keeps these groups (pods, policies, endpoints, idle)."""
         self.rig.fill()
         yield from self._starts()
         groups = {
@@ -58,7 +64,8 @@ class Bench:
         budget: float | None = None,
         note: str = "",
     ) -> Row:
-        return Row(self.load.name, case, value, unit, floor, budget, note)
+        upstream = UPSTREAM.get(case) if self.load == PEER else None
+        return Row(self.load.name, case, value, unit, floor, budget, note, upstream)
 
     # -- starts -------------------------------------------------------------------------------------------
 
@@ -67,7 +74,7 @@ class Bench:
         self._check(first)
         self.rig.stop()
         cold = self._cold()
-        listing = statistics.median(self.rig.api.list_all() for _ in range(self._repeat))
+        listing = statistics.median(self._list() for _ in range(self._repeat))
         source = Database(self.rig.database.socket)
         rows, reading = source.read()
         reading = statistics.median([reading, *(source.read()[1] for _ in range(self._repeat - 1))])
@@ -75,18 +82,39 @@ class Bench:
         patch, best = self._patches()
         restarts = self._restarts()
         seconds = statistics.median(run.seconds for run in cold)
-        floor = listing + writing
+        # a load so small is mostly the start of the interpreter: counted, a busy machine doesn't change the ratios
+        bare = _bare_start() if self._quick else 0.0
+        floor = bare + listing + writing
         note = f"listing {listing:.2f} s + writing {writing:.2f} s; " + _did(cold[-1])
         yield self._row("cold start", seconds, "s", floor, 3.0, note)
         note = f"and {self.load.pods} patches of {patch * 1e3:.2f} ms with {best} connections; " + _did(first)
         yield self._row("first start", first.seconds, "s", floor + patch * self.load.pods, 1.5, note)
+        yield from self._cost("first start", first)
         seconds = statistics.median(run.seconds for run in restarts)
-        yield self._row("restart", seconds, "s", reading, 3.0, "floor: reading the tables; " + _did(restarts[-1]))
-        yield self._row("restart, listing counted", seconds, "s", listing + reading, None, "floor: and listing")
+        note = "floor: reading the tables; " + _did(restarts[-1])
+        yield self._row("restart", seconds, "s", bare + reading, 3.0, note)
+        yield self._row(
+            "restart, listing counted", seconds, "s", bare + listing + reading, None, "floor: and listing"
+        )
+        yield from self._cost("restart", restarts[-1])
         written = max(run.transactions + run.patches for run in restarts)
         yield self._row("restart, transactions and patches", written, "", None, 0.0)
         usage = restarts[-1].usage
         yield self._row("memory, restarted", usage.memory, "MB", None, 250.0, f"peak {usage.peak:.0f} MB")
+
+    def _cost(self, case: str, run: Run) -> Iterator[Row]:
+        yield self._row(f"{case}, transactions", run.transactions, "")
+        yield self._row(f"{case}, rows", run.rows, "")
+        yield self._row(f"{case}, CPU", run.usage.cpu, "s")
+        yield self._row(f"{case}, peak memory", run.usage.peak, "MB")
+
+    def _list(self) -> float:
+        """Seconds of listing everything; RuntimeError when that isn't everything."""
+        seconds, counts = self.rig.api.list_all()
+        asked = Counter(loads.collection_of_all(item) for item in loads.everything(self.load))
+        if short := {path: count for path, count in asked.items() if counts[path] < count}:
+            raise RuntimeError(f"listed {counts}, but there are {short}")
+        return seconds
 
     def _check(self, run: Run) -> None:
         """Raise RuntimeError when the northbound doesn't hold what the load asks for."""
@@ -126,6 +154,8 @@ class Bench:
             self._copy_server = server
             self._copy = Database(server.socket)
             times.append(self._copy.write(Replay(self._copy.schema, rows).batches()))
+            if bad := differing(rows, self._copy.read()[0]):
+                raise RuntimeError(f"{len(bad)} rows of the copy are not as in the northbound")
             if len(times) < self._repeat:
                 server.stop()
         self._floors = Floors(self.rig, self._copy, rows)
@@ -171,6 +201,11 @@ class Bench:
             return
         selected = min(2000, self.load.pods)
         floor = self._floors.policies(self._few, selected)
+        if self.load == PEER:
+            first, last = self.changes.own_policies(self._few)
+            for share, part in (("p50", p50), ("p99", p99)):
+                yield self._row(f"policy to first ACL, {share}", part(first) * 1e3, "ms")
+                yield self._row(f"policy to last row, {share}", part(last) * 1e3, "ms")
         self.changes.big_app(selected)
         yield from self._pair(
             "policy to ACLs", self.changes.policies(self._few), floor, f"{selected} pods selected"
@@ -183,11 +218,14 @@ class Bench:
         floor = self._floors.endpoints(few, self.changes, 1)
         self.rig.settle()
         yield from self._pair("endpoints to load balancer", self.changes.endpoints(few, 2), floor)
+        took = self.changes.services(few)
+        yield self._row("service to load balancer, p50", p50(took) * 1e3, "ms")
+        yield self._row("service to load balancer, p99", p99(took) * 1e3, "ms")
         raw = self._floors.endpoint_burst(many, self.changes, 3)
         time.sleep(0.5)
         self.rig.settle()
-        took = self.changes.endpoint_burst(many, 4)
-        yield self._row(f"{many} endpoint updates at once", took, "s", raw, 3.0)
+        burst = self.changes.endpoint_burst(many, 4)
+        yield self._row(f"{many} endpoint updates at once", burst, "s", raw, 3.0)
 
     def _idle_rows(self) -> Iterator[Row]:
         self.rig.settle()
@@ -202,6 +240,13 @@ class Bench:
 
 def _create(manifest: loads.Manifest) -> Request:
     return "POST", loads.collection(manifest), manifest, "application/json"
+
+
+def _bare_start() -> float:
+    """Seconds of starting a Python that imports what ovnkit does."""
+    start = time.monotonic()
+    subprocess.run([sys.executable, "-c", "import ovnkit.kernel.process"], check=True)
+    return time.monotonic() - start
 
 
 def _did(run: Run) -> str:

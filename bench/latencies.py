@@ -21,6 +21,8 @@ PODS, SLICES = "/api/v1/pods", "/apis/discovery.k8s.io/v1/endpointslices"
 POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 SINGLE = 30.0
 """Seconds that one object may take."""
+NEW = 20
+"""Thousands from which on created services are numbered."""
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -48,6 +50,14 @@ def until(holds: Callable[[], bool], patience: float = SINGLE, pause: float = 0.
         time.sleep(pause)
 
 
+def until_quiet(monitor: Monitor) -> None:
+    """Wait until nothing has changed for 50 ms: rows that come in a later transaction count too."""
+    changes = -1
+    while changes != monitor.changes:
+        changes = monitor.changes
+        time.sleep(0.05)
+
+
 def _post(manifest: Manifest) -> Request:
     return "POST", loads.collection(manifest), manifest, "application/json"
 
@@ -68,8 +78,10 @@ class Changes:
     def __init__(self, rig: Rig) -> None:
         self.rig, self.api = rig, rig.api
 
-    def _monitor(self, table: str, columns: list[str], pattern: str) -> Monitor:
-        return Monitor(self.rig.database.socket, table, columns, _named(pattern))
+    def _monitor(self, table: str, columns: list[str], pattern: str, *more: str) -> Monitor:
+        """A monitor of a table; of `more` tables the `external_ids`."""
+        tables = {table: columns, **{name: ["external_ids"] for name in more}}
+        return Monitor(self.rig.database.socket, tables, _named(pattern))
 
     def pods(self, count: int) -> tuple[list[float], list[float]]:
         """Pods created one by one: seconds to the annotation, and to the port."""
@@ -116,12 +128,39 @@ class Changes:
             start = time.monotonic()
             self.api.one.request(*_post(policy))
             until(lambda name=name: name in acls.seen)  # type: ignore[misc]
-            changes = -1
-            while changes != acls.changes:  # rows that come in a later transaction count too
-                changes = acls.changes
-                time.sleep(0.05)
+            until_quiet(acls)
             took.append(acls.seen[name] - start)
         acls.close()
+        return took
+
+    def own_policies(self, count: int) -> tuple[list[float], list[float]]:
+        """Policies like those of the load, one by one: seconds to the first ACL, and to the last row."""
+        acls = self._monitor("ACL", ["external_ids"], r"(own-\d+)")
+        rows = self._monitor("ACL", ["external_ids"], r"(own-\d+)", "Port_Group", "Address_Set")
+        first, last = [], []
+        for index in range(count):
+            start = time.monotonic()
+            self.api.one.request(*_post(loads.policy(index, self.rig.load, "own")))
+            until(lambda name=f"own-{index}": name in acls.seen)  # type: ignore[misc]
+            until_quiet(rows)
+            first.append(acls.first[f"own-{index}"] - start)
+            last.append(rows.last - start)
+        acls.close()
+        rows.close()
+        return first, last
+
+    def services(self, count: int) -> list[float]:
+        """Services created one by one: seconds to the load balancer."""
+        balancers = self._monitor("Load_Balancer", ["external_ids"], rf"(service-{NEW}\d+)\"")
+        took = []
+        for index in range(count):
+            manifest = loads.service(NEW * 1000 + index)
+            start = time.monotonic()
+            self.api.one.request(*_post(manifest))
+            name = manifest["metadata"]["name"]
+            until(lambda name=name: name in balancers.seen)  # type: ignore[misc]
+            took.append(balancers.first[name] - start)
+        balancers.close()
         return took
 
     def endpoints(self, count: int, turn: int) -> list[float]:

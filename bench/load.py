@@ -172,6 +172,12 @@ def collection(manifest: Manifest) -> str:
     return f"/{'apis' if '/' in version else 'api'}/{version}{scope}/{plural}"
 
 
+def collection_of_all(manifest: Manifest) -> str:
+    """Path of the collection over all namespaces."""
+    everywhere = {**manifest, "metadata": {"name": manifest["metadata"]["name"]}}
+    return collection(everywhere)
+
+
 def path(manifest: Manifest) -> str:
     """Path of an object."""
     return f"{collection(manifest)}/{manifest['metadata']['name']}"

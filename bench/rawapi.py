@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import orjson
 
@@ -111,17 +112,19 @@ class Api:
             found.append((self.many(requests, concurrency) / len(requests), concurrency))
         return min(found)
 
-    def list_all(self) -> float:
-        """List and decode everything ovnkit watches, in pages; seconds taken."""
+    def list_all(self) -> tuple[float, dict[str, int]]:
+        """List and decode everything ovnkit watches, in pages: seconds taken, and objects by path."""
         start = time.monotonic()
+        counts = dict.fromkeys(LISTED, 0)
         for path in LISTED:
             token = ""
             while True:
-                answer = self.request("GET", f"{path}?limit={PAGE}{'&continue=' + token if token else ''}")
+                answer = self.request("GET", f"{path}?limit={PAGE}{'&continue=' + quote(token) if token else ''}")
+                counts[path] += len(answer["items"])
                 token = answer["metadata"].get("continue")
                 if not token:
                     break
-        return time.monotonic() - start
+        return time.monotonic() - start, counts
 
 
 class Watch:

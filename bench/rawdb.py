@@ -16,6 +16,8 @@ from ovnkit.ovsdb.jsonrpc import Framer
 DATABASE = "OVN_Northbound"
 BATCH = 1000
 Operation = dict[str, Any]
+OWN = ("NB_Global", "Connection", "SSL")
+"""Tables whose rows each server has anyway."""
 _UNSET = (["set", []], ["map", []], "")
 
 
@@ -72,6 +74,21 @@ class Database:
         return time.monotonic() - start
 
 
+def differing(one: dict[str, list[Operation]], other: dict[str, list[Operation]]) -> list[str]:
+    """UUIDs of rows that are not the same in both; versions, and rows that a server has anyway, don't count."""
+
+    def content(rows: dict[str, list[Operation]]) -> dict[str, Operation]:
+        return {
+            row["_uuid"][1]: {name: value for name, value in row.items() if name != "_version"}
+            for table, found in rows.items()
+            for row in found
+            if table not in OWN
+        }
+
+    first, second = content(one), content(other)
+    return [uuid for uuid in first.keys() | second.keys() if first.get(uuid) != second.get(uuid)]
+
+
 class Replay:
     """Makes the operations that write rows read elsewhere, in an order that references allow."""
 
@@ -108,7 +125,7 @@ class Replay:
             following: list[str] = []
             for uuid in waiting:
                 table = self._rows[uuid][0]
-                if table in ("NB_Global", "Connection", "SSL"):
+                if table in OWN:
                     continue
                 group: list[Operation] = []
                 self._insert(uuid, group, following)
@@ -178,18 +195,23 @@ def _uuids(value: Any) -> list[str]:
 
 
 class Monitor:
-    """A monitor in a thread: `seen[name]` is the time of the last change of a row that `named(row)` names."""
+    """A monitor of columns by table, in a thread. `named(row)` gives the name under which a change is noted.
+
+    `first[name]` and `seen[name]` are the times of the first and the last change of such rows, `last` that of the
+    last change of any row.
+    """
 
     def __init__(
-        self, path: Path, table: str, columns: list[str], named: Callable[[dict[str, Any]], str | None]
+        self, path: Path, tables: dict[str, list[str]], named: Callable[[dict[str, Any]], str | None]
     ) -> None:
+        self.first: dict[str, float] = {}
         self.seen: dict[str, float] = {}
+        self.last = 0.0
         self.changes = 0
         self._named = named
         self._database = Database(path)
-        select = {"columns": columns, "select": {"initial": False}}
-        self._database.call("monitor", [DATABASE, "bench", {table: [select]}])
-        self._table = table
+        select = {table: [{"columns": columns, "select": {"initial": False}}] for table, columns in tables.items()}
+        self._database.call("monitor", [DATABASE, "bench", select])
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
@@ -199,15 +221,18 @@ class Monitor:
                 now = time.monotonic()
                 for message in messages:
                     if message.get("method") == "update":
-                        self._note(message["params"][1].get(self._table, {}), now)
+                        for rows in message["params"][1].values():
+                            self._note(rows, now)
         except (OSError, ValueError):
             return
 
     def _note(self, rows: dict[str, Any], now: float) -> None:
         for row in rows.values():
             self.changes += 1
+            self.last = now
             name = self._named(row["new"]) if "new" in row else None
             if name is not None:
+                self.first.setdefault(name, now)
                 self.seen[name] = now
 
     def close(self) -> None:

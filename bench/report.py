@@ -27,6 +27,8 @@ class Row:
     floor: float | None = None
     budget: float | None = None
     note: str = ""
+    upstream: float | None = None
+    """What upstream takes, for the peer load."""
 
     @property
     def measured(self) -> float:
@@ -57,7 +59,7 @@ def show(rows: Sequence[Row], output: str) -> None:
             highlight=False,
         )
         return
-    table = Table("load", "case", "took", "floor", "ratio", "budget", "met", "note")
+    table = Table("load", "case", "took", "floor", "ratio", "budget", "met", "upstream", "note")
     for row in rows:
         table.add_row(
             row.load,
@@ -67,8 +69,9 @@ def show(rows: Sequence[Row], output: str) -> None:
             f"{row.measured:.2f}" if row.floor else "-",
             "-" if row.budget is None else f"{row.budget:g}{' x' if row.floor else ' ' + row.unit}",
             {True: "yes", False: "[red]no[/red]", None: "-"}[row.met],
+            "-" if row.upstream is None else f"{row.upstream:,g} {row.unit}",
             row.note,
         )
-    console = Console(width=None if Console().is_terminal else 160)
+    console = Console(width=None if Console().is_terminal else 180)
     console.print(table)
     console.print("load average {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))

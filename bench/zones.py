@@ -11,8 +11,7 @@ from bench.load import Load
 from bench.report import Row
 from bench.rig import Rig
 
-PODS_PER_NODE = 20
-"""The lab's API server in memory takes 100,000 pods, but not in minutes."""
+PODS_PER_NODE = 100
 
 
 def zone_scale(sizes: Sequence[int]) -> Iterator[Row]:
