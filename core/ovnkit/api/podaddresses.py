@@ -34,6 +34,15 @@ def _reported(texts: tuple[str, ...]) -> tuple[Address, ...]:
         return ()
 
 
+@lru_cache(maxsize=2 * 65536)
+def _annotated_texts(text: str, family: int) -> tuple[str, ...]:
+    return tuple(str(address) for address in _annotated(text) if _is_of(address, family))
+
+
+def _is_of(address: Address, family: int) -> bool:
+    return address.version == family and not getattr(address, "scope_id", None)
+
+
 def has_own_network(pod: Pod) -> bool:
     """Whether a pod is on the cluster network now: scheduled, not with the host's network, not completed."""
     return bool(pod.node) and not pod.host_network and not pod.completed
@@ -45,17 +54,24 @@ def pod_addresses(pod: Pod, family: int) -> Collection[Address]:
         return ()
     text = pod.annotations.get(ANNOTATION)
     found = _annotated(text) if text is not None else _reported(pod.addresses)
-    return [address for address in found if address.version == family and not getattr(address, "scope_id", None)]
+    return [address for address in found if _is_of(address, family)]
+
+
+def _texts(pod: Pod, family: int) -> Collection[str]:
+    annotation = pod.annotations.get(ANNOTATION)
+    if annotation is not None and has_own_network(pod):
+        return _annotated_texts(annotation, family)
+    return [str(address) for address in pod_addresses(pod, family)]
 
 
 def ipv4(pod: Pod) -> Collection[str]:
     """Text of a pod's IPv4 addresses."""
-    return [str(address) for address in pod_addresses(pod, 4)]
+    return _texts(pod, 4)
 
 
 def ipv6(pod: Pod) -> Collection[str]:
     """Text of a pod's IPv6 addresses."""
-    return [str(address) for address in pod_addresses(pod, 6)]
+    return _texts(pod, 6)
 
 
 PROJECTIONS = {4: ipv4, 6: ipv6}

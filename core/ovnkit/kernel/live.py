@@ -122,6 +122,15 @@ class Content:
             del self._by_object[key]
         self._engine.touched.add(self)
 
+    def start(self, contributions: Iterable[tuple[str, tuple[Any, ...]]]) -> None:
+        """What objects contribute that haven't been looked at yet, to a set that nobody uses yet."""
+        counts, by_object = self._counts, self._by_object
+        for key, contribution in contributions:
+            if contribution:
+                by_object[key] = contribution
+                for value in contribution:
+                    counts[value] = counts.get(value, 0) + 1
+
     def objects(self) -> Iterable[str]:
         """Keys of the objects that contribute."""
         return list(self._by_object)
@@ -153,8 +162,6 @@ class LiveSets:
         if found is None:
             found = self._contents[spec] = Content(spec, self)
             self._enter(found)
-            self.touched.discard(found)
-            found.notify()
         return found
 
     def drop(self, content: Content) -> None:
@@ -201,7 +208,8 @@ class LiveSets:
                 content.put(key, ())
         for content in after - before:
             self._scope(content.spec.kind, change.key).add(content.spec.labels, content)
-            self._fill(content, change.key)
+            for key, contribution in self._contributions(content.spec, change.key):
+                content.put(key, contribution)
 
     def _enter(self, content: Content) -> None:
         spec = content.spec
@@ -209,7 +217,7 @@ class LiveSets:
             self._namespace_selectors.add(spec.namespaces, content)
         for namespace in self._namespaces_of(spec):
             self._scope(spec.kind, namespace).add(spec.labels, content)
-            self._fill(content, namespace)
+            content.start(self._contributions(spec, namespace))
 
     def _namespaces_of(self, spec: LiveSet) -> list[str]:
         """Namespaces a set looks at; the empty one stands for all."""
@@ -223,9 +231,8 @@ class LiveSets:
     def _scope(self, kind: Kind[Any], namespace: str) -> SelectorIndex[Content]:
         return self._scopes.setdefault((kind, namespace), SelectorIndex())
 
-    def _fill(self, content: Content, namespace: str) -> None:
-        """Add the objects of one namespace (empty: all) by the shortest way to them."""
-        spec = content.spec
+    def _contributions(self, spec: LiveSet, namespace: str) -> Iterable[tuple[str, tuple[Any, ...]]]:
+        """What the selected objects of one namespace (empty: all) contribute, by the shortest way to them."""
         objects = self._store.select(spec.kind, "", "")
         chosen = _most_selective(spec.labels)
         keys: Iterable[str]
@@ -238,8 +245,8 @@ class LiveSets:
             keys = objects
         for key in keys:
             view = objects[key]
-            if (not namespace or view.namespace == namespace) and spec.labels.matches(view.labels):
-                content.put(key, self._contribution(spec, view))
+            if not namespace or view.namespace == namespace:
+                yield key, self._contribution(spec, view)
 
     def _contribution(self, spec: LiveSet, view: Any) -> tuple[Any, ...]:
         if view is None or not spec.labels.matches(view.labels):

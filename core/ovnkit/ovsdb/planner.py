@@ -128,9 +128,13 @@ class Planner:
                 self._evict(want, occupant)
         operation = self.batch.insert(want.table, want.uuid, want.owner)
         for name, value in content.items():
-            if isinstance(value, (dict, frozenset, set)):
+            if isinstance(value, LiveView):
+                if not self._is_whole(want, name, value):
+                    continue
+                value = set(value.elements)
+            elif isinstance(value, (dict, frozenset, set)):
                 value = dict(value) if isinstance(value, dict) else set(value)
-            if not isinstance(value, LiveView) and value is not None:
+            if value is not None:
                 operation.values[name] = value
         for targets in want.refs.values():
             for target in targets:
@@ -143,6 +147,10 @@ class Planner:
         if want.parent is not None and home is not None:
             self._adopt(home, want.parent[1], want.uuid, want.owner)
         self._state.wake(want.uuid)
+
+    def _is_whole(self, want: Want, name: str, view: LiveView) -> bool:
+        """Whether a new row gets a live set as it is; references go one by one, as their rows may be missing."""
+        return bool(view.elements) and self._schema.tables[want.table].columns[name].reference is None
 
     def _adopt(self, home: str, name: str, uuid: str, owner: Owner) -> None:
         """Put the reference to a new row into its parent."""
@@ -179,7 +187,9 @@ class Planner:
                 continue
             elements = None if touched is None else touched[name]
             wanted = view.all_wanted() if elements is None else elements
-            if not isinstance(value, LiveView) and value:
+            if isinstance(value, LiveView):
+                value = value.elements if self._is_whole(want, name, value) else None
+            if value:
                 wanted = {element for element in wanted if element not in value}
             part[name] = None if view.column.shape is Shape.SCALAR else wanted
         self._differ.compare(record, want, part)
