@@ -1,7 +1,7 @@
 """What upstream's control plane takes for the peer load, to print beside the same rows.
 
-OVN-Kubernetes 1.3.0, central zone, Kubernetes 1.36 API server, ovsdb-server 3.5, no northd, 2 cores; the better one
-of the figures as shipped and with the client's rate limit lifted. Medians of three; the speed of that machine
+OVN-Kubernetes 1.3.0, central zone, Kubernetes 1.36 API server, ovsdb-server 3.5, no northd, 2 cores; the better
+one of the figures as shipped and with the client's rate limit lifted. Medians of three; the speed of that machine
 drifted by 1.5.
 """
 
