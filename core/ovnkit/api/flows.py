@@ -18,6 +18,18 @@ from attrs import field, frozen, validators
 GROUP_MARK = 0x6F000000
 """Upper byte of the number of every group of ours."""
 
+COOKIE_MARK = 0x6F
+"""Top byte of every cookie of ours. The byte below it is the plugin's, the other six are the flow's own."""
+
+
+def plugin_mark(plugin: str) -> int:
+    """The upper 16 bits of the cookies of a plugin's flows.
+
+    Flows that a plugin writes into OVN's bridge by itself have it too: it goes when the plugin is off.
+    """
+    return COOKIE_MARK << 8 | hashlib.blake2b(plugin.encode(), digest_size=1).digest()[0]
+
+
 Address = IPv4Address | IPv6Address
 Prefix = IPv4Network | IPv6Network
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
 from attrs import define, field, frozen
 
-from ovnkit.api.flows import GROUP_MARK, Flow, FlowItem, Group
+from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, plugin_mark
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.host import ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
@@ -20,9 +20,6 @@ from ovnkit.host.ofctl import Bridge, OfctlError
 log = structlog.get_logger()
 
 Post = Callable[[Callable[[], None]], None]
-
-OUR_MARK = 0x6F
-"""Top byte of every cookie of ours. The byte below it is the plugin's, the other six are the flow's own."""
 
 LOOK_PERIOD = 15.0
 """Seconds between looks at what a bridge has (upstream re-applies its flows at this interval)."""
@@ -32,11 +29,6 @@ INTEGRATION_BRIDGE = "br-int"
 
 RETRY = 1.0
 """Seconds until a bridge that did not answer is tried again."""
-
-
-def plugin_mark(plugin: str) -> int:
-    """The upper 16 bits of the cookies of a plugin's flows."""
-    return OUR_MARK << 8 | hashlib.blake2b(plugin.encode(), digest_size=1).digest()[0]
 
 
 def cookie_of(plugin: str, text: str) -> int:
@@ -52,7 +44,7 @@ def is_our_group(number: int) -> bool:
 
 def is_ours(cookie: int) -> bool:
     """Whether a cookie carries our mark."""
-    return cookie >> 56 == OUR_MARK
+    return cookie >> 56 == COOKIE_MARK
 
 
 @frozen
@@ -104,11 +96,14 @@ class FlowSink:
         self._wanted: dict[Owner, tuple[FlowItem, ...]] = {}
         self._bridges: dict[str, _State] = {}
         self._settled = False
+        self._active: frozenset[int] | None = None
+        self._stopped = threading.Event()
         self.bundles_total = 0
         self.flows_written_total = 0
 
     def stop(self) -> None:
         """End the threads; the flows stay."""
+        self._stopped.set()
         for state in self._bridges.values():
             state.worker.stop()
 
@@ -150,14 +145,35 @@ class FlowSink:
     def settle(self) -> None:
         """Everything has been rendered once: flows of ours that nobody wants may go.
 
-        So that those of a plugin that is off now go too, every bridge but OVN's is looked at.
+        So that those of a plugin that is off now go too, every bridge is looked at; OVN's only once.
         """
+        if self._active is not None:
+            threading.Thread(target=self._sweep, args=(self._active,), name="flows-sweep", daemon=True).start()
         self._settled = True
         for socket in Path(self._run_dir).glob("*.mgmt"):
             if socket.stem != INTEGRATION_BRIDGE:
                 self._bridge(socket.stem)
         for state in self._bridges.values():
             state.dirty = True
+
+    def keep(self, plugins: Iterable[str]) -> None:
+        """Flows of ours on OVN's bridge are written by plugins themselves; those of these plugins stay."""
+        self._active = frozenset(map(plugin_mark, plugins))
+
+    def _sweep(self, active: frozenset[int]) -> None:
+        bridge = Bridge(INTEGRATION_BRIDGE, self._run_dir)
+        while not self._stopped.is_set():
+            try:
+                found = ofctl.cookies(bridge)
+                gone = {cookie for cookie in found if is_ours(cookie) and cookie >> 48 not in active}
+                ofctl.apply(bridge, delete=gone, add={})
+            except OfctlError as error:
+                log.debug("no sweep of a bridge", bridge=bridge.name, error=str(error))
+                self._stopped.wait(RETRY)
+                continue
+            if gone:
+                log.info("flows of plugins that are off removed", bridge=bridge.name, flows=len(gone))
+            return
 
     def flush(self) -> None:
         """Start applying what differs, a bundle per bridge."""

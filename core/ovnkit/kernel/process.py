@@ -250,6 +250,8 @@ class Process:
         reconciler.add_sink(self._answers, frozenset())
         for db, database in self._databases.databases.items():
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
+        if self._flows is not None:
+            self._flows.keep((*plugins.active(), *plugins.silent))
         for sink in self._node_sinks():
             reconciler.add_sink(sink, frozenset({Role.NODE}))
         self._progress.rendering = True
