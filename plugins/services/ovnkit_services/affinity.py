@@ -20,9 +20,11 @@ from collections.abc import Iterable
 import structlog
 from attrs import frozen
 
+from ovnkit.api.flows import plugin_mark
+
 log = structlog.get_logger()
 
-COOKIE = 0x6F766E6B61666631
+COOKIE = plugin_mark("services") << 48 | 0x616666
 """Cookie of the copies."""
 
 BRIDGE = "br-int"
@@ -114,6 +116,13 @@ class AffinityFlows:
         self._dirty.set()
         if self._monitor is not None:
             self._monitor.terminate()
+
+    def clear(self) -> None:
+        """Remove all copies, as nobody wants them any more; none are there if the bridge doesn't answer."""
+        try:
+            self._run("del-flows", f"cookie={COOKIE:#x}/-1")
+        except (OSError, subprocess.SubprocessError) as error:
+            log.debug("no affinity flows to remove", error=str(getattr(error, "stderr", "") or error))
 
     # -- the bridge -----------------------------------------------------------------------------------------
 

@@ -84,10 +84,14 @@ class ServicesPlugin:
     @hookimpl
     def ovnkit_started(self, runtime: Runtime) -> None:
         """Role node: keep the first packets of sessions."""
-        options = runtime.config.options("services", ServicesOptions)
-        if Role.NODE in runtime.scope.roles and options.affinity_first_packet:
-            self._affinity = AffinityFlows(runtime.config.ovspaths.ovs_run_dir)
-            self._affinity.start()
+        if Role.NODE not in runtime.scope.roles:
+            return
+        flows = AffinityFlows(runtime.config.ovspaths.ovs_run_dir)
+        if runtime.config.options("services", ServicesOptions).affinity_first_packet:
+            self._affinity = flows
+            flows.start()
+        else:
+            flows.clear()
 
     @hookimpl
     def ovnkit_stopping(self) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from ovnkit.api.daemons import Daemon, northd, ovn_controller, ovsdb_server, vswitchd
 from ovnkit.api.installs import OvnInstall, locate
+from ovnkit.host.flowsink import FlowSink
 from ovnkit_services.affinity import COOKIE, AffinityFlows
 
 pytestmark = pytest.mark.ovn
@@ -206,6 +207,33 @@ def test_what_changes_before_the_monitor_is_up_is_not_missed(site: Site, monkeyp
     site.backends("b1", "b2")
     answered.touch()
     assert until(lambda: site.copies() == 2)
+
+
+def test_the_copies_go_when_the_plugin_or_the_option_is_off_and_ovns_flows_stay(site: Site) -> None:
+    def learning() -> int:
+        return run("ovs-ofctl", "dump-flows", f"unix:{site.folder}/br-int.mgmt").count("learn(")
+
+    def start(*plugins: str) -> FlowSink:
+        sink = FlowSink(lambda _task: None, lambda *_: None, str(site.folder))
+        sink.keep(plugins)
+        sink.settle()
+        return sink
+
+    ovns = learning()
+    assert ovns >= 3
+    site.flows.sync(everything=True)
+    assert (site.copies(), learning()) == (3, ovns + 3)
+    sinks = [start("services", "gateway")]
+    sinks.append(start("gateway"))
+    assert until(lambda: site.copies() == 0)
+    assert learning() == ovns
+    site.flows.sync(everything=True)
+    sinks.append(start("services"))
+    assert not until(lambda: site.copies() != 3, 1.0), "those of a plugin that is on stay"
+    site.flows.clear()
+    assert (site.copies(), learning()) == (0, ovns)
+    for sink in sinks:
+        sink.stop()
 
 
 def test_what_ovn_or_anybody_deletes_is_put_back(site: Site) -> None:
