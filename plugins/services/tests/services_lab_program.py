@@ -4,6 +4,7 @@
     agent                                       reads lines `tcp|udp|sctp ADDRESS PORT TIMES` and writes a line
                                                 for each: answers, or errors' names, with semicolons between them
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
+    rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
 
 SCTP is an INIT and an INIT ACK by raw sockets: the kernel need not know the protocol.
@@ -158,6 +159,22 @@ def stream(address: str, port: int, source: int) -> None:
         time.sleep(0.05)
 
 
+def rate(address: str, port: int, seconds: float) -> None:
+    answers: list[str] = []
+    threads = []
+    say("begun")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        thread = threading.Thread(target=lambda: answers.append(ask("tcp", address, port)))
+        thread.start()
+        threads.append(thread)
+        time.sleep(0.01)
+    for thread in threads:
+        thread.join()
+    failed = [answer for answer in answers if " " not in answer]
+    say(f"{len(answers)} {len(failed)}")
+
+
 def say(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
@@ -168,6 +185,8 @@ def main(what: str, *words: str) -> None:
         serve(words[0])
     elif what == "stream":
         stream(words[0], int(words[1]), int(words[2]))
+    elif what == "rate":
+        rate(words[0], int(words[1]), float(words[2]))
     elif what == "agent":
         for line in sys.stdin:
             protocol, address, port, times = line.split()

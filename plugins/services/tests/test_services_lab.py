@@ -248,6 +248,29 @@ def test_a_udp_client_with_one_port_moves_when_its_endpoint_goes(site: Site, tmp
     site.lab.delete("pod", left)
 
 
+@pytest.mark.parametrize("how", ["asked-to-go", "killed"])
+@ONCE
+def test_when_one_of_three_endpoints_dies_few_connections_are_lost(
+    site: Site, tmp_path: Path, how: str, record_property: Any
+) -> None:
+    """100 connections a second; the server ends at once when it is asked to, like one that is killed."""
+    labels, names = {"app": "dying"}, ("d1", "d2", "d3")
+    site.lab.apply(*(site.server(name, "node2" if name == "d2" else "node1", labels) for name in names))
+    site.lab.wait_ready(*names)
+    address = site.service("dying", selector=labels)["clusterIP"]
+    wait_until(lambda: site.who(POD1, address, 80, 20) == set(names), 20, "all three answer")
+    with site.started(POD1, "rate", address, "80", "3", log=tmp_path / "log") as log:
+        wait_until(log.read_text, 10, "the first connection")
+        force = ("--grace-period=0", "--force") if how == "killed" else ()
+        site.lab.kubectl("delete", "pod", "d2", "--wait=false", *force)
+        wait_until(lambda: len(log.read_text().split()) > 1, 30, "the last connection")
+    made, failed = map(int, log.read_text().split()[1:])
+    record_property("connections made and lost", (made, failed))
+    assert made > 100
+    assert failed < made / 20, f"{failed} of {made} connections were lost"
+    site.lab.delete("pod", "d1", "d3")
+
+
 # -- idling -----------------------------------------------------------------------------------------------------
 
 

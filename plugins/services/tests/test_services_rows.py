@@ -586,3 +586,14 @@ def test_a_node_concerns_only_services_that_differ_by_node() -> None:
     before = renders[("services", "service")]
     found.bench.put(NODES, gateway_node(2))
     assert renders[("services", "service")] == before + 1
+
+
+@pytest.mark.parametrize("more", [{}, {"type": "NodePort"}])
+def test_more_nodes_cost_services_nothing(more: dict[str, Any]) -> None:
+    def references(nodes: int) -> int:
+        found = Services(*(gateway_node(number) for number in range(1, nodes + 1)), central=True)
+        port = ServicePort("", "TCP", 80, 30080 if more else 0)
+        found.put(service(WEB, port, **more), pods("10.128.2.5"))
+        return sum(map(len, found.slots.values()))
+
+    assert references(2) == references(20)
