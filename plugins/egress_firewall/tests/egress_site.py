@@ -86,6 +86,28 @@ with ThreadPoolExecutor(32) as pool:
 """
 
 
+OPEN_SCHEMA = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+RESOLVER_CRD = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "dnsnameresolvers.network.openshift.io"},
+    "spec": {
+        "group": "network.openshift.io",
+        "scope": "Namespaced",
+        "names": {"plural": "dnsnameresolvers", "singular": "dnsnameresolver", "kind": "DNSNameResolver"},
+        "versions": [
+            {
+                "name": "v1alpha1",
+                "served": True,
+                "storage": True,
+                "subresources": {"status": {}},
+                "schema": OPEN_SCHEMA,
+            }
+        ],
+    },
+}
+
+
 class Site:
     """Namespaces shop and free with a pod on each node that serves and asks; what is outside; names."""
 
@@ -94,7 +116,7 @@ class Site:
         self.zone_file = folder / "zone"
         self.names({})
         self.netns = f"{netns_prefix(lab.name)}external"
-        self._running: list[subprocess.Popen[str]] = []
+        self._running: list[subprocess.Popen[bytes]] = []
 
     def start(self) -> None:
         addresses = [a for pair in OUTSIDE.values() for a in pair]
@@ -108,6 +130,8 @@ class Site:
         self._run(sys.executable, "-c", SERVER, *addresses)
         server = Path(__file__).with_name("egress_dns_server.py")
         self._run(sys.executable, str(server), "172.18.0.3", str(DNS_PORT), str(self.zone_file))
+        # Early: who watches looks again after some seconds.
+        self.lab.apply(RESOLVER_CRD)
         for namespace in ("shop", "free"):
             self.lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
             pods = [
@@ -126,7 +150,7 @@ class Site:
     def _run(self, *command: str) -> None:
         # `ip netns exec` becomes the command, so that ending it ends the command.
         whole = ["ip", "netns", "exec", self.netns, *command]
-        self._running.append(subprocess.Popen(whole, stdout=subprocess.DEVNULL, text=True))
+        self._running.append(subprocess.Popen(whole, stdout=subprocess.DEVNULL))
 
     def stop(self) -> None:
         for process in self._running:

@@ -139,6 +139,52 @@ def test_a_name_that_cannot_be_resolved_is_closed_and_told(net: Site) -> None:
     wait_until(lambda: net.status().get("status") == APPLIED, 20, "and that it is mended")
 
 
+def test_names_stay_in_force_over_a_restart_without_dns(net: Site) -> None:
+    net.names({"www.example.com": entry("first"), "bad.example.com": entry("third")})
+    net.firewall(to_name("Deny", "bad.example.com"), to_name("Allow", "www.example.com"), *to("Deny", *EVERYWHERE))
+    wanted = expect((both("first"), True), (both("second"), False), (both("third"), False))
+    net.settles("shop/p1", wanted)
+    wait_until(lambda: net.status().get("status") == APPLIED, 20, "all zones have said so")
+    before = net.acls()
+    host = "node1" if net.lab.per_node_zones else "control"
+
+    def failures() -> int:
+        return net.lab.run("logs", host, "ovnkit").stdout.count("a name is not resolved")
+
+    count = failures()
+    net.names({name: {"rcode": "SERVFAIL"} for name in ("www.example.com", "bad.example.com")})
+    wait_until(lambda: failures() == count + 2, 30, "the process knows that names are not resolved any more")
+    net.lab.run("restart", host, "ovnkit")
+    wait_until(lambda: failures() == count + 4, 60, "the next one, too")
+    net.settles("shop/p1", wanted)
+    assert net.acls() == before
+    assert net.status().get("status") == APPLIED
+
+
+@per_node_only
+def test_wildcards_by_what_the_dns_server_of_the_cluster_gave_out(net: Site) -> None:
+    net.firewall(to_name("Allow", "*.example.com"), *to("Deny", *EVERYWHERE))
+    net.settles("shop/p1", expect((both("first"), False)))
+    found = [
+        {"ip": address, "ttlSeconds": 5, "lastLookupTime": "2026-01-01T00:00:00Z"} for address in OUTSIDE["first"]
+    ]
+    resolver = {
+        "apiVersion": "network.openshift.io/v1alpha1", "kind": "DNSNameResolver",
+        "metadata": {"name": "dns-1", "namespace": "ovn-kubernetes"}, "spec": {"name": "*.example.com."},
+    }  # fmt: skip
+    net.lab.apply(resolver)
+    status = {"resolvedNames": [{"dnsName": "www.example.com.", "resolvedAddresses": found}]}
+    patch = json.dumps({"status": status})
+    where = ("dnsnameresolver", "dns-1", "-n", "ovn-kubernetes", "--subresource=status", "--type=merge")
+    net.lab.kubectl("patch", *where, "-p", patch)
+    try:
+        net.settles("shop/p1", expect((both("first"), True), (both("second"), False)), deadline=40)
+        net.lab.kubectl("patch", *where, "-p", '{"status": {"resolvedNames": []}}')
+        net.settles("shop/p1", expect((both("first"), False)))
+    finally:
+        net.lab.delete("dnsnameresolver", "dns-1", namespace="ovn-kubernetes")
+
+
 def test_replies_are_never_cut(net: Site) -> None:
     service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "door", "namespace": "shop"}}
     spec = {
@@ -195,7 +241,7 @@ def test_changing_a_list_opens_no_gap_and_leaves_no_acl(net: Site) -> None:
     heard: list[str] = []
     threading.Thread(target=lambda: heard.extend(knocking.stdout or ()), daemon=True).start()
     try:
-        for rules in [*lists, *lists[::-2]]:
+        for rules in [*lists, lists[4], lists[1]]:
             net.firewall(*rules)
             wanted = [10000 - number for number in range(len(rules))]
             wait_until(lambda: [row["priority"] for row in net.acls()] == wanted, 20, "an ACL per rule")  # noqa: B023

@@ -100,7 +100,7 @@ def test_rules_keep_their_order_and_spare_the_cluster() -> None:
         firewall(
             rule("Allow", "192.0.2.0/24", ("UDP", 55), ("TCP", 80), ("TCP", 443)),
             rule("Allow", "10.128.3.7/32"),
-            rule("Allow", "2001:db8::/32", ("UDP", 55)),
+            rule("Allow", "2001:db8::/32", ("SCTP", 9), ("UDP", 55)),
             rule("Deny", "0.0.0.0/0"),
         ),
     )
@@ -109,7 +109,9 @@ def test_rules_keep_their_order_and_spare_the_cluster() -> None:
         "(tcp && ( tcp.dst == 80 || tcp.dst == 443 )))"
     )
     assert match(found, 1) == "(ip4.dst == 10.128.3.7/32 && ip4.dst != 10.128.0.0/14) && PODS"
-    assert match(found, 2) == "(ip6.dst == 2001:db8::/32) && PODS && ((udp && ( udp.dst == 55 )))"
+    assert match(found, 2) == (
+        "(ip6.dst == 2001:db8::/32) && PODS && ((udp && ( udp.dst == 55 )) || (sctp && ( sctp.dst == 9 )))"
+    )
     assert match(found, 3) == "(ip4.dst == 0.0.0.0/0 && ip4.dst != 10.128.0.0/14) && PODS"
     rows = acls(found)
     assert [rows[number]["priority"] for number in range(4)] == [10000, 9999, 9998, 9997]
