@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import structlog
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Declaration, Scope
+from ovnkit.api.host import ADDRESSES, ROUTE_PROTOCOL
 from ovnkit.api.kinds import HostFacts, Kind, Resource, Table
 from ovnkit.api.models import NAMESPACES, NODES, PODS, ObjectView
 from ovnkit.api.renderers import Role
@@ -51,10 +53,12 @@ class Watches:
         self._observers = observers
         self._watchers: dict[str, Watcher] = {}
         self._host: HostFactsWatcher | None = None
+        self._client: Client | None = None
 
     def start(self, client: Client, kinds: Iterable[Kind[Any]], taps: Sequence[Tap]) -> None:
         """Start watching. A process that has only the node role sees only its own node's pods."""
         only_node = self._scope.node if self._scope.roles == {Role.NODE} else ""
+        self._client = client
         host_kinds = []
         for kind in kinds:
             if isinstance(kind.source, HostFacts):
@@ -83,9 +87,22 @@ class Watches:
             self._host.start()
 
     def _observed(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+        if kind is ADDRESSES and any(view is None and self._is_the_hosts(key) for key, view in changes):
+            assert self._client is not None
+            log.info("an address of the host is gone, connecting anew", addresses=[key for key, _ in changes])
+            threading.Thread(target=self._client.renew, name="renew", daemon=True).start()
         self._reconciler.observe(kind, changes)
         for observer in self._observers:
             observer(kind, changes)
+
+    def _is_the_hosts(self, key: str) -> bool:
+        """Whether an address that was known may be one from which the API server is talked to."""
+        view = self._reconciler.get(ADDRESSES, key)
+        return (
+            view is not None
+            and view.protocol != ROUTE_PROTOCOL
+            and not (view.deprecated or view.address.ip.is_link_local or view.address.ip.is_loopback)
+        )
 
     def _view_failed(self, kind: Kind[Any], key: str, error: Exception) -> None:
         reason = error.reason if isinstance(error, Reject) else "InvalidObject"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
@@ -69,6 +70,10 @@ class Stream:
     def close(self) -> None:
         """End the stream, waking the thread that reads it."""
         self._closed = True
+        self.break_off()
+
+    def break_off(self) -> None:
+        """Have the reader find that the connection is lost; from any thread."""
         with contextlib.suppress(Exception):
             self._response.shutdown()
 
@@ -85,6 +90,7 @@ class Client:
         self._load = load
         self._max_connections = max_connections
         self._lock = threading.Lock()
+        self._streams: weakref.WeakSet[Stream] = weakref.WeakSet()
         self._loaded = 0.0
         self.requests = 0
         self.errors = 0
@@ -103,11 +109,26 @@ class Client:
         self.host = str(configuration.host).rstrip("/")
         self._prefix = (urllib3.util.parse_url(self.host).path or "").rstrip("/")
         self._manager: urllib3.PoolManager = RESTClientObject(configuration).pool_manager
+        self._find_pool()
+        self._loaded = time.monotonic()
+
+    def _find_pool(self) -> None:
         self._pool: urllib3.HTTPConnectionPool | None = None
         if not isinstance(self._manager, urllib3.ProxyManager):
             # the one pool that is used, without looking it up by the URL for each request
             self._pool = self._manager.connection_from_url(self.host)
-        self._loaded = time.monotonic()
+
+    def renew(self) -> None:
+        """Go on with new connections: the host has lost an address, and those from there won't tell for minutes.
+
+        Watches break off, and are resumed by those who read them.
+        """
+        self._manager.clear()
+        self._find_pool()
+        with self._lock:
+            streams = list(self._streams)
+        for stream in streams:
+            stream.break_off()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -136,7 +157,10 @@ class Client:
 
     def stream(self, path: str, query: Query | None = None, *, timeout: float = 30.0) -> Stream:
         """Open a watch; `timeout` is the longest silence in seconds."""
-        return Stream(self._send("GET", path, None, "", query, timeout, preload=False))
+        stream = Stream(self._send("GET", path, None, "", query, timeout, preload=False))
+        with self._lock:
+            self._streams.add(stream)
+        return stream
 
     def _send(
         self,

@@ -125,6 +125,18 @@ def test_a_cut_watch_resumes_where_it_was(api: Any, world: World, until: Any) ->
     assert 300 <= int(last.query["timeoutSeconds"]) <= 600
 
 
+def test_a_watch_over_a_connection_that_is_given_up_resumes(api: Any, world: World, until: Any) -> None:
+    api.put(PATH, "a", "p1")
+    watcher = world.watch()
+    until(lambda: watcher.state == "watching")
+    world.client.renew()
+    until(lambda: watcher.counters.watches == 2)
+    api.put(PATH, "a", "p2")
+    world.until(lambda: len(world.names()) == 2)
+    assert watcher.counters.lists == 1
+    assert world.client.get(PATH)["items"], "and requests go on"
+
+
 def test_bookmarks_move_the_place_to_resume_at(api: Any, world: World, until: Any) -> None:
     api.put(PATH, "a", "p1")
     watcher = world.watch()
