@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from typing import Generic, TypeVar
 
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Raw
+
+X = TypeVar("X")
 
 
 class Operator(Enum):
@@ -102,3 +105,61 @@ def _requirement(text: str) -> Requirement:
 
 
 EVERYTHING = LabelSelector()
+
+
+# -- many selectors -------------------------------------------------------------------------------------------
+
+
+class SelectorIndex(Generic[X]):
+    """Things with a label selector, found by the labels of an object without trying each selector.
+
+    A selector is filed under one of its requirements that names values or a key; one that has only negative
+    requirements is tried for every object.
+    """
+
+    def __init__(self) -> None:
+        self._by_label: dict[tuple[str, str], dict[X, LabelSelector]] = {}
+        self._by_key: dict[str, dict[X, LabelSelector]] = {}
+        self._rest: dict[X, LabelSelector] = {}
+
+    def add(self, selector: LabelSelector, thing: X) -> None:
+        """File a thing under its selector."""
+        for place in self._places(selector):
+            place[thing] = selector
+
+    def remove(self, selector: LabelSelector, thing: X) -> None:
+        """Take a thing out again."""
+        for place in self._places(selector):
+            place.pop(thing, None)
+
+    def _places(self, selector: LabelSelector) -> list[dict[X, LabelSelector]]:
+        chosen = most_selective(selector)
+        if chosen is None:
+            return [self._rest]
+        if chosen.operator is Operator.EXISTS:
+            return [self._by_key.setdefault(chosen.key, {})]
+        return [self._by_label.setdefault((chosen.key, value), {}) for value in chosen.values]
+
+    def matching(self, labels: Mapping[str, str]) -> Iterable[X]:
+        """Every thing whose selector matches these labels, once."""
+        places = [self._rest]
+        for key, value in labels.items():
+            for place in (self._by_label.get((key, value)), self._by_key.get(key)):
+                if place:
+                    places.append(place)
+        for place in places:
+            for thing, selector in list(place.items()):
+                if selector.matches(labels):
+                    yield thing
+
+
+def most_selective(selector: LabelSelector) -> Requirement | None:
+    """The requirement that fewest objects are likely to meet; None when all of them are negative."""
+    positive = [
+        requirement
+        for requirement in selector.requirements
+        if requirement.operator in (Operator.IN, Operator.EXISTS)
+    ]
+    if not positive:
+        return None
+    return min(positive, key=lambda item: (item.operator is Operator.EXISTS, len(item.values), item.key))

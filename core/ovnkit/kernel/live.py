@@ -4,75 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import structlog
 
 from ovnkit.api.kinds import Kind
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES
-from ovnkit.api.selectors import LabelSelector, Operator, Requirement
+from ovnkit.api.selectors import LabelSelector, Operator, SelectorIndex, most_selective
 from ovnkit.kernel.store import Change, Store
 
 log = structlog.get_logger()
 
-X = TypeVar("X")
 Changed = Callable[[Collection[Any], Collection[Any]], None]
 _NO_LABELS: Mapping[str, str] = {}
-
-
-class SelectorIndex(Generic[X]):
-    """Things with a label selector, found by the labels of an object without trying each selector.
-
-    A selector is filed under one of its requirements that names values or a key; one that has only negative
-    requirements is tried for every object.
-    """
-
-    def __init__(self) -> None:
-        self._by_label: dict[tuple[str, str], dict[X, LabelSelector]] = {}
-        self._by_key: dict[str, dict[X, LabelSelector]] = {}
-        self._rest: dict[X, LabelSelector] = {}
-
-    def add(self, selector: LabelSelector, thing: X) -> None:
-        """File a thing under its selector."""
-        for place in self._places(selector):
-            place[thing] = selector
-
-    def remove(self, selector: LabelSelector, thing: X) -> None:
-        """Take a thing out again."""
-        for place in self._places(selector):
-            place.pop(thing, None)
-
-    def _places(self, selector: LabelSelector) -> list[dict[X, LabelSelector]]:
-        chosen = _most_selective(selector)
-        if chosen is None:
-            return [self._rest]
-        if chosen.operator is Operator.EXISTS:
-            return [self._by_key.setdefault(chosen.key, {})]
-        return [self._by_label.setdefault((chosen.key, value), {}) for value in chosen.values]
-
-    def matching(self, labels: Mapping[str, str]) -> Iterable[X]:
-        """Every thing whose selector matches these labels, once."""
-        places = [self._rest]
-        for key, value in labels.items():
-            for place in (self._by_label.get((key, value)), self._by_key.get(key)):
-                if place:
-                    places.append(place)
-        for place in places:
-            for thing, selector in list(place.items()):
-                if selector.matches(labels):
-                    yield thing
-
-
-def _most_selective(selector: LabelSelector) -> Requirement | None:
-    positive = [
-        requirement
-        for requirement in selector.requirements
-        if requirement.operator in (Operator.IN, Operator.EXISTS)
-    ]
-    if not positive:
-        return None
-    return min(positive, key=lambda item: (item.operator is Operator.EXISTS, len(item.values), item.key))
 
 
 class Content:
@@ -234,7 +179,7 @@ class LiveSets:
     def _contributions(self, spec: LiveSet, namespace: str) -> Iterable[tuple[str, tuple[Any, ...]]]:
         """What the selected objects of one namespace (empty: all) contribute, by the shortest way to them."""
         objects = self._store.select(spec.kind, "", "")
-        chosen = _most_selective(spec.labels)
+        chosen = most_selective(spec.labels)
         keys: Iterable[str]
         if namespace and "namespace" in spec.kind.indexes:
             keys = self._store.select(spec.kind, "namespace", namespace)

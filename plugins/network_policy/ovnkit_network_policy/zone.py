@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import frozen
+from attrs import field, frozen
 
 from ovnkit.api import rows
 from ovnkit.api.acllogging import OFF, AclLogging, acl_logging
@@ -17,7 +17,7 @@ from ovnkit.api.models import PODS, Pod
 from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import KeysOf, Renderer, Role
-from ovnkit.api.selectors import EVERYTHING, LabelSelector
+from ovnkit.api.selectors import EVERYTHING, LabelSelector, SelectorIndex
 from ovnkit.api.world import World, derived
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row, group_row
@@ -39,17 +39,23 @@ def port_references(pod: Pod) -> Iterable[Ref]:
 class Subject:
     """Whether a pod is one that a port group of this zone may hold.
 
-    `zone` is the node whose pods have ports here, empty when all have. With `selectors` the pod must match one.
+    `zone` is the node whose pods have ports here, empty when all have. With `selectors` the pod must match one;
+    there may be as many as a namespace has policies.
     """
 
     zone: str
     selectors: frozenset[LabelSelector] = frozenset()
+    _index: SelectorIndex[LabelSelector] = field(init=False, eq=False, factory=SelectorIndex)
+
+    def __attrs_post_init__(self) -> None:
+        for selector in self.selectors:
+            self._index.add(selector, selector)
 
     def __call__(self, pod: Pod) -> bool:
         """Whether it is."""
         if self.zone and pod.node != self.zone:
             return False
-        return not self.selectors or any(selector.matches(pod.labels) for selector in self.selectors)
+        return not self.selectors or next(iter(self._index.matching(pod.labels)), None) is not None
 
 
 @derived
