@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from ovnkit.api.identity import RowId
 
 CLUSTER_ROUTER = "ovn_cluster_router"
@@ -74,6 +76,7 @@ def management_switch_port(node: str) -> RowId:
     return RowId("management_port", "zone", node, "port")
 
 
+@lru_cache(maxsize=16384)
 def pod_port(pod: str) -> RowId:
     """Logical_Switch_Port of a pod on the default network; `pod` is `namespace/name`."""
     return RowId("pods", "port", pod, "port")

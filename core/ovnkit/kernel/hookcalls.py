@@ -95,6 +95,8 @@ class Calls:
         """All active plugins' answers as (plugin, answer); those that failed or passed are left out."""
         answers = []
         for plugin in self._active():
+            if (plugin, hook) not in self._callers:
+                continue
             answer, _error = self.attempt(plugin, hook, **arguments)
             if answer is not None:
                 answers.append((plugin, answer))

@@ -180,14 +180,12 @@ class LiveSets:
         """What the selected objects of one namespace (empty: all) contribute, by the shortest way to them."""
         objects = self._store.select(spec.kind, "", "")
         chosen = most_selective(spec.labels)
-        keys: Iterable[str]
-        if namespace and "namespace" in spec.kind.indexes:
-            keys = self._store.select(spec.kind, "namespace", namespace)
-        elif chosen is not None and chosen.operator is Operator.IN:
+        keys: Collection[str] = objects.keys()
+        if chosen is not None and chosen.operator is Operator.IN:
             postings = self._postings(spec.kind)
             keys = [key for value in chosen.values for key in postings.get((chosen.key, value), ())]
-        else:
-            keys = objects
+        if namespace and "namespace" in spec.kind.indexes:
+            keys = min(keys, self._store.select(spec.kind, "namespace", namespace).keys(), key=len)
         for key in keys:
             view = objects[key]
             if not namespace or view.namespace == namespace:
