@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
@@ -60,21 +60,23 @@ def addresses_of(
 ) -> tuple[Address, ...] | None:
     """The addresses of a name; None as long as nobody knows.
 
-    What our resolver found, and what DNSNameResolver objects in the namespace `resolvers` say the cluster's
-    DNS server gave out. With neither, what is in the northbound since before a restart.
+    What our resolver found (until then: what is in the northbound since before a restart), and what
+    DNSNameResolver objects in the namespace `resolvers` say the cluster's DNS server gave out.
     """
-    answer = world.get(DNS_ANSWERS, name.text)
     objects = [item for item in world.list(DNS_NAME_RESOLVERS, "name", name.text) if item.namespace == resolvers]
-    found = {address for item in objects for address in item.addresses}
-    if answer is not None and answer.known:
-        found.update(answer.addresses)
-    elif not objects:
-        for family in families:
-            row = world.get(DNS_SETS, name.set_name(family))
-            if row is None:
-                return None
-            found.update(row.addresses)
+    mine = None if name.is_wildcard else _resolved(world, name, families)
+    if mine is None and not objects:
+        return None
+    found = {address for item in objects for address in item.addresses}.union(mine or ())
     return tuple(sorted(found, key=by_family))
+
+
+def _resolved(world: World, name: DnsName, families: Sequence[int]) -> Collection[Address] | None:
+    answer = world.get(DNS_ANSWERS, name.text)
+    if answer is not None and answer.known:
+        return answer.addresses
+    rows = [world.get(DNS_SETS, name.set_name(family)) for family in families]
+    return None if None in rows else [address for row in rows if row is not None for address in row.addresses]
 
 
 PENDING = "it has not been looked up yet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Mapping
 from ipaddress import ip_network
 from typing import Any
@@ -54,12 +55,32 @@ class EgressFirewall(ObjectView):
     state: str = ""
 
 
+_REMEMBERED = 1000
+_remembered: OrderedDict[str, tuple[Any, tuple[Rule, ...]]] = OrderedDict()
+"""Generation and rules of the objects seen last, by UID. Each zone writes its line into the status, and each time
+the whole object comes to all zones: reading 8,000 rules again for that would cost more than everything else."""
+
+
+def _rules(raw: Raw) -> tuple[Rule, ...]:
+    meta = raw["metadata"]
+    uid, generation = str(meta.get("uid", "")), meta.get("generation")
+    known = _remembered.get(uid)
+    if known is not None and generation is not None and known[0] == generation:
+        _remembered.move_to_end(uid)
+        return known[1]
+    rules = tuple(_rule(item) for item in (raw.get("spec") or {}).get("egress") or ())
+    _remembered[uid] = generation, rules
+    if len(_remembered) > _REMEMBERED:
+        _remembered.popitem(last=False)
+    return rules
+
+
 def _view(raw: Raw) -> EgressFirewall:
     meta = {**metadata(raw), "labels": {}, "annotations": {}}
     status = raw.get("status") or {}
     return EgressFirewall(
         **meta,
-        rules=tuple(_rule(item) for item in (raw.get("spec") or {}).get("egress") or ()),
+        rules=_rules(raw),
         messages=tuple(str(text) for text in status.get("messages") or ()),
         state=str(status.get("status") or ""),
     )

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from ipaddress import ip_address, ip_interface
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
 from ovnkit.api.kinds import Kind
-from ovnkit.api.testing.conformance import ConformanceSuite
+from ovnkit.api.testing.conformance import ConformanceSuite, family_config
+from ovnkit.api.testing.harness import Harness, make_server
+from ovnkit.api.testing.manifests import objects
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsAnswer
 
 SHOP = """
@@ -49,6 +52,29 @@ SUBNETS = {
     "ipv6": '{"default":["fd01:0:0:4::/64"]}',
     "dual": '{"default":["10.128.4.0/23","fd01:0:0:4::/64"]}',
 }
+
+
+@pytest.mark.ovn
+def test_a_changed_address_is_one_mutation_of_one_set(tmp_path: Path) -> None:
+    server = make_server(tmp_path)
+    manifests = objects(SHOP.replace("SUBNETS", SUBNETS["dual"]))
+    suite = TestEgressFirewallConformance()
+    try:
+        with Harness(
+            server, ["egress_firewall"], manifests, config=family_config("dual"), facts=suite.facts()
+        ) as harness:
+            written: list[Any] = []
+            session = harness.sinks["nb"].session
+            transact = session.transact
+            session.transact = lambda ops, done: (written.extend(ops), transact(ops, done))  # type: ignore[assignment]
+            found = (ip_address("192.0.2.8"), ip_address("192.0.2.7"), ip_address("2001:db8::7"))
+            harness.reconciler.observe(DNS_ANSWERS, [("www.example.com", DnsAnswer("www.example.com", found))])
+            harness.settle()
+            [change] = [op for op in written if op["op"] not in ("wait", "assert", "comment")]
+            assert (change["op"], change["table"]) == ("mutate", "Address_Set")
+            assert change["mutations"] == [["addresses", "insert", ["set", ["192.0.2.8"]]]]
+    finally:
+        server.stop()
 
 
 @pytest.mark.ovn

@@ -114,17 +114,17 @@ def test_any_history_keeps_good_answers_and_a_sane_pace(rounds: list[dict[int, F
 class Zone:
     """A DNS server, and a resolver that asks it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, address: str = "127.0.0.1") -> None:
         folder.mkdir(exist_ok=True)
         self.file = folder / "zone"
         self.write({})
         script = Path(__file__).with_name("egress_dns_server.py")
         self.process = subprocess.Popen(
-            [sys.executable, str(script), "127.0.0.1", "0", str(self.file)], stdout=subprocess.PIPE, text=True
+            [sys.executable, str(script), address, "0", str(self.file)], stdout=subprocess.PIPE, text=True
         )
         assert self.process.stdout is not None
         self.port = int(self.process.stdout.readline().split()[1])
-        self.server = f"127.0.0.1:{self.port}"
+        self.server = f"[{address}]:{self.port}" if ":" in address else f"{address}:{self.port}"
         self.told: queue.SimpleQueue[DnsAnswer] = queue.SimpleQueue()
         self.resolvers: list[Resolver] = []
 
@@ -224,6 +224,16 @@ def test_a_name_without_records_of_a_family(zone: Zone) -> None:
     zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
     zone.resolver(6).ask(["www.example.com"])
     assert zone.hears() == DnsAnswer("www.example.com", fault="it has no AAAA record")
+
+
+def test_a_server_may_have_an_ipv6_address(zone: Zone, tmp_path: Path) -> None:
+    other = Zone(tmp_path / "other", "::1")
+    try:
+        other.write({"www.example.com": {"A": ["192.0.2.1"], "AAAA": ["2001:db8::1"]}})
+        other.resolver().ask(["www.example.com"])
+        assert other.hears() == DnsAnswer("www.example.com", (A1, V6))
+    finally:
+        other.close()
 
 
 def test_all_servers_are_asked_and_one_good_one_suffices(zone: Zone, tmp_path: Path) -> None:

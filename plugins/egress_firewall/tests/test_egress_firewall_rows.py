@@ -201,6 +201,17 @@ def test_what_other_zones_say_renders_no_rule_again() -> None:
     assert found.reconciler.renders_total == before
 
 
+def test_rules_are_read_once_per_generation() -> None:
+    def view(generation: int, cidr: str, *messages: str) -> Any:
+        raw = {"metadata": {"name": "default", "namespace": "shop", "uid": "one", "generation": generation}}
+        spec = {"egress": [rule("Deny", cidr)]}
+        return EGRESS_FIREWALLS.view({**raw, "spec": spec, "status": {"messages": list(messages)}})
+
+    first = view(1, "192.0.2.0/24")
+    assert view(1, "192.0.2.0/24", "n2: said").rules is first.rules
+    assert view(2, "198.51.100.0/24").rules != first.rules
+
+
 def test_events_tell_what_zones_could_not_apply() -> None:
     found = bench(Role.CLUSTER)
     bad = "EgressFirewall Rules not correctly applied: rule 1: dnsName x.example has no addresses: why"
@@ -283,6 +294,9 @@ def test_names_stay_as_they_were_over_a_restart_without_dns() -> None:
     assert messages(found) == ["n1: EgressFirewall Rules applied"]
     resolve(found, "www.example.com", known=False, fault="192.0.2.53 does not answer")
     assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
+    found.put(DNS_NAME_RESOLVERS, resolver("www.example.com.", "192.0.2.9"))
+    assert set_content(found, "www.example.com", 4) == {"192.0.2.7", "192.0.2.9"}
+    found.drop(DNS_NAME_RESOLVERS, "ovn-kubernetes/dns-1")
     resolve(found, "www.example.com", "192.0.2.8")
     assert set_content(found, "www.example.com", 4) == {"192.0.2.8"}
 
@@ -320,6 +334,10 @@ def test_a_wildcard_is_what_the_dns_server_of_the_cluster_gave_out() -> None:
     assert messages(found) == ["n1: EgressFirewall Rules applied"]
     found.put(DNS_NAME_RESOLVERS, resolver("*.example.com.", "192.0.2.8"))
     assert set_content(found, "*.example.com", 4) == {"192.0.2.8"}
+    found.drop(DNS_NAME_RESOLVERS, "ovn-kubernetes/dns-1")
+    see_sets(found)
+    assert set(acls(found)) == {1}
+    assert match(found, 1) == f"({DENY_ALL}) && PODS", "without the object nobody knows any more"
 
 
 def test_only_the_own_namespaces_resolvers_count_and_they_add_to_our_answers() -> None:
