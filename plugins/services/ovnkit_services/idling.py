@@ -87,8 +87,11 @@ def is_idled(service: Service) -> bool:
 
 
 def waits_for_pods(world: World, service: Service) -> bool:
-    """Whether clients of a service without endpoints are to wait: it is idled, or was until a moment ago."""
-    if is_idled(service):
+    """Whether clients of a service without endpoints are to wait: it is idled, or was until a moment ago.
+
+    Between the end of idling and the note of when that was, `SEEN` is still there.
+    """
+    if is_idled(service) or SEEN in service.annotations:
         return True
     ended = _moment(service.annotations.get(UNIDLED, ""))
     return ended is not None and not world.passed(ended + GRACE)

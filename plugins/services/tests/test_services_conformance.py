@@ -36,7 +36,8 @@ SERVICE = """
 ---
 apiVersion: v1
 kind: Service
-metadata: {{name: {name}, namespace: shop, uid: {name}-uid, creationTimestamp: "2030-01-0{number}T00:00:00Z"}}
+metadata: {{name: {name}, namespace: shop, uid: {name}-uid, creationTimestamp: "2030-01-0{number}T00:00:00Z",
+  annotations: {{{annotations}}}}}
 spec:
   type: {type}
   clusterIPs: [{cluster}]
@@ -78,6 +79,7 @@ def service(
     internal: str = "Cluster",
     outside: str = "Cluster",
     hosted: bool = False,
+    annotations: str = "",
 ) -> str:
     text = SERVICE.format(
         name=name,
@@ -89,6 +91,7 @@ def service(
         internal=internal,
         outside=outside,
         node_port=node_port,
+        annotations=annotations,
     )
     for family in families:
         if family == 4:
@@ -123,6 +126,7 @@ def shop(families: Iterable[int]) -> str:
             service(families, 6, "front-host", kind="NodePort", node_port=30081, hosted=True),
             service(families, 7, "front-near", kind="NodePort", node_port=30082, outside="Local", external=True),
             service(families, 8, "second", external=True),
+            service(families, 9, "asleep", annotations="acme.example/idled-at: '2030-01-01T00:00:00Z'"),
         )
     )
 

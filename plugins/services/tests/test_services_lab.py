@@ -293,7 +293,10 @@ def test_an_idled_service_asks_for_its_pods_and_then_serves_who_waited(site: Sit
             20,
             "the end of idling is noted",
         )
-        site.lab.apply(site.server("sleeper", "node2", labels))
+        # Ready when it listens: before that its own kernel would refuse.
+        pod = site.server("sleeper", "node2", labels)
+        pod["spec"]["containers"][0]["readinessProbe"] = {"tcpSocket": {"port": 8080}, "periodSeconds": 1}
+        site.lab.apply(pod)
         answers = [wait_until(log.read_text, 30, "those who waited are served") for log in (one, other)]
     assert {answer.split()[0] for answer in answers} == {"sleeper"}
     site.lab.delete("pod", "sleeper")

@@ -65,8 +65,11 @@ def gateway_node(number: int, *, node_port: bool = True, gateway: bool = True, f
 class Services:
     """A bench with the services plugin and its rows in a readable form."""
 
-    def __init__(self, *nodes: Node, config: Config | None = None, central: bool = False) -> None:
-        where = scope(Role.ZONE, Role.CLUSTER, zone="global" if central else "n1", per_node_zones=not central)
+    def __init__(
+        self, *nodes: Node, config: Config | None = None, central: bool = False, cluster: bool = True
+    ) -> None:
+        roles = (Role.ZONE, Role.CLUSTER) if cluster else (Role.ZONE,)
+        where = scope(*roles, zone="global" if central else "n1", per_node_zones=not central)
         self.bench = Bench(ServicesPlugin(), scope=where, config=config or globals()["config"]())
         self.bench.put(NODES, *nodes)
 
@@ -492,6 +495,13 @@ def test_the_grace_is_known_to_those_who_start_within_it() -> None:
         found = Services(gateway_node(1)).put(service(WEB, annotations={UNIDLED: ended}))
         assert found.options("TCP_cluster")["reject"] == answer
         assert found.bench.get(SERVICES, WEB).annotations == {UNIDLED: ended}, "it stays as it is"
+
+
+def test_nobody_is_refused_before_the_end_of_idling_has_been_noted() -> None:
+    """The zone hears of the end before the cluster's leader has written when it was."""
+    found = Services(gateway_node(1), cluster=False).put(service(WEB, annotations={"ovnkit.io/idled": "true"}))
+    assert UNIDLED not in found.bench.get(SERVICES, WEB).annotations
+    assert idle_options(found) == ("false", "true")
 
 
 def test_a_load_balancer_without_targets_asks_for_pods_and_the_message_goes() -> None:
