@@ -17,7 +17,8 @@ from ovnkit.api.podnetwork import ANNOTATION, DEFAULT_NETWORK
 
 
 @lru_cache(maxsize=65536)
-def _annotated(text: str) -> tuple[Address, ...]:
+def annotated(text: str) -> tuple[Address, ...]:
+    """Addresses on the default network in an annotation's text; none when it is nonsense."""
     try:
         found = orjson.loads(text)[DEFAULT_NETWORK]
         texts = found.get("ip_addresses") or [found["ip_address"]]
@@ -36,7 +37,7 @@ def _reported(texts: tuple[str, ...]) -> tuple[Address, ...]:
 
 @lru_cache(maxsize=2 * 65536)
 def _annotated_texts(text: str, family: int) -> tuple[str, ...]:
-    return tuple(str(address) for address in _annotated(text) if _is_of(address, family))
+    return tuple(str(address) for address in annotated(text) if _is_of(address, family))
 
 
 def _is_of(address: Address, family: int) -> bool:
@@ -53,7 +54,7 @@ def pod_addresses(pod: Pod, family: int) -> Collection[Address]:
     if not has_own_network(pod):
         return ()
     text = pod.annotations.get(ANNOTATION)
-    found = _annotated(text) if text is not None else _reported(pod.addresses)
+    found = annotated(text) if text is not None else _reported(pod.addresses)
     return [address for address in found if _is_of(address, family)]
 
 

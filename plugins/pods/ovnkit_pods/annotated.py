@@ -3,26 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from functools import lru_cache
-from ipaddress import ip_address
 
-import orjson
-
+from ovnkit.api import podaddresses
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.nodenetwork import Address
-from ovnkit.api.podnetwork import ANNOTATION, DEFAULT_NETWORK
+from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.world import World
-
-
-@lru_cache(maxsize=8192)
-def addresses(text: str) -> tuple[Address, ...]:
-    """Addresses on the default network in an annotation's text; none when it is nonsense."""
-    try:
-        found = orjson.loads(text)[DEFAULT_NETWORK]
-        texts = found.get("ip_addresses") or [found["ip_address"]]
-        return tuple(ip_address(item.partition("/")[0]) for item in texts)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return ()
 
 
 def has_addresses(pod: Pod) -> bool:
@@ -35,7 +21,7 @@ def of_pod(pod: Pod, family: int) -> Collection[Address]:
     text = pod.annotations.get(ANNOTATION)
     if text is None or not has_addresses(pod):
         return ()
-    return [address for address in addresses(text) if address.version == family]
+    return [address for address in podaddresses.annotated(text) if address.version == family]
 
 
 def ipv4(pod: Pod) -> Collection[str]:
@@ -63,4 +49,4 @@ def _claim(pod: Pod) -> tuple[bool, str, str]:
 
 
 def _annotated(pod: Pod) -> tuple[Address, ...]:
-    return addresses(pod.annotations.get(ANNOTATION, ""))
+    return podaddresses.annotated(pod.annotations.get(ANNOTATION, ""))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ovnkit.api import podnetwork
+from ovnkit.api import podaddresses, podnetwork
 from ovnkit.api.addresses import AddressRange
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
@@ -68,7 +68,7 @@ class PodPorts:
         if text is None:
             asked, mac = _requested_addresses(pod, network)
         elif _is_usual(text, network):
-            asked, mac = {address.version: address for address in annotated.addresses(text)}, ""
+            asked, mac = {address.version: address for address in podaddresses.annotated(text)}, ""
         elif (existing := podnetwork.parse(text)) is None:
             asked, mac = _requested_addresses(pod, network)
         else:
@@ -104,7 +104,7 @@ class PodPorts:
 
 def _is_usual(text: str, network: NodeNetwork) -> bool:
     """Whether an annotation is, letter for letter, what a pod that asks for nothing has on this node."""
-    found = annotated.addresses(text)
+    found = podaddresses.annotated(text)
     return network.owns(found) and text == network.annotation(port_mac(found), found)
 
 

@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.daemons import Daemon, northd, ovsdb_server
 from ovnkit.api.identity import hash_name
-from ovnkit.api.installs import OvnInstall, locate
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Node
 from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import namespace, node, pod
+from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_pods.plugin import PodsPlugin
 
 pytestmark = pytest.mark.ovn
@@ -30,52 +26,10 @@ SUBNETS = tuple(map(ClusterSubnet.parse, ("10.128.0.0/14/23", "fd01::/48")))
 CONFIG = Config(default=DefaultOptions(cluster_subnets=SUBNETS))
 
 
-class Zone:
-    """A central zone's databases and northd."""
-
-    def __init__(self, folder: Path, install: OvnInstall) -> None:
-        self.install = install
-        self.endpoints = {db: f"unix:{folder}/{db}.sock" for db in ("nb", "sb")}
-        self.daemons: list[Daemon] = [
-            ovsdb_server(
-                install,
-                folder,
-                {db: folder / f"{db}.db"},
-                name=f"ovsdb-{db}",
-                remotes=[f"punix:{folder}/{db}.sock"],
-                log_dir=folder,
-            )
-            for db in ("nb", "sb")
-        ]
-        nb, sb = self.endpoints["nb"], self.endpoints["sb"]
-        self.daemons.append(northd(install, folder, nb=nb, sb=sb, log_dir=folder))
-        for daemon in self.daemons:
-            daemon.start()
-
-    def nb(self, *words: str) -> str:
-        return self.install.run("ovn-nbctl", f"--db={self.endpoints['nb']}", *words)
-
-    def trace(self, switch: str, flow: str) -> str:
-        self.nb("--wait=sb", "--timeout=20", "sync")
-        return self.install.run("ovn-trace", f"--db={self.endpoints['sb']}", "--summary", switch, flow)
-
-    def stop(self) -> None:
-        for daemon in reversed(self.daemons):
-            daemon.stop()
-
-
-@pytest.fixture(params=["host", "new"])
+@pytest.fixture(params=RELEASES)
 def zone(request: pytest.FixtureRequest) -> Iterator[Zone]:
-    root = Path("/var/cache/ovnkit/debian-13")
-    if request.param == "host" and shutil.which("ovn-northd") is None:
-        pytest.skip("no OVN on this machine")
-    if request.param == "new" and not (root / "usr/bin/ovn-northd").exists():
-        pytest.skip("no newer OVN cached")
-    folder = Path(tempfile.mkdtemp(prefix="ovnkit-zone-"))
-    made = Zone(folder, locate("host" if request.param == "host" else str(root)))
-    yield made
-    made.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with zone_of(request.param, Zone) as made:
+        yield made
 
 
 @pytest.fixture

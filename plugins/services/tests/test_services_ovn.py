@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.daemons import Daemon, northd, ovsdb_server
 from ovnkit.api.gatewaynetwork import L3_GATEWAY
-from ovnkit.api.installs import OvnInstall, locate
+from ovnkit.api.installs import OvnInstall
 from ovnkit.api.models import NODES, PODS, Node
 from ovnkit.api.renderers import Role
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, ServicePort
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import endpoint_slice, node, pod, service
+from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_services.plugin import ServicesPlugin
 
 pytestmark = pytest.mark.ovn
@@ -31,27 +29,11 @@ CONFIG = Config(default=DefaultOptions(cluster_subnets=SUBNETS))
 VIPS = {4: "172.16.1.10", 6: "fd02::10"}
 
 
-class Zone:
-    """A central zone with node n1, pods shop/client and shop/server, and northd."""
+class ServiceZone(Zone):
+    """A central zone with node n1, pods shop/client and shop/server."""
 
     def __init__(self, folder: Path, install: OvnInstall) -> None:
-        self.install = install
-        self.endpoints = {db: f"unix:{folder}/{db}.sock" for db in ("nb", "sb")}
-        self.daemons: list[Daemon] = [
-            ovsdb_server(
-                install,
-                folder,
-                {db: folder / f"{db}.db"},
-                name=f"ovsdb-{db}",
-                remotes=[f"punix:{folder}/{db}.sock"],
-                log_dir=folder,
-            )
-            for db in ("nb", "sb")
-        ]
-        nb, sb = self.endpoints["nb"], self.endpoints["sb"]
-        self.daemons.append(northd(install, folder, nb=nb, sb=sb, log_dir=folder))
-        for daemon in self.daemons:
-            daemon.start()
+        super().__init__(folder, install)
         place = scope(Role.ZONE, zone="global", per_node_zones=False)
         plugins = (
             topology.TopologyPlugin(),
@@ -63,20 +45,15 @@ class Zone:
         self.bench.put(NODES, worker("n1", 2))
         self.bench.put(PODS, pod("shop/client", "n1"), pod("shop/server", "n1"))
 
-    def nb(self, *words: str) -> str:
-        return self.install.run("ovn-nbctl", f"--db={self.endpoints['nb']}", *words)
-
     def flows(self, switch: str) -> str:
-        self.nb("--wait=sb", "--timeout=20", "sync")
-        return self.install.run("ovn-sbctl", f"--db={self.endpoints['sb']}", "lflow-list", switch)
+        return self.sb("lflow-list", switch)
 
     def address(self, name: str, family: int) -> str:
         network = json.loads(self.bench.get(PODS, name).annotations["k8s.ovn.org/pod-networks"])["default"]
         return str(network["ip_addresses"][0 if family == 4 else 1]).partition("/")[0]
 
-    def trace(self, family: int, address: str, port: int = 80) -> str:
+    def connection(self, family: int, address: str, port: int = 80) -> str:
         """What becomes of a TCP connection of shop/client."""
-        self.nb("--wait=sb", "--timeout=20", "sync")
         network = json.loads(self.bench.get(PODS, "shop/client").annotations["k8s.ovn.org/pod-networks"])
         mac = network["default"]["mac_address"]
         own = self.address("shop/client", family)
@@ -84,27 +61,17 @@ class Zone:
             f'inport=="shop_client" && eth.src=={mac} && eth.dst==0a:58:0a:80:04:01 && ip.ttl==64 && '
             f"ip{family}.src=={own} && ip{family}.dst=={address} && tcp && tcp.src==4000 && tcp.dst=={port}"
         )
-        sb = f"--db={self.endpoints['sb']}"
-        return self.install.run("ovn-trace", sb, "--ct=new", "--summary", "n1", flow)
+        return self.trace("n1", flow, "--ct=new")
 
     def stop(self) -> None:
         self.bench.stop()
-        for daemon in reversed(self.daemons):
-            daemon.stop()
+        super().stop()
 
 
-@pytest.fixture(params=["host", "new"])
-def zone(request: pytest.FixtureRequest) -> Iterator[Zone]:
-    root = Path("/var/cache/ovnkit/debian-13")
-    if request.param == "host" and shutil.which("ovn-northd") is None:
-        pytest.skip("no OVN on this machine")
-    if request.param == "new" and not (root / "usr/bin/ovn-northd").exists():
-        pytest.skip("no newer OVN cached")
-    folder = Path(tempfile.mkdtemp(prefix="ovnkit-zone-"))
-    zone = Zone(folder, locate("host" if request.param == "host" else str(root)))
-    yield zone
-    zone.stop()
-    shutil.rmtree(folder)
+@pytest.fixture(params=RELEASES)
+def zone(request: pytest.FixtureRequest) -> Iterator[ServiceZone]:
+    with zone_of(request.param, ServiceZone) as made:
+        yield made
 
 
 def worker(name: str, number: int) -> Node:
@@ -125,7 +92,7 @@ def worker(name: str, number: int) -> Node:
     return node(name, annotations)
 
 
-def serve(zone: Zone, **more: object) -> None:
+def serve(zone: ServiceZone, **more: object) -> None:
     """Service shop/web with shop/server behind it."""
     for family in (4, 6):
         endpoint = Endpoint((zone.address("shop/server", family),), "n1")
@@ -137,19 +104,19 @@ def serve(zone: Zone, **more: object) -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_a_pod_reaches_the_endpoint_and_is_refused_without_one(zone: Zone, family: int) -> None:
+def test_a_pod_reaches_the_endpoint_and_is_refused_without_one(zone: ServiceZone, family: int) -> None:
     serve(zone)
     target = zone.address("shop/server", family)
-    trace = zone.trace(family, VIPS[family])
+    trace = zone.connection(family, VIPS[family])
     assert 'output to "shop_server"' in trace
     assert target in trace
     zone.bench.drop(ENDPOINT_SLICES, f"shop/web-{family}")
-    trace = zone.trace(family, VIPS[family])
+    trace = zone.connection(family, VIPS[family])
     assert "tcp_reset" in trace or "reject" in trace
     assert 'output to "shop_server"' not in trace
 
 
-def test_affinity_reaches_the_pipeline_and_leaves_it(zone: Zone) -> None:
+def test_affinity_reaches_the_pipeline_and_leaves_it(zone: ServiceZone) -> None:
     serve(zone, affinity_timeout=7)
     flows = zone.flows("n1")
     learn = [line for line in flows.splitlines() if "commit_lb_aff" in line]
@@ -160,7 +127,7 @@ def test_affinity_reaches_the_pipeline_and_leaves_it(zone: Zone) -> None:
 
 
 @pytest.mark.parametrize("family", [4, 6])
-def test_source_ranges_hold_for_pods(zone: Zone, family: int) -> None:
+def test_source_ranges_hold_for_pods(zone: ServiceZone, family: int) -> None:
     address = {4: "198.51.100.2", 6: "2001:db8:1::2"}[family]
     own = zone.address("shop/client", family)
     more = {"type": "LoadBalancer", "ingress_ips": (address,)}
@@ -170,11 +137,11 @@ def test_source_ranges_hold_for_pods(zone: Zone, family: int) -> None:
         (("192.0.2.0/24",), False),
     ):
         serve(zone, source_ranges=ranges, **more)
-        assert ('output to "shop_server"' in zone.trace(family, address)) is reaches, ranges
-        assert 'output to "shop_server"' in zone.trace(family, VIPS[family])
+        assert ('output to "shop_server"' in zone.connection(family, address)) is reaches, ranges
+        assert 'output to "shop_server"' in zone.connection(family, VIPS[family])
 
 
-def test_node_ports_by_template_have_flows(zone: Zone) -> None:
+def test_node_ports_by_template_have_flows(zone: ServiceZone) -> None:
     serve_ports = (ServicePort("", "TCP", 80, 30080),)
     serve(zone)
     zone.bench.put(SERVICES, service("shop/web", *serve_ports, cluster_ips=tuple(VIPS.values()), type="NodePort"))
@@ -184,7 +151,7 @@ def test_node_ports_by_template_have_flows(zone: Zone) -> None:
     assert "192.0.2.2" in zone.nb("--bare", "--columns=variables", "list", "Chassis_Template_Var")
 
 
-def test_an_endpoint_more_is_one_small_transaction(zone: Zone) -> None:
+def test_an_endpoint_more_is_one_small_transaction(zone: ServiceZone) -> None:
     serve(zone)
     before = zone.bench.sinks["nb"].transactions
     uuid = zone.nb("--bare", "--columns=_uuid", "find", "Load_Balancer", 'name="Service_shop/web_TCP_cluster"')

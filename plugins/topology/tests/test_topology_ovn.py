@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.daemons import Daemon, OvnInstall, northd, ovsdb_server
-from ovnkit.api.installs import locate
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
+from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_topology.plugin import TopologyPlugin
 from ovnkit_topology.release import NORTHD, Northd
 
@@ -27,62 +23,10 @@ DUAL = Config(
 )
 
 
-class Zone:
-    """A zone's databases and northd."""
-
-    def __init__(self, folder: Path, install: OvnInstall) -> None:
-        self.install = install
-        self.endpoints = {db: f"unix:{folder}/{db}.sock" for db in ("nb", "sb")}
-        self.daemons: list[Daemon] = [
-            ovsdb_server(
-                install,
-                folder,
-                {db: folder / f"{db}.db"},
-                name=f"ovsdb-{db}",
-                remotes=[f"punix:{folder}/{db}.sock"],
-                log_dir=folder,
-            )
-            for db in ("nb", "sb")
-        ]
-        self.daemons.append(
-            northd(install, folder, nb=self.endpoints["nb"], sb=self.endpoints["sb"], log_dir=folder)
-        )
-        for daemon in self.daemons:
-            daemon.start()
-        self.log = folder / "ovn-northd.log"
-
-    def nb(self, *words: str) -> str:
-        return self._tool("ovn-nbctl", "nb", *words)
-
-    def sb(self, *words: str) -> str:
-        return self._tool("ovn-sbctl", "sb", *words)
-
-    def trace(self, switch: str, flow: str) -> str:
-        return self._tool("ovn-trace", "sb", "--summary", switch, flow)
-
-    def _tool(self, tool: str, db: str, *words: str) -> str:
-        return self.install.run(tool, f"--db={self.endpoints[db]}", *words)
-
-    def sync(self) -> None:
-        self.nb("--wait=sb", "--timeout=20", "sync")
-
-    def stop(self) -> None:
-        for daemon in reversed(self.daemons):
-            daemon.stop()
-
-
-@pytest.fixture(params=["host", "new"])
+@pytest.fixture(params=RELEASES)
 def zone(request: pytest.FixtureRequest) -> Iterator[Zone]:
-    root = Path("/var/cache/ovnkit/debian-13")
-    if request.param == "host" and shutil.which("ovn-northd") is None:
-        pytest.skip("no OVN on this machine")
-    if request.param == "new" and not (root / "usr/bin/ovn-northd").exists():
-        pytest.skip("no newer OVN cached")
-    folder = Path(tempfile.mkdtemp(prefix="ovnkit-zone-"))
-    made = Zone(folder, locate("host" if request.param == "host" else str(root)))
-    yield made
-    made.stop()
-    shutil.rmtree(folder, ignore_errors=True)
+    with zone_of(request.param, Zone) as made:
+        yield made
 
 
 def annotated(name: str, number: int) -> Node:

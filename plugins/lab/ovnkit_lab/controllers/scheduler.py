@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import World, completed, conditions, deleting, is_true
+from ovnkit_lab.controllers.world import World, completed, conditions, deleting, holds, is_true
 
 Json = dict[str, Any]
 
@@ -51,21 +51,7 @@ def _term(term: Json, node: Json, labels: Json) -> bool:
     fields = {"metadata.name": node["metadata"]["name"]}
     both = [(labels, item) for item in term.get("matchExpressions") or ()]
     both += [(fields, item) for item in term.get("matchFields") or ()]
-    return bool(both) and all(_holds(values, item) for values, item in both)
-
-
-def _holds(labels: Json, item: Json) -> bool:
-    key, values = item["key"], item.get("values") or ()
-    match item["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False
+    return bool(both) and all(holds(item, values) for values, item in both)
 
 
 def _bind(world: World, pod: Json, node: str) -> None:

@@ -139,10 +139,11 @@ def selects(selector: Json, labels: Mapping[str, str]) -> bool:
     """Whether a label selector (matchLabels and matchExpressions) selects these labels."""
     if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
         return False
-    return all(_expression(item, labels) for item in selector.get("matchExpressions") or ())
+    return all(holds(item, labels) for item in selector.get("matchExpressions") or ())
 
 
-def _expression(item: Json, labels: Mapping[str, str]) -> bool:
+def holds(item: Json, labels: Mapping[str, str]) -> bool:
+    """Whether one expression of a selector holds; of nodes there are operators that never do here."""
     key, values = item["key"], item.get("values") or ()
     match item["operator"]:
         case "In":
