@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -19,6 +18,7 @@ from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.leftovers import Leftovers
+from ovnkit.kernel.listeners import Listeners
 from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
 from ovnkit.kernel.tasks import KeySet, Render, Task, need_listed
@@ -69,8 +69,7 @@ class Reconciler:
         self._sinks: list[_SinkState] = []
         self._route: dict[Any, Sink] = {}
         self._waiting = 0
-        self._listeners: dict[tuple[Kind[Any], str], list[Callable[[Any], None]]] = {}
-        self._listeners_lock = threading.Lock()
+        self._listeners = Listeners()
         self._clock = clock
         for sink in sinks:
             self.add_sink(sink)
@@ -131,10 +130,7 @@ class Reconciler:
             observed = getattr(state.sink, "observed_changed", None)
             if observed is not None:
                 observed(kind, key)
-        with self._listeners_lock:
-            listeners = list(self._listeners.get((kind, key), ()))
-        for listener in listeners:
-            listener(change.new)
+        self._listeners.tell(kind, key, change.new)
 
     def listed(self, kind: Kind[Any]) -> None:
         """Everything of this kind has been observed once."""
@@ -148,17 +144,7 @@ class Reconciler:
 
     def subscribe(self, kind: Kind[Any], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
-        with self._listeners_lock:
-            self._listeners.setdefault((kind, key), []).append(callback)
-
-        def leave() -> None:
-            with self._listeners_lock:
-                listeners = self._listeners[kind, key]
-                listeners.remove(callback)
-                if not listeners:
-                    del self._listeners[kind, key]
-
-        return leave
+        return self._listeners.add(kind, key, callback)
 
     def live(self, spec: LiveSet) -> LiveContent:
         """The content of a live set, for sinks."""
