@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -39,7 +40,9 @@ class TrackSink:
         self._bridge = bridge
         self._delays = delays
         self._owned: dict[Owner, frozenset[TrackedPath]] = {}
-        self._wanted: dict[TrackedPath, int] = {}
+        self._wanted: Counter[TrackedPath] = Counter()
+        self._fronts: Counter[str] = Counter()
+        """How many paths there are from each address and port."""
         self._gone: set[TrackedPath] = set()
         self._jobs: queue.SimpleQueue[frozenset[tuple[str, ...]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="conntrack", daemon=True)
@@ -54,13 +57,19 @@ class TrackSink:
         if after:
             self._owned[owner] = after
         for path in after - before:
-            self._wanted[path] = self._wanted.get(path, 0) + 1
+            if not self._wanted[path]:
+                self._fronts[_front(path)] += 1
+            self._wanted[path] += 1
             self._gone.discard(path)
         for path in before - after:
             self._wanted[path] -= 1
             if not self._wanted[path]:
                 del self._wanted[path]
                 self._gone.add(path)
+                front = _front(path)
+                self._fronts[front] -= 1
+                if not self._fronts[front]:
+                    del self._fronts[front]
 
     def flush(self) -> None:
         """Have what is gone forgotten, soon and again."""
@@ -99,8 +108,9 @@ class TrackSink:
     # -- forgetting -------------------------------------------------------------------------------------------
 
     def _forget(self, gone: Iterable[TrackedPath]) -> None:
-        """What has come back meanwhile stays."""
-        tuples = frozenset(_tuples(path) for path in gone if path not in self._wanted)
+        """What has come back meanwhile stays. Where an address has no way left, all of it goes with one command."""
+        left = [(path, _front(path)) for path in gone if path not in self._wanted]
+        tuples = frozenset((front, _answer(path)) if self._fronts[front] else (front,) for path, front in left)
         if tuples:
             self._jobs.put(tuples)
             if self._thread.ident is None:
@@ -118,12 +128,15 @@ class TrackSink:
                     log.debug("connections can't be forgotten", error=self.last_error)
 
 
-def _tuples(path: TrackedPath) -> tuple[str, str]:
-    """How ovs-ofctl is told: the first packet's destination, and who answers."""
+def _front(path: TrackedPath) -> str:
+    """The first packet's destination, as ovs-ofctl is told."""
+    return f"{_field(path.address)}_dst={path.address},ct_nw_proto={_NUMBERS[path.protocol]},ct_tp_dst={path.port}"
+
+
+def _answer(path: TrackedPath) -> str:
+    """Who answers."""
     number = _NUMBERS[path.protocol]
-    there = f"{_field(path.address)}_dst={path.address},ct_nw_proto={number},ct_tp_dst={path.port}"
-    back = f"{_field(path.target)}_src={path.target},ct_nw_proto={number},ct_tp_src={path.target_port}"
-    return there, back
+    return f"{_field(path.target)}_src={path.target},ct_nw_proto={number},ct_tp_src={path.target_port}"
 
 
 def _field(address: Address) -> str:

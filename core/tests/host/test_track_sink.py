@@ -85,3 +85,9 @@ def test_a_bridge_that_does_not_answer_is_told_of_and_not_waited_for(kernel: Ker
     assert len(kernel.elapse()) == 2
     status: dict[str, Any] = kernel.sink.status()
     assert (status["connected"], status["last_error"]) == (False, "no such bridge")
+
+
+def test_an_address_without_any_way_left_is_one_command(kernel: Kernel) -> None:
+    kernel.want(A, *(path(last) for last in range(1, 100)))
+    kernel.want(A)
+    assert kernel.elapse() == [("ct-flush", "ct_nw_dst=172.30.0.10,ct_nw_proto=17,ct_tp_dst=53")] * 2
