@@ -36,8 +36,9 @@ class Computation:
     __slots__ = ("claims", "dirty", "reads", "running")
 
     def __init__(self) -> None:
-        self.reads: set[Dependency] = set()
-        self.claims: set[Claim] = set()
+        # tuples: there is one of each per pod, and sets of a few elements take 200 to 700 bytes
+        self.reads: tuple[Dependency, ...] = ()
+        self.claims: tuple[Claim, ...] = ()
         self.dirty = False
         self.running = False
 
@@ -100,7 +101,7 @@ class Tracker:
             computation.running = False
             reads, claims = world.reads, world.claims
             if failed:
-                claims |= computation.claims
+                claims.update(computation.claims)
             self._replace_reads(computation, reads)
             self._replace_claims(computation, claims)
 
@@ -110,7 +111,7 @@ class Tracker:
         self._replace_claims(computation, set())
 
     def _replace_reads(self, computation: Computation, reads: set[Dependency]) -> None:
-        before = computation.reads
+        before = set(computation.reads)
         if before != reads:
             for dependency in before - reads:
                 readers = self._readers[dependency]
@@ -121,14 +122,14 @@ class Tracker:
                         self._drop(dependency)
             for dependency in reads - before:
                 self._readers.setdefault(dependency, set()).add(computation)
-            computation.reads = reads
+            computation.reads = tuple(reads)
 
     def _replace_claims(self, computation: Computation, claims: set[Claim]) -> None:
-        for claim in computation.claims - claims:
-            if self.pools.release(claim):
+        for claim in computation.claims:
+            if claim not in claims and self.pools.release(claim):
                 self._freed.add((claim.pool, claim.scope))
                 self.touch((claim.pool, claim.scope, claim.value))
-        computation.claims = claims
+        computation.claims = tuple(claims)
 
     def sweep(self, reads: set[Dependency]) -> None:
         """Drop the cells among `reads` that nobody else reads."""

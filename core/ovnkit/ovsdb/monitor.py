@@ -70,14 +70,17 @@ class Translator:
         """The `<monitor-cond-requests>` (also good for plain `monitor`)."""
         return {table: [{"columns": list(names)}] for table, names in self.columns.items()}
 
-    def deltas(self, updates: Mapping[str, Any], method: str) -> list[Delta]:
-        """Decode updates as `method` sends them; raises ProtocolError when they make no sense."""
+    def deltas(self, updates: Mapping[str, dict[str, Any]], method: str) -> list[Delta]:
+        """Decode updates as `method` sends them; raises ProtocolError when they make no sense.
+
+        `updates` is emptied on the way: a whole database doesn't have to be in memory twice.
+        """
         found: list[Delta] = []
         try:
             for table, rows in updates.items():
                 one = self._v1 if method == "monitor" else self._v2
-                for uuid, change in rows.items():
-                    found.append(one(table, uuid, change))
+                for uuid in list(rows):
+                    found.append(one(table, uuid, rows.pop(uuid)))
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise ProtocolError(f"update not understood: {error!r}") from error
         return found
