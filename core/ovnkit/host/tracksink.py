@@ -108,7 +108,7 @@ class TrackSink:
     # -- forgetting -------------------------------------------------------------------------------------------
 
     def _forget(self, gone: Iterable[TrackedPath]) -> None:
-        """What has come back meanwhile stays. Where an address has no way left, all of it goes with one command."""
+        """What has come back meanwhile stays. An address with no way left is one command."""
         left = [(path, _front(path)) for path in gone if path not in self._wanted]
         tuples = frozenset((front, _answer(path)) if self._fronts[front] else (front,) for path, front in left)
         if tuples:
