@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from attrs import define, field, frozen
 
-from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, plugin_mark
+from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, Match, Output, Port, plugin_mark
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.host import ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
@@ -47,6 +47,11 @@ def is_ours(cookie: int) -> bool:
     return cookie >> 56 == COOKIE_MARK
 
 
+def switching(bridge: str) -> Flow:
+    """The flow that a bridge has of itself, with cookie 0. One of ours may take its place, and gives it back."""
+    return Flow(bridge, 0, 0, Match(), (Output(Port.NORMAL),))
+
+
 @frozen
 class _Claim:
     """What one owner wants at one place: the text, and for a flow its cookie."""
@@ -73,6 +78,7 @@ class _State:
     flows_wanted: dict[Any, dict[Owner, _Claim]] = field(factory=dict)
     groups_wanted: dict[int, dict[Owner, _Claim]] = field(factory=dict)
     flows: set[int] | None = None
+    last: int | None = None
     groups: set[int] = field(factory=set)
     dirty: bool = False
     busy: bool = False
@@ -164,7 +170,7 @@ class FlowSink:
         bridge = Bridge(INTEGRATION_BRIDGE, self._run_dir)
         while not self._stopped.is_set():
             try:
-                found = ofctl.cookies(bridge)
+                found, _ = ofctl.cookies(bridge)
                 gone = {cookie for cookie in found if is_ours(cookie) and cookie >> 48 not in active}
                 ofctl.apply(bridge, delete=gone, add={})
             except OfctlError as error:
@@ -180,21 +186,26 @@ class FlowSink:
         for name, state in self._bridges.items():
             if state.dirty and not state.busy and state.flows is not None:
                 state.dirty = False
-                bundle = self._difference(state, state.flows)
+                bundle = self._difference(name, state, state.flows)
                 if bundle is not None:
                     state.busy = True
                     self.bundles_total += 1
                     self.flows_written_total += len(bundle.add) + len(bundle.delete)
                     state.worker.apply(bundle, self._applied(name, bundle))
 
-    def _difference(self, state: _State, actual: set[int]) -> _Bundle | None:
+    def _difference(self, name: str, state: _State, actual: set[int]) -> _Bundle | None:
         flows = dict(_first(claims) for claims in state.flows_wanted.values())
+        add = {cookie: text for cookie, text in flows.items() if cookie not in actual}
+        plain = switching(name)
+        unclaimed = self._settled and plain.place not in state.flows_wanted
+        if unclaimed and state.last is not None and is_ours(state.last):
+            add[0] = plain.text
         groups = {number: _first(claims)[1] for number, claims in state.groups_wanted.items()}
         gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows} if self._settled else set()
         gone_groups = {number for number in state.groups if is_our_group(number) and number not in groups}
         bundle = _Bundle(
             delete=frozenset(gone),
-            add={cookie: text for cookie, text in flows.items() if cookie not in actual},
+            add=add,
             delete_groups=frozenset(gone_groups if self._settled else ()),
             add_groups={number: text for number, text in groups.items() if number not in state.groups},
         )
@@ -216,6 +227,8 @@ class FlowSink:
             if state.flows is not None:
                 state.flows -= bundle.delete
                 state.flows |= set(bundle.add)
+            claims = state.flows_wanted.get(switching(name).place)
+            state.last = 0 if 0 in bundle.add else _first(claims)[0] if claims else state.last
             state.groups = (state.groups - bundle.delete_groups) | set(bundle.add_groups)
             self.flush()
 
@@ -230,7 +243,7 @@ class FlowSink:
                     self._report(owner, OfctlError(f"{name}: {error}"))
                     break
 
-    def _looked(self, name: str, flows: set[int] | None, groups: set[int], error: str) -> None:
+    def _looked(self, name: str, flows: set[int] | None, last: int | None, groups: set[int], error: str) -> None:
         """The bridge has these flows and groups (None: it did not answer)."""
         state = self._bridges.get(name)
         if state is None:
@@ -245,7 +258,7 @@ class FlowSink:
         if state.busy:
             return  # a bundle is under way; the next look will tell
         state.error = ""
-        state.flows, state.groups = flows, groups
+        state.flows, state.last, state.groups = flows, last, groups
         state.dirty = True
         self.flush()
 
@@ -300,7 +313,7 @@ class Worker:
         self,
         bridge: Bridge,
         post: Post,
-        looked: Callable[[str, set[int] | None, set[int], str], None],
+        looked: Callable[[str, set[int] | None, int | None, set[int], str], None],
         deleted: Callable[[str, int], None],
     ) -> None:
         self._bridge = bridge
@@ -368,14 +381,14 @@ class Worker:
     def _look(self) -> None:
         name = self._bridge.name
         try:
-            flows, groups = ofctl.cookies(self._bridge), ofctl.groups(self._bridge)
+            (flows, last), groups = ofctl.cookies(self._bridge), ofctl.groups(self._bridge)
         except OfctlError as error:
             self._pause = RETRY
             message = str(error)
-            self._post(lambda: self._looked(name, None, set(), message))
+            self._post(lambda: self._looked(name, None, None, set(), message))
             return
         self._pause = LOOK_PERIOD
-        self._post(lambda: self._looked(name, flows, groups, ""))
+        self._post(lambda: self._looked(name, flows, last, groups, ""))
 
     def _listen(self) -> None:
         name = self._bridge.name

@@ -12,6 +12,7 @@ TIMEOUT = 15.0
 """Seconds for one call; a bridge that does not answer for longer is gone."""
 
 _COOKIE = re.compile(r"cookie=(0x[0-9a-f]+)")
+_LAST = re.compile(r"cookie=(0x[0-9a-f]+), (?:table=0, )?priority=0 actions=")
 _DELETED = re.compile(r"event=DELETED .*cookie=(0x[0-9a-f]+)")
 _GROUP = re.compile(r"group_id=(\d+)")
 
@@ -51,9 +52,11 @@ def run(bridge: Bridge, *arguments: str, text: str = "") -> str:
     return done.stdout
 
 
-def cookies(bridge: Bridge) -> set[int]:
-    """Cookies of all flows of the bridge."""
-    return {int(found, 16) for found in _COOKIE.findall(run(bridge, "dump-flows", "--no-stats"))}
+def cookies(bridge: Bridge) -> tuple[set[int], int | None]:
+    """Cookies of all flows of the bridge, and that of the flow for what no other takes (None: 0, or no flow)."""
+    dump = run(bridge, "dump-flows", "--no-stats")
+    last = _LAST.search(dump)
+    return {int(found, 16) for found in _COOKIE.findall(dump)}, int(last[1], 16) if last else None
 
 
 def groups(bridge: Bridge) -> set[int]:

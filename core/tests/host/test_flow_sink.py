@@ -218,6 +218,28 @@ def test_a_disabled_plugins_flows_go_without_anyone_naming_its_bridge(run: Any, 
     bench.wait(lambda: "tp_dst=30080" not in switch.flows())
 
 
+@pytest.mark.parametrize("restarted", [True, False])
+def test_the_flow_that_switches_is_given_back(run: Any, switch: Switch, restarted: bool) -> None:
+    """Without it a bridge whose flows go would drop everything."""
+    switch.ofctl("add-flow", "priority=0,actions=NORMAL")
+    last = Flow("br-ex", 0, 0, Match(), (Output(Port.NORMAL),))
+
+    def plain() -> list[str]:
+        lines = (line.strip() for line in switch.flows().splitlines())
+        return [line for line in lines if line.startswith("priority=0 ")]
+
+    bench = run()
+    bench.want(NODE_PORT, last)
+    assert plain() == []
+    if restarted:
+        bench = run()
+    bench.sink.settle()
+    bench.want(NODE_PORT)
+    bench.wait(lambda: plain() == ["priority=0 actions=NORMAL"])
+    bench.want(NODE_PORT, last)
+    bench.wait(lambda: plain() == [])
+
+
 def test_a_bridge_that_nobody_wants_anything_of_may_go(run: Any, switch: Switch) -> None:
     switch.vsctl("add-br", "br-old", "--", "set", "bridge", "br-old", "datapath_type=netdev")
     bench = run()
