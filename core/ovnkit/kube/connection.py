@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,9 @@ from kubernetes.utils.keepalive import tcp_keepalive_socket_options
 
 from ovnkit.api.config import KubernetesOptions
 from ovnkit.api.errors import ConfigError
+
+UNANSWERED = 15_000
+"""Milliseconds that what was sent may stay unacknowledged before a connection counts as lost (TCP_USER_TIMEOUT)."""
 
 _TOKEN_PERIOD = 60.0
 """Seconds after which a token file is read again; the kubelet renews projected tokens well before they end."""
@@ -41,7 +45,8 @@ def load(options: KubernetesOptions) -> Any:
         where = options.kubeconfig or options.apiserver or "in-cluster or default kubeconfig"
         raise ConfigError(f"[kubernetes]: no connection from {where}: {error}") from error
     configuration.retries = False
-    configuration.socket_options = tcp_keepalive_socket_options()
+    unanswered = (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED)
+    configuration.socket_options = [*tcp_keepalive_socket_options(), unanswered]
     return configuration
 
 
