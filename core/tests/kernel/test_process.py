@@ -18,9 +18,10 @@ from ovnkit.api.testing.ovsdb import OvsdbServer
 
 pytestmark = pytest.mark.skipif(not ovsdb.available(), reason="needs ovsdb-server")
 
+# Long enough for a busy machine to restart an API server in.
 QUICK_LEASE = (
-    "--set", "clustermgrha.election-lease-duration=4",
-    "--set", "clustermgrha.election-renew-deadline=3",
+    "--set", "clustermgrha.election-lease-duration=15",
+    "--set", "clustermgrha.election-renew-deadline=12",
     "--set", "clustermgrha.election-retry-period=1",
 )  # fmt: skip
 
@@ -140,7 +141,7 @@ def test_standby_writes_nothing_and_takes_over(tmp_path, api, ovn_databases):
         assert second["sinks"]["kube"]["patches"] == 0
         eventually(lambda: "k8s.ovn.org/node-id" in api.annotations("/api/v1/nodes/n2"))
         assert leader.stop() == 0
-        standby.wait(lambda state: state["leases"]["cluster"]["leading"], timeout=6)
+        standby.wait(lambda state: state["leases"]["cluster"]["leading"])
         api.create({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n3"}})
         eventually(lambda: "k8s.ovn.org/node-id" in api.annotations("/api/v1/nodes/n3"))
 

@@ -186,7 +186,7 @@ class OvnkitProcess:
         self._process.send_signal(number)
         return self.wait_ended(timeout)
 
-    def wait_ended(self, timeout: float = 20.0) -> int:
+    def wait_ended(self, timeout: float = 60.0) -> int:
         """Wait until it ends by itself; the exit code."""
         assert self._process is not None
         code = self._process.wait(timeout)

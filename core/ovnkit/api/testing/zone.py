@@ -21,7 +21,10 @@ RELEASES: tuple[Release, ...] = ("host", "new")
 
 
 class Zone:
-    """Northbound, southbound and northd. `endpoints` are the databases by `nb` and `sb`; `log` is northd's."""
+    """Northbound, southbound and a northd that has looked at them once.
+
+    `endpoints` are the databases by `nb` and `sb`; `log` is northd's.
+    """
 
     def __init__(self, folder: Path, install: OvnInstall) -> None:
         self.install = install
@@ -42,6 +45,7 @@ class Zone:
         self._daemons.append(northd(install, folder, nb=nb, sb=sb, log_dir=folder))
         for daemon in self._daemons:
             daemon.start()
+        self.sync()
 
     def nb(self, *words: str) -> str:
         """What ovn-nbctl prints."""
