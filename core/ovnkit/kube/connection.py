@@ -17,7 +17,7 @@ from ovnkit.api.config import KubernetesOptions
 from ovnkit.api.errors import ConfigError
 
 UNANSWERED = 15_000
-"""Milliseconds that what was sent may stay unacknowledged before a connection counts as lost (TCP_USER_TIMEOUT)."""
+"""Milliseconds without an acknowledgement after which a connection counts as lost (TCP_USER_TIMEOUT)."""
 
 _TOKEN_PERIOD = 60.0
 """Seconds after which a token file is read again; the kubelet renews projected tokens well before they end."""
