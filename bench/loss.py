@@ -1,8 +1,8 @@
 """Packets lost while a part of a node is restarted: `python -m bench.loss`, or `make bench-loss`.
 
-A lab of two nodes; from a pod on node1 to a service, from the outside to a node port of node1, and between two
-pods of different nodes, 100 datagrams a second go to an echo on node2, each with a number. One part of node1 after
-the other is restarted meanwhile.
+A lab of two nodes; from a pod on node1 to a service, from the outside to a node port of node1, and from pod to
+pod, 100 datagrams a second go to an echo on node2, each with a number. One part of node1 after the other is
+restarted meanwhile.
 """
 
 from __future__ import annotations
