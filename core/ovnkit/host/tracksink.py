@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
+from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import Address, TrackedPath
 from ovnkit.api.sinks import Owner
-from ovnkit.host import ofctl
+from ovnkit.host import kerneltrack, ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
@@ -23,11 +24,19 @@ DELAYS = (0.2, 1.0, 4.0, 10.0)
 """Seconds after which a way that is gone is forgotten. More than once: until ovn-controller has taken it out of
 the flows, and Open vSwitch out of its caches, a client that sends often comes back on it."""
 
+Front = tuple[int, Address, int]
+"""IP's number of a protocol, address and port."""
+
+Way = tuple[Front, tuple[Address, int] | None]
+"""From where, and to which target (None: to all)."""
+
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
 class TrackSink:
-    """Forgets tracked connections of paths that nobody wants any more. See `ovnkit.api.sinks.Sink`.
+    """Forgets connections, those of Open vSwitch and the kernel's, on paths that nobody wants any more.
+
+    See `ovnkit.api.sinks.Sink`.
 
     What went while no process ran is not known here. `later` runs a function in the reconciler's thread.
     """
@@ -41,10 +50,10 @@ class TrackSink:
         self._delays = delays
         self._owned: dict[Owner, frozenset[TrackedPath]] = {}
         self._wanted: Counter[TrackedPath] = Counter()
-        self._fronts: Counter[str] = Counter()
+        self._fronts: Counter[Front] = Counter()
         """How many paths there are from each address and port."""
         self._gone: set[TrackedPath] = set()
-        self._jobs: queue.SimpleQueue[frozenset[tuple[str, ...]] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[frozenset[Way] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="conntrack", daemon=True)
         self.flushes_total = 0
         self.last_error = ""
@@ -108,35 +117,44 @@ class TrackSink:
     # -- forgetting -------------------------------------------------------------------------------------------
 
     def _forget(self, gone: Iterable[TrackedPath]) -> None:
-        """What has come back meanwhile stays. An address with no way left is one command."""
-        left = [(path, _front(path)) for path in gone if path not in self._wanted]
-        tuples = frozenset((front, _answer(path)) if self._fronts[front] else (front,) for path, front in left)
-        if tuples:
-            self._jobs.put(tuples)
+        """What has come back meanwhile stays. An address with no way left is forgotten as a whole."""
+        left = (path for path in gone if path not in self._wanted)
+        ways = frozenset(
+            (front, (path.target, path.target_port) if self._fronts[front] else None)
+            for path in left
+            for front in (_front(path),)
+        )
+        if ways:
+            self._jobs.put(ways)
             if self._thread.ident is None:
                 self._thread.start()
 
     def _work(self) -> None:
-        while (tuples := self._jobs.get()) is not None:
-            for words in sorted(tuples):
+        while (ways := self._jobs.get()) is not None:
+            for front, target in sorted(ways, key=str):
                 try:
-                    ofctl.run(self._bridge, "ct-flush", *words)
+                    ofctl.run(self._bridge, "ct-flush", *_words(front, target))
+                    number, address, port = front
+                    back = (str(target[0]), target[1]) if target is not None else None
+                    kerneltrack.forget(number, address, port, back)
                     self.flushes_total += 1
                     self.last_error = ""
-                except OfctlError as error:
+                except (OSError, OfctlError, NetlinkError) as error:
                     self.last_error = str(error)
                     log.debug("connections can't be forgotten", error=self.last_error)
 
 
-def _front(path: TrackedPath) -> str:
-    """The first packet's destination, as ovs-ofctl is told."""
-    return f"{_field(path.address)}_dst={path.address},ct_nw_proto={_NUMBERS[path.protocol]},ct_tp_dst={path.port}"
+def _front(path: TrackedPath) -> Front:
+    return _NUMBERS[path.protocol], path.address, path.port
 
 
-def _answer(path: TrackedPath) -> str:
-    """Who answers."""
-    number = _NUMBERS[path.protocol]
-    return f"{_field(path.target)}_src={path.target},ct_nw_proto={number},ct_tp_src={path.target_port}"
+def _words(front: Front, target: tuple[Address, int] | None) -> list[str]:
+    """How ovs-ofctl is told: the first packet's destination, and who answers."""
+    number, address, port = front
+    words = [f"{_field(address)}_dst={address},ct_nw_proto={number},ct_tp_dst={port}"]
+    if target is not None:
+        words.append(f"{_field(target[0])}_src={target[0]},ct_nw_proto={number},ct_tp_src={target[1]}")
+    return words
 
 
 def _field(address: Address) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 from ovnkit.api.host import TrackedPath
 from ovnkit.api.sinks import Owner
-from ovnkit.host import ofctl
+from ovnkit.host import kerneltrack, ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
 from ovnkit.host.tracksink import TrackSink
 
@@ -30,7 +30,9 @@ class Kernel:
         self.commands: list[tuple[str, ...]] = []
         self.error = ""
         self.sink = TrackSink(lambda _, function: self.timers.append(function), Bridge("br-int", "/run"), (1, 2))
+        self.kernel: list[tuple[Any, ...]] = []
         monkeypatch.setattr(ofctl, "run", self.run)
+        monkeypatch.setattr(kerneltrack, "forget", lambda *way: self.kernel.append(way))
 
     def run(self, _bridge: Bridge, *arguments: str) -> str:
         self.commands.append(arguments)
@@ -68,6 +70,7 @@ def test_a_path_that_is_gone_is_forgotten_more_than_once(kernel: Kernel, family:
     there = f"{field}_dst={vip},ct_nw_proto=17,ct_tp_dst=53"
     back = f"{field}_src={target},ct_nw_proto=17,ct_tp_src=5353"
     assert kernel.elapse() == [("ct-flush", there, back)] * 2
+    assert kernel.kernel == [(17, ip_address(vip), 53, (target, 5353))] * 2
 
 
 def test_what_another_owner_wants_or_what_has_come_back_stays(kernel: Kernel) -> None:
@@ -91,3 +94,4 @@ def test_an_address_without_any_way_left_is_one_command(kernel: Kernel) -> None:
     kernel.want(A, *(path(last) for last in range(1, 100)))
     kernel.want(A)
     assert kernel.elapse() == [("ct-flush", "ct_nw_dst=172.30.0.10,ct_nw_proto=17,ct_tp_dst=53")] * 2
+    assert kernel.kernel == [(17, ip_address("172.30.0.10"), 53, None)] * 2
