@@ -36,6 +36,7 @@ PORTS = [
     {"name": "sctp", "port": 2905, "targetPort": 2906, "protocol": "SCTP"},
 ]
 WEB = {"app": "web"}
+BALANCED = {4: "203.0.113.18", 6: "2001:db8::18"}
 Place = tuple[str, ...]
 POD1, HOST1, HOST2, OUTSIDE = ("exec", "default/client"), ("node", "node1"), ("node", "node2"), ("external",)
 
@@ -248,6 +249,26 @@ def test_a_udp_client_with_one_port_moves_when_its_endpoint_goes(site: Site, tmp
     site.lab.delete("pod", left)
 
 
+@pytest.mark.parametrize("site", ["dual-local-per-node"], indirect=True, scope="module")
+def test_a_udp_client_moves_too_where_the_kernel_chooses_the_pod(site: Site, tmp_path: Path) -> None:
+    """A local policy without NodePorts, in local gateway mode: nftables translates to a pod of the node."""
+    labels = {"app": "chosen"}
+    site.lab.apply(*(site.server(name, "node2", labels) for name in ("k1", "k2")))
+    site.lab.wait_ready("k1", "k2")
+    more = {"allocateLoadBalancerNodePorts": False, "externalTrafficPolicy": "Local", "selector": labels}
+    site.service("chosen", type="LoadBalancer", **more)
+    site.announce("chosen", BALANCED[4])
+    hop = site.node_address("node2", 4)
+    site.lab.external("ip", "route", "replace", BALANCED[4], "via", hop, check=True)
+    site.answered(OUTSIDE, BALANCED[4], 53, "udp")
+    with site.started(OUTSIDE, "stream", BALANCED[4], "53", "42000", log=tmp_path / "log") as log:
+        gone = wait_until(log.read_text, 20, "the stream is answered").split()[-1]
+        site.lab.delete("pod", gone)
+        left = {"k1": "k2", "k2": "k1"}[gone]
+        wait_until(lambda: log.read_text().split()[-1] == left, 20, f"{left} answers")
+    site.lab.delete("pod", left)
+
+
 @pytest.mark.parametrize("how", ["asked-to-go", "killed"])
 @ONCE
 def test_when_one_of_three_endpoints_dies_few_connections_are_lost(
@@ -330,9 +351,6 @@ def test_health_checks_tell_where_the_endpoints_are(site: Site) -> None:
     site.patch("checked", selector={"place": "two"})
     wait_until(lambda: health(site, "node1", 4, port) == (503, 0), 20, "node1 has none any more")
     assert health(site, "node2", 4, port) == (200, 1)
-
-
-BALANCED = {4: "203.0.113.18", 6: "2001:db8::18"}
 
 
 def test_source_ranges_let_only_those_in_who_are_named(site: Site) -> None:
