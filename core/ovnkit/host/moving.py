@@ -161,9 +161,8 @@ def _through(entry: Entry, index: int) -> Entry:
     return {**entry, "multipath": [{**hop, "oif": index} for hop in entry["multipath"]]}
 
 
-def clear(ip: IPRoute, index: int) -> None:
-    """Take its routes, then its addresses from an interface; what is gone already is no error."""
-    things = belongings(ip, index)
+def clear(ip: IPRoute, index: int, things: Belongings) -> None:
+    """Take routes, then addresses from an interface; what is gone already is no error."""
     for entry in things.routes:
         wanted = {name: value for name, value in _through(entry, index).items() if name != "metrics"}
         _quietly(partial(ip.route, "del", **wanted))

@@ -67,9 +67,10 @@ class Uplinks:
                     "--may-exist", "add-port", bridge, uplink, "--", "set", "Port", uplink,
                     "other_config:transient=true",
                 )  # fmt: skip
-                # Once more: what the interface got meanwhile, and routes that had no way yet.
-                put(ip, target, found)
-                clear(ip, source)
+                put(ip, target, found)  # once more: routes that had no way yet
+                rest = belongings(ip, source)
+                put(ip, target, rest)
+                clear(ip, source, rest)
                 log.info("addresses and routes moved", source=uplink, target=bridge, addresses=_texts(found))
             self._remember(bridge, target, belongings(ip, target))
 

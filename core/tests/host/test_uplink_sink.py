@@ -322,7 +322,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: str, way: str) -> None:
         monkeypatch.setattr(uplinks.Vsctl, "__call__", refuse)
     else:
 
-        def nothing(ip: Any, index: int) -> None:
+        def nothing(ip: Any, index: int, things: Any) -> None:
             raise Killed
 
         monkeypatch.setattr(uplinks, "clear", nothing)
