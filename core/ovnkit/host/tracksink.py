@@ -36,9 +36,8 @@ _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 class TrackSink:
     """Forgets connections, those of Open vSwitch and the kernel's, on paths that nobody wants any more.
 
-    See `ovnkit.api.sinks.Sink`.
-
-    What went while no process ran is not known here. `later` runs a function in the reconciler's thread.
+    See `ovnkit.api.sinks.Sink`. What went while no process ran is not known here. `later` runs a function in the
+    reconciler's thread.
     """
 
     name = "conntrack"
@@ -118,16 +117,15 @@ class TrackSink:
 
     def _forget(self, gone: Iterable[TrackedPath]) -> None:
         """What has come back meanwhile stays. An address with no way left is forgotten as a whole."""
-        left = (path for path in gone if path not in self._wanted)
-        ways = frozenset(
-            (front, (path.target, path.target_port) if self._fronts[front] else None)
-            for path in left
-            for front in (_front(path),)
-        )
+        ways = frozenset(self._way(path) for path in gone if path not in self._wanted)
         if ways:
             self._jobs.put(ways)
             if self._thread.ident is None:
                 self._thread.start()
+
+    def _way(self, path: TrackedPath) -> Way:
+        front = _front(path)
+        return front, (path.target, path.target_port) if self._fronts[front] else None
 
     def _work(self) -> None:
         while (ways := self._jobs.get()) is not None:
