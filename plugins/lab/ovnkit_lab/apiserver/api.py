@@ -26,6 +26,8 @@ log = structlog.get_logger()
 _PROTO_V2 = "application/com.github.proto-openapi.spec.v2"
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 
+_OF_KUBELET = frozenset({"log", "exec", "attach", "portforward"})
+
 
 @frozen
 class Answer:
@@ -114,6 +116,8 @@ class Api:
         collection = self.cluster.store.collection(resource.collection)
         record = collection.objects.get((request.namespace, request.name))
         sub = request.subresource
+        if resource.plural == "pods" and sub in _OF_KUBELET:
+            raise errors.needs_kubelet(sub, request.namespace, request.name)
         if sub and sub not in resource.subresources:
             raise errors.no_such_path()
         if record is None and not (request.method == "PATCH" and not sub):

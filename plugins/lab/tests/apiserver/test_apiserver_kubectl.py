@@ -222,6 +222,13 @@ def test_describe_shows_events(kubectl):
     assert "default" in kubectl.run("describe", "namespace", "default")
 
 
+def test_what_a_kubelet_would_answer_names_the_command_that_does_it(kubectl):
+    kubectl.run("apply", "-f", "-", stdin=POD)
+    for words, command in ((["logs", "one"], "logs"), (["exec", "one", "--", "true"], "exec")):
+        said = kubectl.run(*words, ok=False)
+        assert f"ovnkit lab {command} {kubectl.namespace}/one" in said
+
+
 def test_label_and_annotate(kubectl):
     kubectl.run("apply", "-f", "-", stdin=POD)
     assert "pod/one labeled" in kubectl.run("label", "pod", "one", "tier=front", "app-")
