@@ -1,8 +1,8 @@
 """Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
-    agent                                       reads lines `tcp|udp|sctp ADDRESS PORT TIMES` and writes a line
-                                                for each: answers, or errors' names, with semicolons between them
+    agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`; writes for each
+                                                a line of answers, or errors' names, with semicolons
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
@@ -12,11 +12,13 @@ SCTP is an INIT and an INIT ACK by raw sockets: the kernel need not know the pro
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 import sys
 import threading
 import time
+from http.client import HTTPConnection
 
 TCP, UDP, SCTP = 8080, 5353, 2906
 IPPROTO_SCTP, INIT, INIT_ACK, COOKIE = 132, 1, 2, 7
@@ -125,7 +127,15 @@ def ask_sctp(address: str, port: int) -> str:
                 return found[3].decode()
 
 
-ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp}
+def ask_health(address: str, port: int) -> str:
+    """A health check's status and number of endpoints."""
+    connection = HTTPConnection(address, port, timeout=TIMEOUT)
+    connection.request("GET", "/healthz")
+    answer = connection.getresponse()
+    return f"{answer.status} {json.loads(answer.read())['localEndpoints']}"
+
+
+ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp, "health": ask_health}
 
 
 def ask(protocol: str, address: str, port: int) -> str:

@@ -63,16 +63,17 @@ class Site:
 
     def ask(self, where: Place, address: str, port: int, protocol: str = "tcp") -> Answer | str:
         """The answer, or the error's name."""
-        server, _, peer = self._asked(where, protocol, address, port, 1)[0].partition(" ")
+        server, _, peer = self.asked(where, protocol, address, port, 1)[0].partition(" ")
         return Answer(server, str(ip_address(peer))) if peer else server
 
     def who(self, where: Place, address: str, port: int, times: int = 6) -> set[str]:
         """Who answers several connections over TCP, and errors among them."""
-        lines = self._asked(where, "tcp", address, port, times)
+        lines = self.asked(where, "tcp", address, port, times)
         assert len(lines) == times
         return {line.partition(" ")[0] for line in lines}
 
-    def _asked(self, where: Place, protocol: str, address: str, port: int, times: int) -> list[str]:
+    def asked(self, where: Place, protocol: str, address: str, port: int, times: int = 1) -> list[str]:
+        """Answers, and errors among them, word for word."""
         agent = self.agents[where]
         assert agent.stdin is not None
         assert agent.stdout is not None
@@ -326,31 +327,24 @@ def test_an_idled_service_asks_for_its_pods_and_then_serves_who_waited(site: Sit
 # -- load balancers outside -------------------------------------------------------------------------------------
 
 
-def health(site: Site, node: str, family: int, port: int) -> tuple[int, int]:
-    """Status and number of endpoints that a node tells a load balancer outside."""
-    code = (
-        "import sys, http.client; c = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=3); "
-        "c.request('GET', '/healthz'); a = c.getresponse(); print(a.status, a.read().decode())"
-    )
-    address = site.node_address(node, family)
-    text = site.lab.external(sys.executable, "-c", code, address, str(port)).stdout
-    status, _, body = text.partition(" ")
-    return (int(status), json.loads(body)["localEndpoints"]) if status else (0, 0)
+def health(site: Site, node: str, family: int, port: int) -> str:
+    """Status and number of endpoints that a node tells a load balancer outside, or the error's name."""
+    return site.asked(OUTSIDE, "health", site.node_address(node, family), port)[0]
 
 
 def test_health_checks_tell_where_the_endpoints_are(site: Site) -> None:
     spec = site.service("checked", type="LoadBalancer", externalTrafficPolicy="Local", selector={"place": "one"})
     port = spec["healthCheckNodePort"]
     for family in site.families:
-        for node, expected in (("node1", (200, 1)), ("node2", (503, 0))):
+        for node, expected in (("node1", "200 1"), ("node2", "503 0")):
             wait_until(
                 lambda node=node, family=family, expected=expected: health(site, node, family, port) == expected,
                 20,
                 f"{node} says {expected}",
             )
     site.patch("checked", selector={"place": "two"})
-    wait_until(lambda: health(site, "node1", 4, port) == (503, 0), 20, "node1 has none any more")
-    assert health(site, "node2", 4, port) == (200, 1)
+    wait_until(lambda: health(site, "node1", 4, port) == "503 0", 20, "node1 has none any more")
+    assert health(site, "node2", 4, port) == "200 1"
 
 
 def test_source_ranges_let_only_those_in_who_are_named(site: Site) -> None:
