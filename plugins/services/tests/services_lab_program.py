@@ -1,8 +1,8 @@
 """Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
-    agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`; writes for each
-                                                a line of answers, or errors' names, with semicolons
+    agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`, writes a line
+                                                for each: answers, or errors' names, with semicolons
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
