@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test bench bench-loss bench-quick oracle lint clean
+.PHONY: help setup demo test bench bench-loss bench-quick soak oracle lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +24,7 @@ demo: setup  ## a two-node lab cluster, the manifests of examples/, a table of w
 test: setup  ## the whole suite, each plugin's own included
 	@scripts/run-tests $(BIN) $(TEST_ARGS)
 
-bench: setup  ## how fast it is, each figure against a floor of the same run (10 to 20 minutes; BENCH_ARGS="--scale 0.1")
+bench: setup  ## how fast it is, each figure against a floor of the same run (half an hour; BENCH_ARGS="--scale 0.1")
 	@$(BIN)/python -m bench $(BENCH_ARGS)
 
 bench-quick: setup  ## the same on a small load, under a minute; fails when something is ten times too slow
@@ -35,6 +35,9 @@ bench-loss: setup  ## packets lost while vswitchd, ovn-controller or ovnkit of a
 
 oracle: setup  ## NetworkPolicy against the oracle of its specification, many more cases than in the suite (15 minutes)
 	@OVNKIT_ORACLE_CLUSTERS=400 OVNKIT_ORACLE_LAB=40 $(BIN)/pytest -q -s plugins/network_policy/tests -k specification
+
+soak: setup  ## 30 minutes of churn in a lab with daemons killed at random, then a comparison (SOAK_MINUTES=5)
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.soak $(SOAK_ARGS)
 
 lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "ruff check" && $(BIN)/ruff check .

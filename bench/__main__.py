@@ -13,8 +13,10 @@ from rich.console import Console
 from bench.cases import PEER, Bench
 from bench.load import Load
 from bench.report import Row, show
+from bench.sinks import sinks
 from bench.zones import zone_scale
 from ovnkit.api.testing import ovsdb
+from ovnkit.kernel import logs
 
 ISSUE = Load("large", nodes=100, pods=10_000, policies=1_000, services=2_000)
 QUICK = Load("quick", nodes=10, pods=600, policies=60, services=100, apps=60)
@@ -37,7 +39,9 @@ def _rows(load: Load, repeat: int, quick: bool, only: tuple[str, ...]) -> Iterat
 @click.option("--load", "names", multiple=True, type=click.Choice(["large", "peer"]), help="Only this load.")
 @click.option("--scale", default=1.0, show_default=True, help="Factor for the number of everything.")
 @click.option("--repeat", default=3, show_default=True, help="Starts of which the median counts.")
-@click.option("--case", "only", multiple=True, help="Only cases with this in their name.")
+@click.option(
+    "--case", "only", multiple=True, help="Only these groups: pods, policies, endpoints, idle, sinks, zone scale."
+)
 @click.option(
     "--zones", default="100,500,1000", show_default=True, help="Cluster sizes for the zone scale; empty: none."
 )
@@ -47,6 +51,7 @@ def main(
     names: tuple[str, ...], scale: float, repeat: int, only: tuple[str, ...], zones: str, quick: bool, output: str
 ) -> None:
     """Measure ovnkit's control plane: each row a ratio to a floor measured in the same run."""
+    logs.setup_quiet()
     if not ovsdb.available():
         raise click.ClickException("needs ovsdb-server")
     if quick:
@@ -56,6 +61,8 @@ def main(
     try:
         for load in chosen:
             rows += _rows(load.scaled(scale), repeat, False, only)
+        if not only or "sinks" in only:
+            rows += sinks()
         if zones and (not only or "zone scale" in only):
             rows += zone_scale([max(2, round(int(size) * scale)) for size in zones.split(",")])
     finally:
