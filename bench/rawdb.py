@@ -33,9 +33,15 @@ class Database:
     def receive(self) -> list[dict[str, Any]]:
         """Wait for messages."""
         while True:
-            data = self.socket.recv(1 << 20)
-            if not data:
-                raise OSError("closed")
+            # what looked incomplete a moment ago may have been all of it: the framer wants to be asked again
+            self.socket.settimeout(0.01 if self._framer.pending else None)
+            try:
+                data = self.socket.recv(1 << 20)
+            except TimeoutError:
+                data = b""
+            else:
+                if not data:
+                    raise OSError("closed")
             if messages := self._framer.feed(data):
                 return messages
 
