@@ -151,5 +151,6 @@ def made_net(lab_factory: LabFactory, layout: str) -> Iterator[Net]:
     finally:
         process.terminate()
         process.wait(10)
-        lab.delete("service", "--all")
-        lab.delete("pod", "s1", "s2", "client")
+        if lab_factory.has(lab):
+            lab.delete("service", "--all")
+            lab.delete("pod", "s1", "s2", "client")

@@ -162,6 +162,10 @@ class LabFactory:
         self._labs[key] = handle
         return handle
 
+    def has(self, lab: LabHandle) -> bool:
+        """Whether a lab is still up: it may have made room for another before those who used it clean up."""
+        return lab in self._labs.values()
+
     def _up(self, nodes: int, zones: str, ip_family: str, config: str, ovn: str) -> LabHandle:
         self._count += 1
         name = f"t{os.getpid()}-{self._count}"
