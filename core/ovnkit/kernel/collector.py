@@ -11,6 +11,8 @@ import gc
 import time
 from collections.abc import Callable
 
+from ovnkit.api.collector import pause, resume
+
 PATIENCE = 120.0
 """Seconds after which the collector runs also in a process that is still loading: it may never be done."""
 
@@ -31,9 +33,9 @@ class LoadPhase:
 
     def begin(self) -> None:
         """Much is about to be loaded; also when an earlier load isn't over."""
-        gc.disable()
         self._until = time.monotonic() + PATIENCE
         if not self._looking:
+            pause()
             self._looking = True
             self._later(_POLL, self._look)
 
@@ -47,4 +49,4 @@ class LoadPhase:
             # without a collection first: it takes 0.7 s of a load of 10,000 pods and finds 1,400 objects
             gc.freeze()
         gc.set_threshold(*_THRESHOLDS)
-        gc.enable()
+        resume()

@@ -13,11 +13,11 @@ import orjson
 import structlog
 from attrs import define
 
+from ovnkit.api.collector import collector_paused
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import Client, Stream
-from ovnkit.kube.decode import collector_paused
 from ovnkit.kube.errors import Gone, KubeError, NotFound, error_from_status
 
 log = structlog.get_logger()

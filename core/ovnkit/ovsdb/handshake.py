@@ -8,8 +8,8 @@ from typing import Any
 
 from attrs import define
 
+from ovnkit.api.collector import collector_paused
 from ovnkit.api.errors import OvnkitError
-from ovnkit.ovsdb.collector import uncollected
 from ovnkit.ovsdb.errors import Disconnected, ProtocolError, RpcError
 from ovnkit.ovsdb.jsonrpc import Connection, Message
 from ovnkit.ovsdb.monitor import NO_TRANSACTION, Delta, Translator
@@ -182,7 +182,7 @@ def open_database(
     if schema is not known or columns != columns_before:
         last = NO_TRANSACTION
     link.translator = Translator(schema[1], columns)
-    with uncollected():
+    with collector_paused():
         found, last, deltas = _monitor(link, database, last, methods)
     return Opened(schema, columns, schema[1].missing(needs), found, last, deltas)
 

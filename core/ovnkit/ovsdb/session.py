@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from ovnkit.ovsdb.collector import uncollected
+from ovnkit.api.collector import collector_paused
 from ovnkit.ovsdb.endpoint import Endpoint, Tls, parse_endpoints
 from ovnkit.ovsdb.errors import Disconnected, ProtocolError, RpcError, TransactionError
 from ovnkit.ovsdb.handshake import Link, NotUsable, open_database
@@ -226,7 +226,7 @@ class Session:
                 self.reloads += 1
             else:
                 self.resumed += 1
-            with uncollected():
+            with collector_paused():
                 changes = self.replica.apply(opened.deltas)
             self._loaded, self._generation = True, generation
             for listener in list(self.listeners):
