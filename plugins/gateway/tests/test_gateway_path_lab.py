@@ -113,21 +113,8 @@ def far(net: Net) -> Iterator[Far]:
     subprocess.run(["ip", "netns", "add", name], check=True)
     server = None
     try:
-        ip(
-            outside,
-            "link",
-            "add",
-            "far0",
-            "mtu",
-            str(NARROW),
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "eth0",
-            "netns",
-            name,
-        )
+        ends = ("type", "veth", "peer", "name", "eth0", "netns", name)
+        ip(outside, "link", "add", "far0", "mtu", str(NARROW), *ends)
         for netns, link in ((outside, "far0"), (name, "eth0")):
             ip(netns, "link", "set", link, "up")
         for near, there, network in FAR.values():
@@ -145,6 +132,8 @@ def far(net: Net) -> Iterator[Far]:
         if server is not None:
             server.kill()
             server.wait()
+        # A namespace's own end of it would go some time after the namespace, and be in the way of the next test.
+        subprocess.run(["ip", "-n", outside, "link", "del", "far0"], check=False, capture_output=True)
         subprocess.run(["ip", "netns", "del", name], check=True)
         for _, _, network in FAR.values():
             subprocess.run(["ip", "-n", fabric, "route", "del", network], check=False, capture_output=True)
