@@ -151,7 +151,6 @@ class Bench:
         times = []
         for _ in range(self._repeat):
             server = self.rig.fresh()
-            self._copy_server = server
             self._copy = Database(server.socket)
             times.append(self._copy.write(Replay(self._copy.schema, rows).batches()))
             if bad := differing(rows, self._copy.read()[0]):

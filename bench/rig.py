@@ -86,15 +86,16 @@ class Rig:
         self.folder, self.load = folder, load
         self.apiserver = ApiProcess(folder / "api")
         self.api = self.apiserver.api
-        self._databases = 0
+        self._made: list[OvsdbServer] = []
         self.database = self.fresh()
         self.ovnkit: OvnkitProcess | None = None
         self._starts = 0
 
     def fresh(self) -> OvsdbServer:
         """An empty northbound (with the southbound beside it) in a server of its own."""
-        self._databases += 1
-        found = OvsdbServer(self.folder / f"db{self._databases}", "OVN_Northbound", "OVN_Southbound").start()
+        name = f"db{len(self._made) + 1}"
+        found = OvsdbServer(self.folder / name, "OVN_Northbound", "OVN_Southbound").start()
+        self._made.append(found)
         found.transact("OVN_Northbound", [{"op": "insert", "table": "NB_Global", "row": {}}])
         return found
 
@@ -161,7 +162,8 @@ class Rig:
         """End everything."""
         if self.ovnkit is not None:
             self.ovnkit.__exit__()
-        self.database.stop()
+        for server in self._made:
+            server.stop()
         self.apiserver.stop()
 
 
