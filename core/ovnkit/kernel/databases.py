@@ -14,7 +14,6 @@ from ovnkit.api.errors import ConfigError
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.renderers import Role
-from ovnkit.host.facts import READ_DEADLINE, read_once
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.kernel.reconciler import Reconciler
@@ -179,10 +178,12 @@ def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
 
     Raises TimeoutError when these don't answer, ValueError for a kind of another place.
     """
-    return _read_table(config, kind) if isinstance(kind.source, Table) else read_once(kind)
+    from ovnkit.host.facts import READ_DEADLINE, read_once  # the netlink library takes 0.13 s of a start
+
+    return _read_table(config, kind, READ_DEADLINE) if isinstance(kind.source, Table) else read_once(kind)
 
 
-def _read_table(config: Config, kind: Kind[Any]) -> list[Any]:
+def _read_table(config: Config, kind: Kind[Any], deadline: float) -> list[Any]:
     """Where there is no Open vSwitch, it has nothing."""
     assert isinstance(kind.source, Table)
     if kind.source.db != "ovs":
@@ -195,8 +196,8 @@ def _read_table(config: Config, kind: Kind[Any]) -> list[Any]:
     session.listeners.append(TableFeed(session.replica, [kind], world))
     session.start()
     try:
-        if not inbox.run_until(lambda: world.complete, READ_DEADLINE):
-            raise TimeoutError(f"Open vSwitch did not tell its {kind.name} within {READ_DEADLINE:.0f} s")
+        if not inbox.run_until(lambda: world.complete, deadline):
+            raise TimeoutError(f"Open vSwitch did not tell its {kind.name} within {deadline:.0f} s")
     finally:
         session.stop()
     return list(world.views.values())

@@ -7,21 +7,15 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Answers, Kind, Resource
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
-from ovnkit.host.flowsink import INTEGRATION_BRIDGE, FlowSink
-from ovnkit.host.httpsink import HttpSink
-from ovnkit.host.nftsink import NftSink
-from ovnkit.host.ofctl import Bridge
-from ovnkit.host.sink import HostSink
-from ovnkit.host.tracksink import TrackSink
-from ovnkit.host.uplinksink import UplinkSink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
 from ovnkit.kernel.collector import LoadPhase
@@ -43,6 +37,9 @@ from ovnkit.kube.managers import FieldManagers
 from ovnkit.kube.residue import Residue
 from ovnkit.kube.writer import KubeSink
 from ovnkit.ovsdb.schema import Schema
+
+if TYPE_CHECKING:
+    from ovnkit.kernel.nodesinks import NodeSinks
 
 log = structlog.get_logger()
 
@@ -94,20 +91,7 @@ class Process:
         self._residues = {role: self._residue(role, allow_mass_delete) for role in scope.roles}
         self._reconciler.on_event = self._event
         self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
-        self._host: HostSink | None = None
-        self._flows: FlowSink | None = None
-        self._nft: NftSink | None = None
-        self._uplinks: UplinkSink | None = None
-        self._http: HttpSink | None = None
-        self._tracks: TrackSink | None = None
-        if Role.NODE in scope.roles:
-            self._host = HostSink(self._inbox.post, self._reconciler.report)
-            self._flows = FlowSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
-            self._nft = NftSink(self._inbox.post, self._reconciler.report)
-            self._uplinks = UplinkSink(self._inbox.post, self._reconciler.report, config.ovspaths.ovs_run_dir)
-            self._http = HttpSink(self._reconciler.report, self._inbox.post_later)
-            br_int = Bridge(INTEGRATION_BRIDGE, config.ovspaths.ovs_run_dir)
-            self._tracks = TrackSink(self._inbox.post_later, br_int)
+        self._node = _node_sinks(config, scope, self._reconciler)
         self._databases = Databases(
             config,
             scope,
@@ -199,12 +183,8 @@ class Process:
         )
         taps = [self._kube.tap, *(residue.tap for residue in self._residues.values())]
         self._watches.start(self._client, self._kinds.values(), taps)
-        if self._host is not None:
-            self._host.start()
-        if self._nft is not None:
-            self._nft.start()
-        if self._uplinks is not None:
-            self._uplinks.start()
+        if self._node is not None:
+            self._node.start()
         self._databases.start()
         if not self._databases.databases:
             self._inbox.post(lambda: self._schemas_known({}))
@@ -224,7 +204,7 @@ class Process:
             ("answers", self._answers.stop),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
-            *((sink.name, sink.stop) for sink in self._node_sinks()),
+            *((sink.name, sink.stop) for sink in (self._node.all if self._node else ())),
             ("runtime", self.runtime.close),
             ("status", self._health.stop),
         ]
@@ -250,10 +230,10 @@ class Process:
         reconciler.add_sink(self._answers, frozenset())
         for db, database in self._databases.databases.items():
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
-        if self._flows is not None:
-            self._flows.keep((*plugins.active(), *plugins.silent))
-        for sink in self._node_sinks():
-            reconciler.add_sink(sink, frozenset({Role.NODE}))
+        if self._node is not None:
+            self._node.keep((*plugins.active(), *plugins.silent))
+            for sink in self._node.all:
+                reconciler.add_sink(sink, frozenset({Role.NODE}))
         self._progress.rendering = True
         self._activate(self._scope.roles - self._leadership.elected)
         self._leadership.start(self._client)
@@ -319,7 +299,8 @@ class Process:
 
     def _sinks(self) -> Sequence[Sink]:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        return [self._kube, self._answers, *sinks, *self._node_sinks(), *self._residues.values()]
+        of_node = self._node.all if self._node is not None else ()
+        return [self._kube, self._answers, *sinks, *of_node, *self._residues.values()]
 
     def _residue(self, role: Role, allow_mass_delete: bool) -> Residue:
         observed = [kind for kind in self._kinds.values() if isinstance(kind.source, Resource)]
@@ -337,16 +318,12 @@ class Process:
             allow_mass_delete=allow_mass_delete,
         )
 
-    def _node_sinks(self) -> list[HostSink | FlowSink | NftSink | UplinkSink | HttpSink | TrackSink]:
-        sinks = (self._host, self._flows, self._nft, self._uplinks, self._http, self._tracks)
-        return [sink for sink in sinks if sink is not None]
-
     def _observes(self, kind: Kind[Any]) -> bool:
         """Whether this process is a place where the kind can be observed."""
         if isinstance(kind.source, Resource | Answers):
             return True
         db = getattr(kind.source, "db", "")
-        return db in self._databases.databases if db else self._host is not None
+        return db in self._databases.databases if db else self._node is not None
 
     def _event(self, kind: Kind[Any], key: str, reason: str, message: str, warning: bool) -> None:
         if isinstance(kind.source, Resource):
@@ -360,6 +337,14 @@ class Process:
         return {
             name: found for name, found in self._plugins.calls.each("ovnkit_health", runtime=self.runtime) if found
         }
+
+
+def _node_sinks(config: Config, scope: Scope, reconciler: Reconciler) -> NodeSinks | None:
+    if Role.NODE not in scope.roles:
+        return None
+    from ovnkit.kernel.nodesinks import NodeSinks
+
+    return NodeSinks(config, reconciler)
 
 
 def _checked(plugin: str, renderers: Any) -> list[Renderer]:

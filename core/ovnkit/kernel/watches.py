@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 import structlog
@@ -16,10 +16,12 @@ from ovnkit.api.host import ADDRESSES, ROUTE_PROTOCOL
 from ovnkit.api.kinds import HostFacts, Kind, Resource, Table
 from ovnkit.api.models import NAMESPACES, NODES, PODS, ObjectView
 from ovnkit.api.renderers import Role
-from ovnkit.host.facts import HostFactsWatcher
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kube.client import Client
 from ovnkit.kube.watch import RawChanges, Watcher
+
+if TYPE_CHECKING:
+    from ovnkit.host.facts import HostFactsWatcher
 
 log = structlog.get_logger()
 
@@ -78,6 +80,8 @@ class Watches:
         for watcher in self._watchers.values():
             watcher.start()
         if host_kinds and Role.NODE in self._scope.roles:
+            from ovnkit.host.facts import HostFactsWatcher  # the netlink library takes 0.13 s of a start
+
             post = self._reconciler.inbox.post
             self._host = HostFactsWatcher(
                 host_kinds,

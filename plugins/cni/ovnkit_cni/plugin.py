@@ -5,16 +5,17 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 
 from ovnkit.api.hooks import Declaration, Privilege, Runtime, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.renderers import Role
-from ovnkit_cni.commands import Commands
-from ovnkit_cni.hygiene import Hygiene
-from ovnkit_cni.install import install_shim, write_conf
-from ovnkit_cni.server import CniServer
+
+if TYPE_CHECKING:
+    from ovnkit_cni.commands import Commands
+    from ovnkit_cni.server import CniServer
 
 log = structlog.get_logger(plugin="cni")
 
@@ -45,6 +46,12 @@ class CniPlugin:
         """On nodes: serve, install the executable, and say that the node is ready when it is."""
         if Role.NODE not in runtime.scope.roles:
             return
+        # only here: a process without the node role needs neither netlink nor the node's Open vSwitch
+        from ovnkit_cni.commands import Commands
+        from ovnkit_cni.hygiene import Hygiene
+        from ovnkit_cni.install import install_shim
+        from ovnkit_cni.server import CniServer
+
         options = runtime.config.cni
         commands = Commands(runtime)
         self._server = CniServer(Path(options.run_dir), commands)
@@ -55,6 +62,8 @@ class CniPlugin:
 
     def _announce(self, runtime: Runtime, commands: Commands) -> None:
         """Write the configuration file once the management port is up."""
+        from ovnkit_cni.install import write_conf
+
         needs_port = "management_port" not in runtime.config.plugins.disabled
         while needs_port and not commands.stopping.is_set():
             try:
