@@ -21,8 +21,9 @@ from .state import Cluster
 from .store import Change, Collection, Record, watch_line
 
 _LONGEST_SECONDS = 1800.0
-# Under load a watcher sends at most one batch per this many seconds.
-_BATCH_SECONDS = 0.005
+# A watcher that had this many changes at once waits before it looks for more: a burst comes in few large pieces,
+# and a change by itself at once.
+_MANY, _BATCH_SECONDS = 10, 0.005
 
 Encoder = Callable[[str, Record], bytes]
 
@@ -74,7 +75,7 @@ class Watch:
             lines = [line for change in changes if (line := self._line(change))]
             if lines:
                 yield b"".join(lines)
-                await asyncio.sleep(_BATCH_SECONDS)
+                await asyncio.sleep(_BATCH_SECONDS if len(lines) >= _MANY else 0)
                 continue
             now = time.monotonic()
             if now >= end:

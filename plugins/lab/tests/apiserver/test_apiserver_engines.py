@@ -1,5 +1,6 @@
 """The engines without a server: field sets, patches, selectors, bad input of every shape."""
 
+import asyncio
 import copy
 import json
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovnkit_lab.apiserver import bootstrap, fieldset, managed, patch, selectors
+from ovnkit_lab.apiserver import bootstrap, fieldset, managed, patch, selectors, watch
 from ovnkit_lab.apiserver.api import Api
 from ovnkit_lab.apiserver.errors import ApiError
 from ovnkit_lab.apiserver.request import parse
@@ -236,3 +237,33 @@ def test_malformed_bodies_are_refused(api):
     assert call(api, "POST", path, b"x", "text/plain")[0] == 415
     assert call(api, "PUT", path, {})[0] == 405
     assert call(api, "GET", "/apis/nothing.example/v1/things")[0] == 404
+
+
+def test_a_watch_tells_single_changes_at_once_and_a_burst_in_one_piece(api, monkeypatch):
+    monkeypatch.setattr(watch, "_BATCH_SECONDS", 3600.0)
+    names = iter(range(1000))
+
+    def create():
+        name = f"watched-{next(names)}"
+        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
+        assert call(api, "POST", "/api/v1/namespaces/default/configmaps", body)[0] == 201
+        return name
+
+    async def follow():
+        revision = api.cluster.store.revision
+        path = "/api/v1/namespaces/default/configmaps"
+        stream = api.handle(parse("GET", path, f"watch=1&resourceVersion={revision}", {}))
+        pieces = stream.lines(asyncio.Event(), asyncio.Event())
+
+        async def told():
+            piece = await asyncio.wait_for(anext(pieces), 60)
+            return [json.loads(line)["object"]["metadata"]["name"] for line in piece.splitlines()]
+
+        for _ in range(5):
+            name = create()
+            assert await told() == [name]
+        burst = [create() for _ in range(50)]
+        assert await told() == burst
+        await pieces.aclose()
+
+    asyncio.run(follow())
