@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test bench bench-loss bench-quick soak oracle lint clean
+.PHONY: help setup demo test bench bench-cni bench-loss bench-quick soak oracle lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ bench-quick: setup  ## the same on a small load, under a minute; fails when some
 
 bench-loss: setup  ## packets lost while vswitchd, ovn-controller or ovnkit of a node restarts (about 3 minutes)
 	@$(BIN)/python -m bench.loss $(BENCH_ARGS)
+
+bench-cni: setup  ## how long CNI ADD takes, 50 at once and one at a time, beside the same by hand (about 3 minutes)
+	@$(BIN)/python -m bench.cni $(BENCH_ARGS)
 
 oracle: setup  ## NetworkPolicy against the oracle of its specification, many more cases than in the suite (15 minutes)
 	@OVNKIT_ORACLE_CLUSTERS=400 OVNKIT_ORACLE_LAB=40 $(BIN)/pytest -q -s plugins/network_policy/tests -k specification

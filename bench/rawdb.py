@@ -22,13 +22,14 @@ _UNSET = (["set", []], ["map", []], "")
 
 
 class Database:
-    """One connection to an ovsdb-server."""
+    """One connection to an ovsdb-server, for one of its databases."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, name: str = DATABASE) -> None:
+        self.name = name
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.connect(str(path))
         self._framer = Framer()
-        self.schema: dict[str, Any] = self.call("get_schema", [DATABASE])["tables"]
+        self.schema: dict[str, Any] = self.call("get_schema", [name])["tables"]
 
     def receive(self) -> list[dict[str, Any]]:
         """Wait for messages."""
@@ -59,7 +60,7 @@ class Database:
 
     def transact(self, operations: list[Operation]) -> list[Any]:
         """A transaction."""
-        results: list[Any] = self.call("transact", [DATABASE, *operations])
+        results: list[Any] = self.call("transact", [self.name, *operations])
         if bad := next((result for result in results if result and "error" in result), None):
             raise RuntimeError(str(bad))
         return results
@@ -208,16 +209,20 @@ class Monitor:
     """
 
     def __init__(
-        self, path: Path, tables: dict[str, list[str]], named: Callable[[dict[str, Any]], str | None]
+        self,
+        path: Path,
+        tables: dict[str, list[str]],
+        named: Callable[[dict[str, Any]], str | None],
+        database: str = DATABASE,
     ) -> None:
         self.first: dict[str, float] = {}
         self.seen: dict[str, float] = {}
         self.last = 0.0
         self.changes = 0
         self._named = named
-        self._database = Database(path)
+        self._database = Database(path, database)
         select = {table: [{"columns": columns, "select": {"initial": False}}] for table, columns in tables.items()}
-        self._database.call("monitor", [DATABASE, "bench", select])
+        self._database.call("monitor", [database, "bench", select])
         threading.Thread(target=self._run, daemon=True).start()
 
     def _run(self) -> None:
