@@ -68,6 +68,13 @@ def load(path: str | None, sets: tuple[str, ...], extra: tuple[Override, ...] = 
     return plugins, loaded
 
 
+def refuse_missing(plugins: Plugins) -> None:
+    """End the command with exit code 2 when the configuration names plugins that nobody installed."""
+    if plugins.missing:
+        names = ", ".join(plugins.missing)
+        raise Failure(f"[plugins]: {plugins.all[plugins.missing[0]].why}: {names}", EXIT_CONFIG)
+
+
 def print_table(table: Table) -> None:
     """Print a rich table: as wide as the terminal, or wide enough for a line per row in a pipe."""
     from rich.console import Console

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table
+from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table, refuse_missing
 
 if TYPE_CHECKING:
     from ovnkit.kernel.config import Loaded
@@ -39,7 +39,8 @@ def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
     """
     from ovnkit.kernel.config_show import rows
 
-    _plugins, loaded = load(path, sets)
+    plugins, loaded = load(path, sets)
+    refuse_missing(plugins)
     if output == "json":
         sections: dict[str, dict[str, Any]] = {}
         for row in rows(loaded):

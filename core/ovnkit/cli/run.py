@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ovnkit.cli.common import config_options, load
+from ovnkit.cli.common import config_options, load, refuse_missing
 from ovnkit.cli.errors import EXIT_CONFIG, Failure
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ def run(
     )
     extra = tuple(Override(section, key, value, flag) for section, key, value, flag in flags if value)
     plugins, loaded = load(path, sets, extra)
-    if plugins.missing:
-        names = ", ".join(plugins.missing)
-        raise Failure(f"[plugins]: {plugins.all[plugins.missing[0]].why}: {names}", EXIT_CONFIG)
+    refuse_missing(plugins)
     sys.exit(_run(plugins, loaded, roles, node_name, identity, allow_mass_delete))
 
 

@@ -80,9 +80,11 @@ def test_wrong_configuration_is_exit_code_2(tmp_path, command):
     assert line == f"ovnkit: {file}: unknown key 'mtuu' in section [default]; did you mean 'mtu'?"
 
 
-def test_run_names_missing_plugins():
-    line = failed("run", "--role", "cluster", "--set", "plugins.enabled=ghost", code=2)
-    assert "not installed: ghost" in line
+@pytest.mark.parametrize("key", ["enabled", "disabled"])
+@pytest.mark.parametrize("command", [("config", "show"), ("run", "--role", "cluster")])
+def test_a_plugin_that_is_not_installed_is_refused(command, key):
+    line = failed(*command, "--set", f"plugins.{key}=ghost", code=2)
+    assert line == f"ovnkit: [plugins]: named in [plugins] {key}, but not installed: ghost"
 
 
 def test_run_needs_a_node_name():
