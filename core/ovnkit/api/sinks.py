@@ -49,7 +49,11 @@ class Sink(Protocol):
         """Whether the sink has loaded what is there and is connected."""
 
     def status(self) -> dict[str, Any]:
-        """State for `/readyz`, metrics and `ovnkit status`: connected, owned, pending, held back, last error."""
+        """State for `/readyz`, metrics and `ovnkit status`.
+
+        `connected` is a truth value, `owned` and `pending` are numbers of items, `last_error` is a text, empty
+        when all is well; `held_back` is the number of deletions held back, where a sink does that.
+        """
 
 
 Report = Callable[[Owner, Exception], None]

@@ -37,11 +37,12 @@ def status(path: str | None, sets: tuple[str, ...], output: str, socket: str | N
         echo_json(running)
     else:
         for process in running:
-            _show(process)
+            show(process)
     sys.exit(0 if all(process["ready"] for process in running) else 1)
 
 
-def _show(state: dict[str, Any]) -> None:
+def show(state: dict[str, Any]) -> None:
+    """Print what a process' /status tells."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -58,8 +59,8 @@ def _show(state: dict[str, Any]) -> None:
         )
     table = Table("sink", "ready", "owned", "pending", "held back", "last error")
     for name, sink in state["sinks"].items():
-        cells = [str(sink.get(key, "")) for key in ("owned", "pending", "held_back", "last_error")]
-        table.add_row(name, "yes" if sink["ready"] else "no", *map(escape, cells))
+        numbers = (str(sink.get(key, 0)) for key in ("owned", "pending", "held_back"))
+        table.add_row(name, "yes" if sink["ready"] else "no", *numbers, escape(sink.get("last_error", "")))
     print_table(table)
     if state["troubles"]:
         troubles = Table("owner", "what", "message")

@@ -111,8 +111,15 @@ class HttpSink:
 
     def status(self) -> dict[str, Any]:
         """State for `/readyz`, metrics and `ovnkit status`."""
-        errors = {number: port.error for number, port in self._ports.items() if port.error}
-        return {"connected": True, "ports": sorted(self._ports), "pending": not self.idle, "errors": errors}
+        failed = {str(number): port.error for number, port in self._ports.items() if port.error}
+        return {
+            "connected": True,
+            "owned": sum(1 for port in self._ports.values() if port.listener is not None),
+            "pending": len(self._dirty),
+            "ports": sorted(self._ports),
+            "failed": failed,
+            "last_error": next((f"port {number}: {error}" for number, error in failed.items()), ""),
+        }
 
     def stop(self) -> None:
         """Close all ports."""

@@ -103,8 +103,8 @@ class TrackSink:
         """State for `/readyz`, metrics and `ovnkit status`."""
         return {
             "connected": not self.last_error,
-            "wanted": len(self._wanted),
-            "pending": not self.idle,
+            "owned": len(self._wanted),
+            "pending": len(self._gone),
             "flushes": self.flushes_total,
             "last_error": self.last_error,
         }

@@ -94,7 +94,13 @@ class AnswerSink:
     def status(self) -> dict[str, Any]:
         """How many questions are open, by kind."""
         asked = Counter(question.kind.name for question in self._asked)
-        return {"owned": len(self._asked), "pending": len(self._touched), "asked": dict(asked)}
+        return {
+            "connected": True,
+            "owned": len(self._asked),
+            "pending": len(self._touched),
+            "asked": dict(asked),
+            "last_error": "",
+        }
 
     def stop(self) -> None:
         """End the services."""

@@ -30,9 +30,7 @@ _READY_METRICS = {
 _SINK_COUNTERS = {
     "transactions": "ovnkit_transactions",
     "rows_written": "ovnkit_rows_written",
-    "operations": "ovnkit_operations",
-    "reconnects": "ovnkit_reconnects",
-    "errors": "ovnkit_transaction_errors",
+    "failed_transactions": "ovnkit_transaction_errors",
     "patches": "ovnkit_kube_patches",
     "status_patches": "ovnkit_kube_status_patches",
     "conflicts": "ovnkit_kube_conflicts",
@@ -181,7 +179,7 @@ def _renders(state: Mapping[str, Any]) -> Iterator[Metric]:
 
 def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     for key, name in _SINK_COUNTERS.items():
-        samples = [((sink,), status[key]) for sink, status in sinks.items() if key in status]
+        samples = [((sink,), status[key]) for sink, status in sinks.items() if _is_number(status.get(key))]
         yield _family(CounterMetricFamily, name, f"{key} of a sink.", ["db"], samples)
     for key in _SINK_GAUGES:
         samples = [((sink,), status[key]) for sink, status in sinks.items() if _is_number(status.get(key))]

@@ -117,7 +117,14 @@ class Residue:
 
     def status(self) -> dict[str, Any]:
         """State for `ovnkit status`."""
-        return {"connected": True, "pending": self._busy, "removed": self.removed, "held_back": self.held}
+        return {
+            "connected": True,
+            "owned": sum(map(len, self._found.values())),
+            "pending": self._busy,
+            "held_back": self.held,
+            "removed": self.removed,
+            "last_error": "",
+        }
 
     def release_mass_delete(self) -> None:
         """Let what is held back go."""

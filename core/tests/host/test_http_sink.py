@@ -86,10 +86,12 @@ def test_a_port_that_somebody_else_has_is_told_once_and_tried_again(kernel: Kern
         kernel.want(A, HEALTHY)
         kernel.timers.pop()()
         assert kernel.reports == [(A, "port 30300: Address already in use")]
-        assert kernel.sink.status()["errors"]
+        status = kernel.sink.status()
+        assert (status["owned"], status["last_error"]) == (0, "port 30300: Address already in use")
     kernel.timers.pop()()
     assert ask()[0] == 200
-    assert kernel.sink.status()["errors"] == {}
+    status = kernel.sink.status()
+    assert (status["owned"], status["failed"], status["last_error"]) == (1, {}, "")
 
 
 def test_without_ipv6_it_answers_over_ipv4(kernel: Kernel, monkeypatch: Any) -> None:

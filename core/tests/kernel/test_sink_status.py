@@ -1,0 +1,81 @@
+"""What every sink tells of itself: `ovnkit status` makes a table of it, /metrics numbers."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ovnkit.api.host import HttpAnswer, TrackedPath
+from ovnkit.api.renderers import Role
+from ovnkit.api.sinks import Owner
+from ovnkit.cli.status import show
+from ovnkit.kernel.config import Override, load_config
+from ovnkit.kernel.metrics import Metrics
+from ovnkit.kernel.plugins import Plugins
+from ovnkit.kernel.process import Process
+from ovnkit.kernel.scope import make_scope
+from ovnkit.kernel.state import public
+
+OWNER = Owner("test", "a", "k")
+PATH = TrackedPath("UDP", ip_address("172.30.0.10"), 53, ip_address("10.0.0.1"), 5353)
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Process:
+    """One with every role, and so with every sink; nothing of it has been started."""
+    cluster = {"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "u"}}
+    user = {"name": "u", "user": {}}
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        yaml.safe_dump({"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "c"})
+    )
+    loaded = load_config(None, overrides=[Override("kubernetes", "kubeconfig", str(kubeconfig), "test")])
+    return Process(loaded, Plugins({}), make_scope(loaded.config, list(Role), "n1"))
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def test_every_sink_tells_numbers_a_truth_value_and_a_text(process: Process) -> None:
+    sinks = process._state.read()["sinks"]
+    assert {"kube", "nb", "ovs", "answers", "host", "nft", "flows", "uplinks", "http", "conntrack"} <= set(sinks)
+    for name, status in sinks.items():
+        assert is_number(status["owned"]), name
+        assert is_number(status["pending"]), name
+        assert is_number(status.get("held_back", 0)), name
+        assert isinstance(status["connected"], bool), name
+        assert isinstance(status["last_error"], str), name
+
+
+def table(text: str) -> dict[str, list[str]]:
+    """The cells of each row of a table that was printed, by the first."""
+    bar = "\N{BOX DRAWINGS LIGHT VERTICAL}"
+    rows = [[cell.strip() for cell in line.strip(bar).split(bar)] for line in text.splitlines()]
+    return {first: others for first, *others in rows}
+
+
+def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.CaptureFixture[str]) -> None:
+    sinks = {sink.name: sink for sink in process._sinks()}
+    sinks["http"].want(OWNER, [HttpAnswer(30300, 200, ""), HttpAnswer(30301, 200, "")])
+    sinks["conntrack"].want(OWNER, [PATH])
+    sinks["conntrack"].want(OWNER, [])
+    show(public(process._state.read(), {}))
+    shown = table(capsys.readouterr().out)
+    assert shown["http"] == ["yes", "0", "2", "0", ""]
+    assert shown["conntrack"] == ["yes", "0", "1", "0", ""]
+
+
+def test_metrics_of_every_sink(process: Process) -> None:
+    lines = Metrics(process._state.read, process._config).answer().body.decode().splitlines()
+    metrics = dict(line.rsplit(" ", 1) for line in lines)
+    for name in process._state.read()["sinks"]:
+        assert f'ovnkit_sink_owned{{sink="{name}"}}' in metrics
+        assert f'ovnkit_sink_pending{{sink="{name}"}}' in metrics
+    assert metrics['ovnkit_transaction_errors_total{db="nb"}'] == "0.0"
+    assert metrics['ovnkit_sink_connected{sink="answers"}'] == "1.0"
