@@ -9,9 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from ovnkit.api.hooks import Scope
+from ovnkit.api.renderers import Role
+from ovnkit.kernel.config import Override, load_config
+from ovnkit.kernel.plugins import Plugins
+
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/ovnkit_*"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+NO_OBJECTS = {"network_policy/peers", "egress_firewall/name"}
+"""Renderers whose keys name no objects: sets of pods, and DNS names; several objects may ask for one."""
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
@@ -45,3 +53,23 @@ def test_a_process_without_the_node_role_imports_no_netlink() -> None:
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("layout", ["per-node", "central"])
+def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
+    """Without that `ovnkit explain` names no object, and nobody gets the Event when a render fails."""
+    plugins = Plugins.discover()
+    every = Override("plugins", "enabled", ",".join(PLUGINS), "test")
+    zones = Override("default", "zone-mode", layout, "test")
+    config = load_config(overrides=[every, zones], plugin_options=plugins.options).config
+    plugins.configure(config)
+    scope = Scope(frozenset(Role), "n1", "n1", layout == "per-node")
+    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    assert not plugins.calls.failures
+    without = {
+        f"{plugin}/{renderer.name}"
+        for plugin, renderers in answers
+        for renderer in renderers
+        if renderer.each is not None and renderer.reports_on is None
+    }
+    assert without == NO_OBJECTS

@@ -13,7 +13,7 @@ from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.items import Event, Member, Ref, Row
 from ovnkit.api.live import LiveSet
-from ovnkit.api.models import PODS, Pod
+from ovnkit.api.models import NAMESPACES, PODS, Pod
 from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import KeysOf, Renderer, Role
@@ -107,7 +107,8 @@ class Policies:
     def renderers(self) -> Iterable[Renderer]:
         """One per policy, per namespace with policies, and per distinct set of peers."""
         yield Renderer("policy", Role.ZONE, self.policy, each=NETWORK_POLICIES)
-        yield Renderer("deny", Role.ZONE, self.deny, each=KeysOf(NETWORK_POLICIES, _namespace_of))
+        namespaces = KeysOf(NETWORK_POLICIES, _namespace_of)
+        yield Renderer("deny", Role.ZONE, self.deny, each=namespaces, subject=NAMESPACES)
         yield Renderer("peers", Role.ZONE, self.peers, each=KeysOf(NETWORK_POLICIES, self.sets))
         yield Renderer("default", Role.ZONE, self.default)
 

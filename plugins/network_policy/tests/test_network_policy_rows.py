@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
+from ovnkit.api.errors import Reject
+from ovnkit.api.hooks import Declaration, hookimpl
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Member, Ref
 from ovnkit.api.models import NAMESPACES, NODES, PODS, ContainerPort
@@ -313,3 +315,27 @@ metadata: {name: q, namespace: a}
 spec: {podSelector: {}, policyTypes: [Egress], egress: [{to: [{podSelector: {}}]}]}
 """
     }
+
+
+class Broken:
+    """Raises where it is asked how a namespace's ACLs are to be logged."""
+
+    @hookimpl
+    def ovnkit_declare(self) -> Declaration:
+        """Nothing."""
+        return Declaration()
+
+    @hookimpl
+    def ovnkit_acl_logging(self) -> None:
+        """Raise."""
+        raise Reject("there is no such level", reason="NoLevel")
+
+
+def test_a_namespace_whose_default_deny_fails_hears_of_it() -> None:
+    plugins, names = (NetworkPolicyPlugin(), Broken()), ("network_policy", "broken")
+    found = Bench(*plugins, scope=scope(Role.ZONE, zone="n1"), names=names)
+    told: list[tuple[str, str, str]] = []
+    found.reconciler.on_event = lambda kind, key, reason, *_: told.append((kind.name, key, reason))
+    found.put(NAMESPACES, namespace("a"))
+    found.put(NETWORK_POLICIES, policy({}))
+    assert sorted(told) == [("namespaces", "a", "NoLevel"), ("network-policies", "a/p", "NoLevel")]

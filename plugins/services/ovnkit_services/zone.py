@@ -9,6 +9,7 @@ from attrs import frozen
 from ovnkit.api import rows
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Member, Ref, Row, Slot
+from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
@@ -36,7 +37,7 @@ class ZoneServices:
         """One render per service, and with templates one per node."""
         yield Renderer("service", Role.ZONE, self.render, each=SERVICES)
         if self.layout.templates:
-            yield Renderer("templates", Role.ZONE, self.variables, each=self.template_nodes)
+            yield Renderer("templates", Role.ZONE, self.variables, each=self.template_nodes, subject=NODES)
 
     # -- variables ----------------------------------------------------------------------------------------
 
