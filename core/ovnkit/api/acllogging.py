@@ -21,6 +21,9 @@ SEVERITIES = ("alert", "warning", "notice", "info", "debug")
 METER = "acl-logging"
 """Name of the meter that limits log lines; the plugin that knows the levels writes it."""
 
+LOG_COLUMNS = ("name", "meter", "log", "severity")
+"""The columns of an ACL that `acl_columns` gives, to be declared by who writes it."""
+
 NAME_LENGTH = 63
 """Longest name of an ACL (OVN schema)."""
 
@@ -43,10 +46,14 @@ def acl_logging(hooks: HookCalls, world: World, namespace: str) -> AclLogging:
 
 
 def acl_columns(name: str, action: str, logging: AclLogging = OFF) -> Mapping[str, Value]:
-    """Columns name, meter, log and severity of an ACL with this action."""
+    """Columns name, meter, log and severity of an ACL with this action.
+
+    The name is what log lines show, cut at `NAME_LENGTH`. An ACL that is never logged has none (empty), and the
+    meter all the same: as in OVN-Kubernetes, whoever switches its log on by hand gets it limited.
+    """
     severity = logging.deny if action in ("drop", "reject") else logging.allow
     return {
-        "name": name[:NAME_LENGTH],
+        "name": name[:NAME_LENGTH] or None,
         "meter": METER,
         "log": bool(severity),
         "severity": severity or None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
@@ -24,7 +25,7 @@ COLUMNS = (
     Columns("nb", "Load_Balancer_Group", ("load_balancer",)),
     Columns("nb", "Logical_Switch", ("load_balancer",)),
     Columns("nb", "Logical_Router", ("load_balancer",)),
-    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
+    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
     Columns("nb", "Port_Group", ("acls",)),
 )
 TEMPLATE_COLUMNS = Columns("nb", "Chassis_Template_Var", ("chassis", "variables", "external_ids"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovnkit.api import rows
+from ovnkit.api.acllogging import acl_columns
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Row, Slot
 from ovnkit.api.service_models import Service, parse_address
@@ -41,6 +42,7 @@ def guards(service: Service, items: Iterable[Frontend]) -> Iterable[Row]:
                     "action": "drop",
                     "match": f"ip{family}.dst == {address} && {protocol}.dst == {port}{unless}",
                     "external_ids": object_ids("ServiceSourceRanges", *ids),
+                    **acl_columns("", "drop"),
                 },
                 parent=Slot("Port_Group", rows.cluster_port_group(), "acls"),
             )

@@ -331,6 +331,20 @@ def test_external_addresses_are_served_like_cluster_ips() -> None:
     }
 
 
+def test_source_ranges_are_an_acl_per_address_before_load_balancing() -> None:
+    view = service(WEB, **EXTERNAL, source_ranges=("10.0.0.0/8", "203.0.113.0/24", "2001:db8::/32"))
+    found = Services(gateway_node(1)).put(view)
+    (acl,) = found.bench.rows("ACL").values()
+    assert acl["match"] == (
+        "ip4.dst == 198.51.100.2 && tcp.dst == 80 && !(ip4.src == {10.0.0.0/8, 203.0.113.0/24})"
+    )
+    assert (acl["direction"], acl["priority"], acl["action"]) == ("from-lport", 1120, "drop")
+    assert (acl["name"], acl["meter"], acl["log"], acl["severity"]) == (None, "acl-logging", False, None)
+    assert acl["external_ids"]["k8s.ovn.org/id"] == (
+        "default-network-controller:ServiceSourceRanges:default/web:198.51.100.2:tcp-80"
+    )
+
+
 def test_external_local_keeps_the_source_and_the_node() -> None:
     found = Services(gateway_node(1)).put(
         service(WEB, ServicePort("", "TCP", 80, 30080), **EXTERNAL, external_local=True),

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from ovnkit.api import rows
+from ovnkit.api.acllogging import acl_columns
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import object_ids
@@ -118,6 +119,7 @@ class LocalNodes:
                 "match": f"ip{family}.src=={address}",
                 "external_ids": object_ids("NetpolNode", ("k8s.ovn.org/name", node), ("ip", address)),
                 "tier": 2,
+                **acl_columns("", "allow-related"),
             },
             parent=Slot("Logical_Switch", rows.node_switch(node), "acls"),
             optional=frozenset({"tier"}),

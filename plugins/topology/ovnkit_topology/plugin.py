@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
@@ -36,7 +37,7 @@ COLUMNS = (
     Columns("nb", "Logical_Switch_Port", ("name", "type", "addresses", "options", "external_ids")),
     Columns("nb", "Load_Balancer_Group", ("name",)),
     Columns("nb", "Port_Group", ("name", "external_ids")),
-    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids")),
+    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
     Columns("nb", "ACL", ("tier",), "23.06", optional=True),
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
     Columns("sb", "Port_Binding", ("chassis",)),

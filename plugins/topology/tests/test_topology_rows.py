@@ -166,6 +166,7 @@ def test_the_switch_of_a_node(zone: str, families: tuple[int, ...]) -> None:
     for acl in acls:
         assert (acl["direction"], acl["priority"], acl["action"]) == ("to-lport", 1001, "allow-related")
         assert acl["external_ids"]["k8s.ovn.org/owner-type"] == "NetpolNode"
+        assert (acl["name"], acl["meter"], acl["log"], acl["severity"]) == (None, "acl-logging", False, None)
 
 
 def test_a_node_joins_the_transit_switch() -> None:
