@@ -13,7 +13,9 @@ from pyroute2 import IPRoute
 from ovnkit.api.host import Address, AddressView, Hop, LinkView, Neighbour, RouteView, Rule
 
 Message = Any
-"""A message of pyroute2: `message[field]`, `message.get(attribute)`, `message.get_attr(NAME)`."""
+"""A message of pyroute2: `message[field]`, `message.get(attribute)`, `message.get_attr(NAME)`.
+
+One about a link may be a dict with what `_link` asks for."""
 
 WHAT = ("links", "addresses", "routes", "rules", "neighbours")
 """Kinds of facts, in the order in which they are read (links first: the others name them by index)."""

@@ -19,10 +19,11 @@ from typing import Any
 import structlog
 from attrs import frozen
 from pyroute2 import IPRoute
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
+from ovnkit.api.host import RouteView
 from ovnkit.host import decode
 from ovnkit.host.decode import Fact
+from ovnkit.host.events import Events
 
 log = structlog.get_logger()
 
@@ -108,13 +109,13 @@ class Monitor:
     # -- events -----------------------------------------------------------------------------------------------
 
     def _follow(self, events: socket.socket, ip: IPRoute) -> None:
-        marshal = MarshalRtnl()
+        reader = Events()
         full = time.monotonic() + RESYNC
         routes = float("inf")
         while not self._stop:
             left = max(0.0, min(full, routes) - time.monotonic())
             ready, _, _ = select.select([events.fileno(), self._wake_read], [], [], left)
-            if events.fileno() in ready and self._receive(events, marshal):
+            if events.fileno() in ready and self._receive(events, reader):
                 routes = min(routes, time.monotonic() + _SILENT)
             now = time.monotonic()
             if now >= full:
@@ -124,7 +125,7 @@ class Monitor:
                 self._look(ip, tuple(what for what in self._what if what in ("addresses", "routes")))
                 routes = float("inf")
 
-    def _receive(self, events: socket.socket, marshal: MarshalRtnl) -> bool:
+    def _receive(self, events: socket.socket, reader: Events) -> bool:
         """Take what there is; whether something happened with which the kernel removes routes silently."""
         batches: dict[str, dict[str, Fact | None]] = {}
         silent = False
@@ -133,7 +134,7 @@ class Monitor:
                 data = events.recv(1 << 16)
             except BlockingIOError:
                 break
-            for message in marshal.parse(data):
+            for message in reader.read(data):
                 silent |= self._take(message, batches)
         for what, changes in batches.items():
             self._emit(what, changes)
@@ -154,7 +155,23 @@ class Monitor:
             return decode.replaces(message)
         gone = decode.gone(message) or not fact.held
         batches.setdefault(what, {})[fact.key] = None if gone else fact
-        return silent or (what == "addresses" and gone) or (what == "links" and (gone or not fact.up))
+        return silent or self._takes_routes(fact, gone, batches.get("routes", {}))
+
+    def _takes_routes(self, fact: Fact, gone: bool, batch: Mapping[str, Fact | None]) -> bool:
+        """Whether routes may go with this fact of which the kernel says nothing: it tells of IPv6's own."""
+        if fact.what == "links" and (gone or not fact.up):
+            link, source = fact.key, None
+        elif fact.what == "addresses" and gone:
+            link, source = fact.view.link, fact.view.address.ip
+        else:
+            return False
+        known = (*self._known.get("routes", {}).values(), *batch.values())
+        routes: list[RouteView] = [route.view for route in known if route is not None]
+        return any(
+            (source is not None and route.source == source)
+            or (route.destination.version == 4 and any(hop.link == link for hop in route.hops))
+            for route in routes
+        )
 
     def _take_link(self, message: Any, batches: dict[str, dict[str, Fact | None]]) -> bool:
         """Keep the names by index; whether the link was renamed (its addresses then have other keys)."""

@@ -20,6 +20,26 @@ def run(*command: str) -> str:
 
 
 @pytest.fixture
+def ip() -> Callable[..., str]:
+    """Run `ip`."""
+    return lambda *words: run("ip", *words)
+
+
+@pytest.fixture
+def until() -> Callable[[Callable[[], object]], None]:
+    """Wait for a condition; fails the test when it doesn't come true."""
+
+    def wait(condition: Callable[[], object], deadline: float = 20.0) -> None:
+        end = time.monotonic() + deadline
+        while not condition():
+            if time.monotonic() > end:
+                pytest.fail(f"not met within {deadline:g} s")
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
 def netns() -> Iterator[None]:
     """This thread, and what it starts, in a new network namespace with the veth pair `va`, `vb`."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
