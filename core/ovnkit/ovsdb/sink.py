@@ -347,6 +347,11 @@ class OvsdbSink:
                 else:
                     self._deletions.rows.pop(uuid, None)
             elif record is not None:
+                columns = batch.schema.tables[operation.table].columns
+                for name, value in operation.values.items():
+                    # a reference to a row that the same transaction deletes is dropped at once: no change is told
+                    if columns[name].reference is not None and record.values.get(name, value) != value:
+                        self._state.touch(uuid, name)
                 for name, elements in operation.add.items():
                     content = record.values.get(name, elements)
                     if isinstance(content, set) and not content.issuperset(elements):

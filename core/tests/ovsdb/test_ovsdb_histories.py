@@ -343,9 +343,15 @@ COLLECTED = [
     ("delete", 653, 1894), ("crash", 0, 7),
 ]  # fmt: skip
 """Ports are collected with their switch by the transaction that adds one of them to a port group."""
+DROPPED = [("quiet", 0, 0), ("alter", 130, 935), ("want", "dhcp", None), ("quiet", 0, 0)]
+"""A reference that somebody took away is written by the transaction that deletes what it refers to."""
+SQUATTED = [("quiet", 0, 0), ("want", "as2", 0), ("squat", 0, 17)]
+"""Somebody takes a name just before a row is renamed to it: the refused renaming isn't forgotten."""
 
 
 @example(first=dict.fromkeys(OWNERS, 0), history=COLLECTED)
+@example(first={**dict.fromkeys(OWNERS, 0), "as2": 1}, history=SQUATTED)
+@example(first={**dict.fromkeys(OWNERS, 0), "ha": 2, "p0": 1}, history=DROPPED)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     first=st.fixed_dictionaries({owner: st.sampled_from([0, 1, 2, None]) for owner in OWNERS}),
