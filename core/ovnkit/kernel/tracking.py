@@ -77,7 +77,8 @@ class Tracker:
         self._later = later
         self._now = now
         self._alarms: set[datetime] = set()
-        self._readers: dict[Dependency, set[Computation]] = {}
+        # most have one reader, and there are several for each pod: a set takes 200 bytes
+        self._readers: dict[Dependency, Computation | set[Computation]] = {}
         self._cells: dict[tuple[Derived[Any, Any], tuple[Any, ...]], Cell] = {}
         self._dirty_cells: deque[Cell] = deque()
         self._freed: set[tuple[Any, ...]] = set()
@@ -114,15 +115,32 @@ class Tracker:
         before = set(computation.reads)
         if before != reads:
             for dependency in before - reads:
-                readers = self._readers[dependency]
-                readers.discard(computation)
-                if not readers:
-                    del self._readers[dependency]
-                    if isinstance(dependency, Cell):
-                        self._drop(dependency)
+                self._unread(computation, dependency)
             for dependency in reads - before:
-                self._readers.setdefault(dependency, set()).add(computation)
+                self._read(computation, dependency)
             computation.reads = tuple(reads)
+
+    def _read(self, computation: Computation, dependency: Dependency) -> None:
+        readers = self._readers.get(dependency)
+        if readers is None:
+            self._readers[dependency] = computation
+        elif isinstance(readers, set):
+            readers.add(computation)
+        else:
+            self._readers[dependency] = {readers, computation}
+
+    def _unread(self, computation: Computation, dependency: Dependency) -> None:
+        readers = self._readers[dependency]
+        if isinstance(readers, set):
+            readers.discard(computation)
+        if not readers or readers is computation:
+            del self._readers[dependency]
+            if isinstance(dependency, Cell):
+                self._drop(dependency)
+
+    def _readers_of(self, dependency: Dependency) -> Collection[Computation]:
+        readers = self._readers.get(dependency)
+        return readers if isinstance(readers, set) else () if readers is None else (readers,)
 
     def _replace_claims(self, computation: Computation, claims: set[Claim]) -> None:
         for claim in computation.claims:
@@ -148,7 +166,7 @@ class Tracker:
             self.touch(token)
         freed, self._freed = self._freed, set()
         for pool, scope in freed:
-            waiting = [reader for reader in self._readers.get((pool, scope), ()) if not reader.dirty]
+            waiting = [reader for reader in self._readers_of((pool, scope)) if not reader.dirty]
             if waiting:
                 cell = self.derive(self.pools.candidates(pool), (scope,))
                 free = 0 if cell.error else self.pools.free(pool, scope, cell.value)
@@ -187,10 +205,7 @@ class Tracker:
 
     def touch(self, dependency: Dependency) -> None:
         """Mark every reader of one dependency."""
-        readers = self._readers.get(dependency)
-        if not readers:
-            return
-        for computation in readers:
+        for computation in self._readers_of(dependency):
             if computation.running or computation.dirty:
                 continue
             computation.dirty = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
-from attrs import define, field
+from attrs import define
 
 from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
@@ -23,6 +24,11 @@ Elements = dict[Any, dict[Owner, Any]]
 """By element, or key of a map: who wants it, and with which value."""
 
 
+Wish = tuple[Target, str, str, Any, Any]
+"""A member: (target, its table, column, element, value)."""
+_NO_REFS: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
 @define(eq=False)
 class Want:
     """A wanted row. `content` is its columns in the form of the replica, made when the schema is known."""
@@ -32,7 +38,7 @@ class Want:
     path: str
     row: Row
     content: dict[str, Any] | None = None
-    refs: dict[str, list[str]] = field(factory=dict)
+    refs: Mapping[str, Sequence[str]] = _NO_REFS
     """References in the named columns (live sets left out), by column."""
     live: tuple[str, ...] = ()
     """The columns that hold live sets."""
@@ -51,10 +57,9 @@ class Wishes:
     """What one owner wants."""
 
     items: Sequence[Any]
-    rows: list[Want] = field(factory=list)
-    members: list[tuple[Target, str, str, Any, Any]] = field(factory=list)
-    """(target, its table, column, element, value)."""
-    unwanted: list[str] = field(factory=list)
+    rows: Sequence[Want] = ()
+    members: Sequence[Wish] = ()
+    unwanted: Sequence[str] = ()
     """Rows of others that are to go."""
 
 
@@ -78,9 +83,10 @@ class Desired:
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         """Replace what an owner wants. Raises BadValue when two rows have one name; the first one counts."""
         before = self.owners.pop(owner, None) or Wishes(())
-        wishes = Wishes(items)
         doubled = ""
         mine: dict[str, Want] = {}
+        members: list[Wish] = []
+        unwanted: list[str] = []
         former = {want.uuid: want for want in before.rows}
         for item in items:
             if item.db != self._db:
@@ -93,18 +99,19 @@ class Desired:
                     doubled = doubled or f"two rows are named {item.name!r}"
                     continue
                 mine[want.uuid] = want
-                self._row_members(want, wishes)
+                members += self._row_members(want)
             elif isinstance(item, Member):
                 target = target_of(item.slot)
                 element = element_of(item.value) if item.key is None else item.key
-                wishes.members.append((target, item.slot.table, item.slot.column, element, item.value))
+                members.append((target, item.slot.table, item.slot.column, element, item.value))
             elif isinstance(item, Absent):
-                wishes.unwanted.append(item.uuid)
+                unwanted.append(item.uuid)
+        # tuples: there is one of these for each pod
+        wishes = Wishes(items, tuple(mine.values()), tuple(members), tuple(unwanted))
         for uuid in before.unwanted:
             if self.unwanted.get(uuid) == owner:
                 del self.unwanted[uuid]
         self.unwanted.update(dict.fromkeys(wishes.unwanted, owner))
-        wishes.rows = list(mine.values())
         for want in before.rows:
             if mine.get(want.uuid) is not want:
                 self._drop_row(want)
@@ -127,11 +134,11 @@ class Desired:
             if any(isinstance(item, Row) and item.only_with for item in wishes.items):
                 self.want(owner, wishes.items)
         for owner, wishes in self.owners.items():
-            without = [entry for entry in wishes.members if not is_row_entry(entry[3])]
-            fresh = Wishes(wishes.items, wishes.rows, without, wishes.unwanted)
+            members = [entry for entry in wishes.members if not is_row_entry(entry[3])]
             for want in wishes.rows:
                 self._release(want)
-                self._row_entry(want, fresh)
+                members += self._row_entry(want)
+            fresh = Wishes(wishes.items, wishes.rows, tuple(members), wishes.unwanted)
             self._replace_members(owner, wishes, fresh)
             self.owners[owner] = fresh
 
@@ -167,14 +174,13 @@ class Desired:
         parent = None if row.parent is None else (target_of(row.parent), row.parent.column)
         return Want(row_id.uuid, owner, row_id.path, row, parent=parent)
 
-    def _row_members(self, want: Want, wishes: Wishes) -> None:
+    def _row_members(self, want: Want) -> Iterable[Wish]:
         parent = want.row.parent
         if parent is not None:
-            reference = Ref(want.uuid)
-            wishes.members.append((target_of(parent), parent.table, parent.column, want.uuid, reference))
-        self._row_entry(want, wishes)
+            yield target_of(parent), parent.table, parent.column, want.uuid, Ref(want.uuid)
+        yield from self._row_entry(want)
 
-    def _row_entry(self, want: Want, wishes: Wishes) -> None:
+    def _row_entry(self, want: Want) -> Iterable[Wish]:
         """A row in a table without external_ids is entered in the ledger of the database."""
         if self.schema is None or not self.schema.singleton:
             return
@@ -183,7 +189,7 @@ class Desired:
             singleton = self.schema.singleton
             key = ROW_PREFIX + want.uuid
             text = f"{want.table} {want.path}"
-            wishes.members.append((Lookup(singleton), singleton, "external_ids", key, text))
+            yield Lookup(singleton), singleton, "external_ids", key, text
 
     def _replace_members(self, owner: Owner, before: Wishes, after: Wishes) -> None:
         former = {(entry[0], entry[2], entry[3]): entry for entry in before.members}
@@ -221,12 +227,13 @@ class Desired:
             if isinstance(value, LiveView):
                 self._live.release(value, want.uuid, name)
         want.content = None
-        want.refs = {}
+        want.refs = _NO_REFS
 
     def _derive(self, want: Want, table: TableSchema) -> dict[str, Any]:
         assert self.schema is not None
         content: dict[str, Any] = {}
-        want.content, want.refs, want.live = content, {}, ()
+        refs: dict[str, Sequence[str]] = {}
+        want.content, want.refs, want.live = content, _NO_REFS, ()
         for name, value in want.row.columns.items():
             column = table.columns.get(name)
             if column is None:
@@ -241,10 +248,11 @@ class Desired:
                 continue
             content[name] = normal(column, value)
             if column.reference is not None and content[name]:
-                refs = content[name]
-                want.refs[name] = [refs] if isinstance(refs, str) else sorted(
-                    refs.values() if isinstance(refs, dict) else refs
+                found = content[name]
+                refs[name] = [found] if isinstance(found, str) else sorted(
+                    found.values() if isinstance(found, dict) else found
                 )  # fmt: skip
+                want.refs = refs
         want.owns_ids = "external_ids" in content
         if "external_ids" in table.columns:
             content["external_ids"] = {**content.get("external_ids", {}), OWNER_KEY: want.path}

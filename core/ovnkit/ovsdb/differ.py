@@ -58,6 +58,7 @@ class Differ:
         elif want is not None and self._may_rename(record, touched) and not self._host.rename(want, record):
             return
         if touched is None and want is not None and self._same(record, want, content):
+            record.share(content)
             return
         columns = touched if touched is not None else dict.fromkeys(self._columns(record, want, content))
         for name, elements in columns.items():

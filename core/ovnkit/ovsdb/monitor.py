@@ -48,11 +48,12 @@ class Translator:
     def __init__(self, schema: Schema, columns: Mapping[str, Collection[str]]) -> None:
         self.schema = schema
         self.columns = {table: tuple(names) for table, names in columns.items()}
+        self._texts: dict[str, str] = {}
         self._decoders: dict[str, dict[str, Decoder]] = {}
         self._fresh: dict[str, list[tuple[str, Any]]] = {}
         for table, names in self.columns.items():
             described = [schema.tables[table].columns[name] for name in names]
-            self._decoders[table] = {column.name: decoder(column) for column in described}
+            self._decoders[table] = {column.name: decoder(column, self._one) for column in described}
             self._fresh[table] = [
                 (column.name, None if column.shape is not Shape.SCALAR else default(column))
                 for column in described
@@ -80,10 +81,16 @@ class Translator:
             for table, rows in updates.items():
                 one = self._v1 if method == "monitor" else self._v2
                 for uuid in list(rows):
-                    found.append(one(table, uuid, rows.pop(uuid)))
+                    found.append(one(table, self._one(uuid), rows.pop(uuid)))
         except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
             raise ProtocolError(f"update not understood: {error!r}") from error
+        finally:
+            self._texts.clear()
         return found
+
+    def _one(self, text: str) -> str:
+        """Of equal texts in one message always the same object: UUIDs, keys and names come in many rows."""
+        return self._texts.setdefault(text, text)
 
     def _v2(self, table: str, uuid: str, change: Mapping[str, Any]) -> Delta:
         for word, row in change.items():

@@ -35,6 +35,14 @@ class Planner:
         self._comparing: set[str] = set()
         self._ahead = ahead
 
+    def finish(self) -> Batch:
+        """The batch; the planner is of no use after that.
+
+        It and its differ refer to each other, and the cycle collector may be off for as long as a start takes.
+        """
+        del self._differ
+        return self.batch
+
     def plan(self, uuid: str, touched: Touched) -> None:
         """Put what differs in a row into the batch, if it can go now; else it waits for what it needs."""
         if self.batch.deletes(uuid):

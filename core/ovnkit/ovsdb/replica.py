@@ -20,6 +20,28 @@ class Record:
     table: str
     uuid: str
     values: dict[str, Any]
+    _shares: bool = False
+
+    def share(self, values: Mapping[str, Any]) -> None:
+        """Hold these values instead of its own, where they are equal: one object in memory instead of two.
+
+        They are copied before the record changes.
+        """
+        mine = self.values
+        for name, value in values.items():
+            if name in mine and mine[name] == value:
+                mine[name] = value
+        self._shares = True
+
+    def unshare(self) -> None:
+        """Have sets and maps of its own, that may be changed."""
+        if self._shares:
+            self._shares = False
+            for name, value in self.values.items():
+                if isinstance(value, (set, frozenset)):
+                    self.values[name] = set(value)
+                elif isinstance(value, dict):
+                    self.values[name] = dict(value)
 
 
 @define(eq=False)
@@ -163,6 +185,7 @@ class Replica:
         assert self.schema is not None
         described = self.schema.tables[record.table].columns
         strong = self._strong[record.table]
+        record.unshare()
         change = Change(record, columns={})
         assert change.columns is not None
         scalars = {n: v for n, v in delta.content.items() if described[n].shape is Shape.SCALAR}
@@ -213,7 +236,7 @@ def references(value: Any) -> Iterable[str]:
         return ()
     if isinstance(value, dict):
         return list(value.values())
-    return value if isinstance(value, set) else (value,)
+    return value if isinstance(value, (set, frozenset)) else (value,)
 
 
 def index_key(values: Mapping[str, Any], columns: tuple[str, ...]) -> IndexKey:
@@ -243,7 +266,7 @@ def raw_row(record: Record) -> dict[str, Any]:
     """A record as the source of a view: sets as sorted tuples, maps as copies, `_uuid` added."""
     raw: dict[str, Any] = {"_uuid": record.uuid}
     for name, value in record.values.items():
-        if isinstance(value, set):
+        if isinstance(value, (set, frozenset)):
             raw[name] = tuple(sorted(value))
         else:
             raw[name] = dict(value) if isinstance(value, dict) else value

@@ -48,6 +48,9 @@ class Base:
         return cls(raw["type"], table, strong, enum, minimum, maximum, raw.get("maxLength"))
 
 
+_ANY_TEXT = Base("string")
+
+
 @define(eq=False)
 class Column:
     """A column: the type of its elements, how many there may be, and whether it can change."""
@@ -60,12 +63,21 @@ class Column:
     max: int
     mutable: bool
     shape: Shape = field(init=False)
+    reference: Base | None = field(init=False)
+    """The part that refers to rows (of a map, its value), or None."""
+    any_text: bool = field(init=False)
+    """Whether it takes any text: a scalar any string, a set or map any number of them."""
 
     def __attrs_post_init__(self) -> None:
         if self.value is not None:
             self.shape = Shape.MAP
         else:
             self.shape = Shape.SCALAR if self.max == 1 else Shape.SET
+        refers = self.value is not None and self.value.ref_table
+        self.reference = self.value if refers else self.key if self.key.ref_table else None
+        bases = [self.key] if self.value is None else [self.key, self.value]
+        counted = self.shape is not Shape.SCALAR and (self.min > 0 or self.max < UNLIMITED)
+        self.any_text = not counted and all(base == _ANY_TEXT for base in bases)
 
     @classmethod
     def parse(cls, table: str, name: str, raw: Mapping[str, Any]) -> Column:
@@ -78,13 +90,6 @@ class Column:
         most = kind.get("max", 1)
         most = UNLIMITED if most == "unlimited" else int(most)
         return cls(table, name, Base.parse(kind["key"]), value, int(kind.get("min", 1)), most, mutable)
-
-    @property
-    def reference(self) -> Base | None:
-        """The part that refers to rows (of a map, its value), or None."""
-        if self.value is not None and self.value.ref_table:
-            return self.value
-        return self.key if self.key.ref_table else None
 
     def __str__(self) -> str:
         return f"{self.table}.{self.name}"

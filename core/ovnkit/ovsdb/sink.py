@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
 
@@ -226,7 +227,7 @@ class OvsdbSink:
             self._deletions.plan(planner, self._batch_rows)
         for uuid, touched in kept.items():
             merge(state.touched, uuid, touched)
-        return planner.batch
+        return planner.finish()
 
     def _plan_row(self, planner: Planner, uuid: str, kept: dict[str, Touched]) -> None:
         touched = self._state.touched.pop(uuid)
@@ -273,8 +274,9 @@ class OvsdbSink:
                 planner.plan(uuid, touched)
                 merge(planner.batch.taken, uuid, touched)
         state.coming = set()
-        if operations := planner.batch.encode():
-            self._send(planner.batch, operations)
+        batch = planner.finish()
+        if operations := batch.encode():
+            self._send(batch, operations)
 
     # --- transactions -----------------------------------------------------------------------------------------
 
@@ -354,7 +356,7 @@ class OvsdbSink:
                         self._state.touch(uuid, name)
                 for name, elements in operation.add.items():
                     content = record.values.get(name, elements)
-                    if isinstance(content, set) and not content.issuperset(elements):
+                    if isinstance(content, AbstractSet) and not content >= elements:
                         self._state.touch(uuid, name, set(elements) - content)
             elif operation.verb is Verb.INSERT and uuid in self._state.desired.rows:
                 self._vanished(uuid)

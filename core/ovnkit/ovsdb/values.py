@@ -16,6 +16,7 @@ from ovnkit.ovsdb.schema import Base, Column, Shape
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 DEFAULTS: Mapping[str, Any] = {"integer": 0, "real": 0.0, "boolean": False, "string": "", "uuid": NO_UUID}
+_TEXT = frozenset({str})
 Decoder = Callable[[Any], Any]
 
 
@@ -28,16 +29,16 @@ def default(column: Column) -> Any:
     return None if column.min == 0 else DEFAULTS[column.key.type]
 
 
-def decoder(column: Column) -> Decoder:
-    """A function that turns the column's JSON value into Python."""
-    atom = _atom_decoder(column.key)
+def decoder(column: Column, one: Callable[[str], str]) -> Decoder:
+    """A function that turns the column's JSON value into Python; `one` gives one object for equal texts."""
+    atom = _atom_decoder(column.key, one)
     if column.shape is Shape.MAP:
         assert column.value is not None
-        value = _atom_decoder(column.value)
+        value = _atom_decoder(column.value, one)
         return lambda raw: {atom(k): value(v) for k, v in raw[1]}
     if column.shape is Shape.SET:
         if column.key.type == "uuid":
-            return lambda raw: {v[1] for v in raw[1]} if raw[0] == "set" else {raw[1]}
+            return lambda raw: {one(v[1]) for v in raw[1]} if raw[0] == "set" else {one(raw[1])}
         return lambda raw: {atom(v) for v in raw[1]} if type(raw) is list and raw[0] == "set" else {atom(raw)}
     if column.min == 1:
         return atom
@@ -50,12 +51,12 @@ def decoder(column: Column) -> Decoder:
     return optional
 
 
-def _atom_decoder(base: Base) -> Decoder:
+def _atom_decoder(base: Base, one: Callable[[str], str]) -> Decoder:
     if base.type == "uuid":
-        return lambda raw: raw[1]
-    if base.type == "real":
-        return float
-    return lambda raw: raw
+        return lambda raw: one(raw[1])
+    if base.type == "string":
+        return one
+    return float if base.type == "real" else lambda raw: raw
 
 
 def element_of(value: Any) -> Any:
@@ -101,7 +102,12 @@ def map_value(column: Column, value: Any) -> Any:
 
 
 def normal(column: Column, value: Any) -> Any:
-    """What a plugin wants, in the form of the replica; raises BadValue when the column can't hold it."""
+    """What a plugin wants, in the form of the replica; raises BadValue when the column can't hold it.
+
+    It is the same object where that has the form already: most are, and there are several for each pod.
+    """
+    if column.any_text and _is_normal_text(column, value):
+        return value
     if column.shape is Shape.MAP:
         if value is None:
             value = {}
@@ -119,6 +125,15 @@ def normal(column: Column, value: Any) -> Any:
     if column.shape is Shape.SET:
         return elements
     return next(iter(elements), None)
+
+
+def _is_normal_text(column: Column, value: Any) -> bool:
+    kind = type(value)
+    if column.shape is Shape.SCALAR:
+        return kind is str
+    if column.shape is Shape.SET:
+        return kind is frozenset and _TEXT.issuperset(map(type, value))
+    return kind is dict and _TEXT.issuperset(map(type, value)) and _TEXT.issuperset(map(type, value.values()))
 
 
 def _counted(column: Column, content: Collection[Any]) -> Any:

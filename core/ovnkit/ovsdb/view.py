@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
 from ovnkit.api.sinks import Owner
@@ -132,7 +133,7 @@ class View:
     def holds(self, element: Any) -> bool:
         """Whether the element or key is there."""
         actual = self.record.values[self.name]
-        return element == ledger.SCALAR or (isinstance(actual, (set, dict)) and element in actual)
+        return element == ledger.SCALAR or (isinstance(actual, (AbstractSet, Mapping)) and element in actual)
 
     def keeps_ledger(self, element: Any) -> bool:
         """Whether a member must be entered in the row's ledger to be known again."""

@@ -130,7 +130,7 @@ def test_values_survive_the_wire(kind: Any, value: Any, expected: Any) -> None:
     described = column(kind)
     wanted = normal(described, value)
     assert wanted == expected
-    assert decoder(described)(orjson.loads(orjson.dumps(encode(described, wanted)))) == expected
+    assert decoder(described, str)(orjson.loads(orjson.dumps(encode(described, wanted)))) == expected
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _text(
     """The annotation; one that says the same already stays as it is."""
     usual = network.annotation(mac, addresses)
     if text is None or text == usual:
-        return usual
+        return text or usual  # the pod's own object: one text in memory instead of two
     interfaces = tuple(map(interface, addresses, network.subnets))
     wanted = PodNetwork(interfaces, mac, network.gateways, network.routes)
     return text if wanted == existing else podnetwork.render(text, DEFAULT_NETWORK, wanted)
