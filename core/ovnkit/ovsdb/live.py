@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -17,14 +18,15 @@ class LiveView:
     """The content of a live set as one kind of column holds it, shared by all rows that use it so."""
 
     def __init__(self, content: LiveContent, column: Column, touch: Touch) -> None:
-        self.elements: dict[Any, int] = {}
+        elements = live_elements(column, content.values)
+        self.elements: dict[Any, int] = dict.fromkeys(elements, 1)
         """Elements, each with the number of values it stands for."""
+        if len(self.elements) < len(elements):
+            self.elements = dict(Counter(elements))
         self.users: set[tuple[str, str]] = set()
         self._column = column
         self._touch = touch
         self._unsubscribe = content.subscribe(self._changed)
-        for element in live_elements(column, content.values):
-            self.elements[element] = self.elements.get(element, 0) + 1
 
     def close(self) -> None:
         """Stop following."""
@@ -54,6 +56,7 @@ class LiveViews:
         self._live = live
         self._touch = touch
         self._views: dict[tuple[LiveSet, str], LiveView] = {}
+        self._keys: dict[LiveView, tuple[LiveSet, str]] = {}
 
     def use(self, live_set: LiveSet, column: Column, uuid: str) -> LiveView:
         """The view for a column of a row, which is told of changes from now on."""
@@ -61,6 +64,7 @@ class LiveViews:
         view = self._views.get(key)
         if view is None:
             view = self._views[key] = LiveView(self._live(live_set), column, self._touch)
+            self._keys[view] = key
         view.users.add((uuid, column.name))
         return view
 
@@ -69,4 +73,4 @@ class LiveViews:
         view.users.discard((uuid, column))
         if not view.users:
             view.close()
-            self._views = {key: other for key, other in self._views.items() if other is not view}
+            del self._views[self._keys.pop(view)]

@@ -194,11 +194,13 @@ class Planner:
             if view.column is None or not (view.groups or isinstance(value, LiveView)):
                 continue
             elements = None if touched is None else touched[name]
-            wanted = view.all_wanted() if elements is None else elements
             if isinstance(value, LiveView):
                 value = value.elements if self._is_whole(want, name, value) else None
+                if value and touched is None and not view.groups:
+                    continue
+            wanted = view.all_wanted() if elements is None else elements
             if value:
-                wanted = {element for element in wanted if element not in value}
+                wanted = wanted.difference(value)
             part[name] = None if view.column.shape is Shape.SCALAR else wanted
         self._differ.compare(record, want, part)
 

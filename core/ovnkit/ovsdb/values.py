@@ -144,11 +144,13 @@ def _counted(column: Column, content: Collection[Any]) -> Any:
     return content
 
 
-def live_elements(column: Column, values: Iterable[Any]) -> list[Any]:
+def live_elements(column: Column, values: Collection[Any]) -> list[Any]:
     """Of the values of a live set those that the column can hold: references or addresses and other text."""
     if column.key.type == "uuid":
         return [value.uuid for value in values if isinstance(value, Ref)]
     if column.key.type == "string":
+        if {str}.issuperset(map(type, values)):
+            return list(values)
         text = (str(v) if isinstance(v, (IPv4Address, IPv6Address)) else v for v in values)
         return [value for value in text if isinstance(value, str)]
     kind = {"integer": int, "real": float, "boolean": bool}[column.key.type]
