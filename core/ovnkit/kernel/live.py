@@ -1,7 +1,7 @@
 """Live sets: each object change costs as many steps as the sets that it enters or leaves.
 
-What an object contributes under a projection is worked out once and then the same for all sets: a set over thousands
-of objects is made in a policy's way to the database, so it takes no more than a look-up for each.
+What an object contributes under a projection is worked out once, for all sets: a set over thousands of objects is
+made while a policy waits for it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _NONE: Mapping[Any, Any] = {}
 
 @define(eq=False)
 class _Posting:
-    """The objects that carry one label; by projection what they contribute, for those looked at since they changed."""
+    """The objects that carry one label; what they contribute, of those looked at since they changed."""
 
     keys: dict[str, None] = field(factory=dict)
     values: dict[Project, dict[str, Values]] = field(factory=dict)
