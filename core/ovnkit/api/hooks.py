@@ -16,6 +16,7 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.kinds import Kind, V
+from ovnkit.api.metrics import Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
@@ -244,6 +245,14 @@ class Hooks:
     @hookspec
     def ovnkit_health(self, runtime: Runtime) -> Mapping[str, str] | None:
         """Problems by name, empty when all is well; shown by /readyz and `ovnkit plugins`."""
+
+    @hookspec
+    def ovnkit_metrics(self, runtime: Runtime) -> Iterable[Metric]:
+        """What operators may want to watch. Asked at each scrape of /metrics, once everything has been rendered.
+
+        Called in threads of their own, so it only reads what is there, and returns at once.
+        """
+        raise NotImplementedError
 
     @hookspec
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:

@@ -82,9 +82,14 @@ class Calls:
 
     def attempt(self, plugin: str, hook: str, **arguments: Any) -> tuple[Any, Exception | None]:
         """One plugin's answer and the exception it failed with, logged and counted."""
+        return self._attempt(plugin, hook, arguments, _DELIBERATE)
+
+    def _attempt(
+        self, plugin: str, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
+    ) -> tuple[Any, Exception | None]:
         try:
             return self.call(plugin, hook, **arguments), None
-        except _DELIBERATE:
+        except passing:
             raise
         except Exception as error:
             self.failures[(plugin, hook)] += 1
@@ -93,11 +98,20 @@ class Calls:
 
     def each(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         """All active plugins' answers as (plugin, answer); those that failed or passed are left out."""
+        return self._each(hook, arguments, _DELIBERATE)
+
+    def observe(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+        """`each` for those who only look on: nobody waits for what a plugin raises on purpose, it is a failure."""
+        return self._each(hook, arguments, ())
+
+    def _each(
+        self, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
+    ) -> list[tuple[str, Any]]:
         answers = []
         for plugin in self._active():
             if (plugin, hook) not in self._callers:
                 continue
-            answer, _error = self.attempt(plugin, hook, **arguments)
+            answer, _error = self._attempt(plugin, hook, arguments, passing)
             if answer is not None:
                 answers.append((plugin, answer))
         return answers

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import attrs
 
-from ovnkit.api import hooks
+from ovnkit.api import hooks, metrics
 from ovnkit.kernel.hookcalls import hook_names
 
 INTRODUCTION = """# Hooks
@@ -47,6 +47,9 @@ _TYPES = (
     hooks.HookCalls,
     hooks.Answerer,
     hooks.Runtime,
+    metrics.Metric,
+    metrics.MetricKind,
+    metrics.Sample,
     hooks.PodInterface,
 )
 

@@ -1,6 +1,6 @@
 """Prometheus metrics, read from counters and snapshots when scraped; nothing is counted twice.
 
-Names of OVN-Kubernetes where they mean the same. Plugins add their own to prometheus_client's default registry.
+Names of OVN-Kubernetes where they mean the same. Those of plugins come from their hook `ovnkit_metrics`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import PODS, Pod
 from ovnkit.kernel.health import Answer
+from ovnkit.kernel.pluginmetrics import PluginMetrics
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"
 
@@ -38,6 +39,10 @@ _SINK_COUNTERS = {
 }
 """Counters of a sink's status and their metrics."""
 _SINK_GAUGES = ("owned", "pending", "in_flight", "held_back")
+
+
+Told = Callable[[], Iterable[tuple[str, Any]]]
+"""Asks plugins for their metrics: (plugin, answer)."""
 
 
 class PodLatency:
@@ -73,15 +78,22 @@ def _expects_network(pod: Pod) -> bool:
 
 
 class StateCollector(Collector):
-    """Metrics made from the /status content."""
+    """Metrics made from the /status content, and those that plugins tell."""
 
-    def __init__(self, state: Callable[[], Mapping[str, Any]], config: Config) -> None:
+    def __init__(self, state: Callable[[], Mapping[str, Any]], told: Told, config: Config) -> None:
         self._state = state
+        self._told = told
+        self._plugins = PluginMetrics()
         self._config = config
 
     def collect(self) -> Iterator[Metric]:
         """All families; called for each scrape."""
-        state = self._state()
+        told = self._told()  # first: who fails is counted in the state
+        own = list(self._own(self._state()))
+        yield from own
+        yield from self._plugins.families(told, {family.name for family in own})
+
+    def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
         yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((version("ovnkit"),), 1)])
         yield from _roles(state, self._config)
         yield from _renders(state)
@@ -199,11 +211,11 @@ def _watches(watches: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
 
 
 class Metrics:
-    """The metrics of one process: ours, and what plugins and libraries registered by default."""
+    """The metrics of one process: ours, those of plugins, and what libraries registered by default."""
 
-    def __init__(self, state: Callable[[], Mapping[str, Any]], config: Config) -> None:
+    def __init__(self, state: Callable[[], Mapping[str, Any]], told: Told, config: Config) -> None:
         self._own = CollectorRegistry()
-        self._own.register(StateCollector(state, config))
+        self._own.register(StateCollector(state, told, config))
         self.pods = PodLatency(self._own)
 
     def answer(self) -> Answer:

@@ -117,7 +117,7 @@ class Process:
             waiting=lambda: self._databases.waiting,
         )
         self._snapshots = Snapshots(self._inbox, self._state.read)
-        self._metrics = Metrics(lambda: self._snapshots.take().content, config)
+        self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, config)
         self._watches = Watches(self._reconciler, scope, [self._metrics.pods.observe])
         self._health = HealthServer(
             {
@@ -334,9 +334,14 @@ class Process:
         """What plugins say is wrong with them, by plugin."""
         if not self._progress.started:
             return {}
-        return {
-            name: found for name, found in self._plugins.calls.each("ovnkit_health", runtime=self.runtime) if found
-        }
+        answers = self._plugins.calls.observe("ovnkit_health", runtime=self.runtime)
+        return {name: found for name, found in answers if found}
+
+    def _plugin_metrics(self) -> Sequence[tuple[str, Any]]:
+        """What plugins tell in numbers, as they give it."""
+        if not self._progress.started:
+            return ()
+        return self._plugins.calls.observe("ovnkit_metrics", runtime=self.runtime)
 
 
 def _node_sinks(config: Config, scope: Scope, reconciler: Reconciler) -> NodeSinks | None:

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import textwrap
 import time
+import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,6 +25,7 @@ from ovnkit.kernel.hookcalls import hook_names
 from ovnkit.kernel.hookdocs import page
 
 ROOT = Path(__file__).resolve().parents[3]
+METRICS = "http://127.0.0.1:19412/metrics"
 OVNKIT = Path(sys.executable).parent / "ovnkit"
 
 SAMPLE = '''
@@ -36,6 +39,7 @@ from ovnkit.api.hooks import Declaration, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.items import Ask, Row
 from ovnkit.api.kinds import Answers, Kind
+from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 
@@ -142,6 +146,14 @@ class SamplePlugin:
         return {"mood": "bad"} if (FOLDER / "unwell").exists() else {}
 
     @hookimpl
+    def ovnkit_metrics(self, runtime):
+        nodes = Sample(1, {"colour": runtime.get(NODES, "n1").labels["colour"]})
+        return [
+            Metric("nodes", "Nodes of a colour.", MetricKind.GAUGE, (nodes,)),
+            Metric("no-des", "Nodes.", MetricKind.GAUGE, ()),
+        ]
+
+    @hookimpl
     def ovnkit_explain(self, table, external_ids):
         return "a sample in " + table + " of colour " + external_ids["colour"]
 
@@ -183,6 +195,10 @@ class BrokenPlugin:
         raise RuntimeError("no renderers today")
 
     @hookimpl
+    def ovnkit_metrics(self):
+        raise RuntimeError("no metrics today")
+
+    @hookimpl
     def ovnkit_commands(self):
         raise RuntimeError("no commands today")
 
@@ -213,7 +229,8 @@ def sample(tmp_path_factory):
     environ = {"PYTHONPATH": str(install(folder / "site")), "SAMPLE_FOLDER": str(folder)}
     server = make_server(folder / "db")
     north = f"ovnnorth.address={server.endpoint}"
-    options = ("--set", north, "--set", f"ovnsouth.address={server.endpoint}", "--set", "sample.colour=blue")
+    south, bind = f"ovnsouth.address={server.endpoint}", f"metrics.bind-address={urlsplit(METRICS).netloc}"
+    options = ("--set", north, "--set", south, "--set", bind, "--set", "sample.colour=blue")
     seen = SimpleNamespace(environ=environ, folder=folder)
     with contextlib.ExitStack() as ending:
         ending.callback(server.stop)
@@ -230,6 +247,8 @@ def sample(tmp_path_factory):
             seen.unwell = process.wait(lambda state: not state["ready"])
             (folder / "unwell").unlink()
             process.wait_ready()
+            seen.metrics = eventually(_scrape)
+            seen.left_out = process.logged("metric is left out")
             seen.explained = _command(environ, "explain", "sample_n1", "--set", north, "--output", "json").stdout
             eventually(lambda: "wait_for" in (folder / "journal").read_text())
             begun = time.monotonic()
@@ -265,6 +284,13 @@ def _sets(server, colour):
     found = {row["name"]: dict(row["external_ids"][1]) for row in server.rows("Address_Set")}
     mine = found.get("sample_n1", {})
     return found if (mine.get("colour"), mine.get("mood")) == (colour, "fine") else None
+
+
+def _scrape():
+    """Lines of /metrics, once the plugin that raises has been counted."""
+    lines = urllib.request.urlopen(METRICS, timeout=30).read().decode().splitlines()
+    failed = 'ovnkit_hook_failures_total{hook="ovnkit_metrics",plugin="broken"}'
+    return lines if any(line.startswith(failed) for line in lines) else None
 
 
 def _command(environ, *words):
@@ -348,6 +374,13 @@ def test_ovnkit_cni_result(sample):
 
 def test_ovnkit_health(sample):
     assert "plugin sample: mood: bad" in sample.unwell["not_ready"]
+
+
+def test_ovnkit_metrics(sample):
+    assert 'ovnkit_sample_nodes{colour="green"} 1.0' in sample.metrics, "beside a plugin that raises"
+    (line,) = sample.left_out
+    assert (line["plugin"], line["metric"]) == ("sample", "no-des")
+    assert line["error"] == "its name is not made of lower-case letters, digits and _"
 
 
 def test_ovnkit_explain(sample):

@@ -72,7 +72,7 @@ def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.Captur
 
 
 def test_metrics_of_every_sink(process: Process) -> None:
-    lines = Metrics(process._state.read, process._config).answer().body.decode().splitlines()
+    lines = Metrics(process._state.read, tuple, process._config).answer().body.decode().splitlines()
     metrics = dict(line.rsplit(" ", 1) for line in lines)
     for name in process._state.read()["sinks"]:
         assert f'ovnkit_sink_owned{{sink="{name}"}}' in metrics
