@@ -10,6 +10,7 @@ import yaml
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Answerer, Columns, Declaration, HookCalls, Privilege, Scope, Tell, hookimpl
 from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
@@ -25,6 +26,9 @@ ACL_COLUMNS = (
 
 class EgressFirewallPlugin:
     """What the pods of a namespace may reach outside the cluster."""
+
+    def __init__(self) -> None:
+        self._resolver: Resolver | None = None
 
     @hookimpl
     def ovnkit_declare(self) -> Declaration:
@@ -69,7 +73,13 @@ class EgressFirewallPlugin:
     @hookimpl
     def ovnkit_answerers(self, config: Config, tell: Tell) -> Iterable[Answerer]:
         """The resolver; it runs where a zone's rules ask for names."""
-        yield Resolver(config.options("egress_firewall", EgressFirewallOptions), config.families, tell)
+        self._resolver = Resolver(config.options("egress_firewall", EgressFirewallOptions), config.families, tell)
+        return [self._resolver]
+
+    @hookimpl
+    def ovnkit_metrics(self) -> Iterable[Metric]:
+        """What the resolver knows."""
+        return self._resolver.metrics() if self._resolver is not None else ()
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Collection, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import dns.exception
@@ -12,10 +13,11 @@ import dns.resolver
 import structlog
 
 from ovnkit.api.hooks import Tell
+from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsAnswer
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
-from ovnkit_egress_firewall.schedule import RETRY, Found, Knowledge
+from ovnkit_egress_firewall.schedule import RETRY, Found, Knowledge, State
 
 log = structlog.get_logger()
 
@@ -59,6 +61,8 @@ class Resolver:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._known: dict[str, Knowledge] = {}
+        self._look_ups: Counter[str] = Counter()
 
     def ask(self, keys: Collection[str]) -> None:
         """Follow these names."""
@@ -77,6 +81,14 @@ class Resolver:
         if self._loop is not None:
             asyncio.run_coroutine_threadsafe(self._halt(), self._loop)
             self._loop = None
+
+    def metrics(self) -> Iterable[Metric]:
+        """How many names have addresses, and how look-ups ended; from any thread."""
+        known = [knowledge.state for knowledge in self._known.copy().values()]
+        names = tuple(Sample(known.count(state), {"state": state.value}) for state in State)
+        yield Metric("dns_names", "DNS names of rules, by what is known of them.", MetricKind.GAUGE, names)
+        ended = tuple(Sample(number, {"result": result}) for result, number in self._look_ups.copy().items())
+        yield Metric("dns_lookups", "Rounds of questions about a DNS name.", MetricKind.COUNTER, ended)
 
     # -- the thread -----------------------------------------------------------------------------------------
 
@@ -97,11 +109,13 @@ class Resolver:
     def _begin(self, names: Sequence[str]) -> None:
         for name in names:
             if name not in self._tasks:
+                self._known[name] = Knowledge()
                 self._tasks[name] = asyncio.get_running_loop().create_task(self._follow(name))
 
     def _end(self, names: Sequence[str]) -> None:
         for name in names:
             task = self._tasks.pop(name, None)
+            self._known.pop(name, None)
             if task is not None:
                 task.cancel()
 
@@ -111,7 +125,7 @@ class Resolver:
         while True:
             try:
                 found = await self._look_up(name)
-                known = known.learn(found, asyncio.get_running_loop().time())
+                self._known[name] = known = known.learn(found, asyncio.get_running_loop().time())
             except Exception:  # a bug must not end the service
                 log.exception("looking up a name failed", name=name)
                 await asyncio.sleep(RETRY)
@@ -120,6 +134,7 @@ class Resolver:
             if answer != told:
                 told = answer
                 self._tell(DNS_ANSWERS, [(name, answer)])
+            self._look_ups["failed" if known.failures else "answered"] += 1
             if bool(known.failures) is not failed:
                 failed = bool(known.failures)
                 self._report(name, known, found)

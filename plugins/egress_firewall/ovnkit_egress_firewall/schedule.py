@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import Enum
 
 from attrs import field, frozen
 
@@ -32,6 +33,15 @@ class Found:
     fault: str = ""
 
 
+class State(Enum):
+    """How it stands with a name: nothing heard yet, addresses of the last round, older ones, or none."""
+
+    PENDING = "pending"
+    RESOLVED = "resolved"
+    STALE = "stale"
+    UNRESOLVED = "unresolved"
+
+
 @frozen
 class Knowledge:
     """What is known of a name: addresses with the time until which they may be used, and when to ask again.
@@ -44,6 +54,13 @@ class Knowledge:
     fault: str = ""
     failures: int = 0
     wait: float = 0.0
+
+    @property
+    def state(self) -> State:
+        """In a word, for operators."""
+        if self.expiry:
+            return State.STALE if self.failures else State.RESOLVED
+        return State.UNRESOLVED if self.failures else State.PENDING
 
     def answer(self, name: str) -> DnsAnswer:
         """As the world sees it."""

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
+from ovnkit.api.metrics import MetricKind
 from ovnkit.api.nodenetwork import Address
 from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
@@ -23,6 +24,7 @@ from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
 from ovnkit_egress_firewall.resolver import Resolver
 from ovnkit_egress_firewall.schedule import Found, Knowledge, retry_after
+from ovnkit_lab.testing import wait_until
 
 A1, A2, A3 = (ip_address(f"192.0.2.{number}") for number in (1, 2, 3))
 V6 = ip_address("2001:db8::1")
@@ -174,6 +176,31 @@ def test_it_follows_a_name_and_tells_only_what_changes(zone: Zone) -> None:
     resolver.drop(["www.example.com"])
     resolver.ask(["other.example.com"])
     assert zone.hears() == DnsAnswer("other.example.com", fault="there is no such name")
+
+
+def measured(resolver: Resolver) -> dict[str, dict[str, float]]:
+    """Values of its metrics, those that aren't 0, by name and label."""
+    return {
+        metric.name: {next(iter(s.labels.values())): s.value for s in metric.samples if s.value}
+        for metric in resolver.metrics()
+    }
+
+
+def test_metrics_tell_what_is_known_of_names(zone: Zone, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ovnkit_egress_firewall.schedule.RETRY", 0.1)
+    zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
+    resolver = zone.resolver(4)
+    assert measured(resolver) == {"dns_names": {}, "dns_lookups": {}}
+    resolver.ask(["www.example.com", "none.example.com"])
+    wait_until(lambda: measured(resolver)["dns_names"] == {"resolved": 1, "unresolved": 1}, 30, "both known")
+    wait_until(lambda: measured(resolver)["dns_lookups"].get("failed", 0) >= 2, 30, "it is asked for again")
+    assert measured(resolver)["dns_lookups"]["answered"] >= 1
+    resolver.drop(["none.example.com"])
+    zone.write({"www.example.com": {"rcode": "SERVFAIL"}})
+    wait_until(lambda: measured(resolver)["dns_names"] == {"stale": 1}, 30, "the other one's addresses hold")
+    assert {metric.name: metric.kind for metric in resolver.metrics()} == {
+        "dns_names": MetricKind.GAUGE, "dns_lookups": MetricKind.COUNTER
+    }  # fmt: skip
 
 
 def test_only_the_clusters_families_are_asked_for(zone: Zone) -> None:

@@ -7,11 +7,14 @@ log is followed instead: that needs nothing of how it is started, and while a de
 from __future__ import annotations
 
 import threading
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import structlog
 
 from ovnkit.api.config import Config
+from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit_policy_logging.destination import FACILITIES, AuditFile, AuditSyslog, Destination, Writer
 from ovnkit_policy_logging.follower import Follower
 from ovnkit_policy_logging.lines import audit_line
@@ -46,6 +49,7 @@ class AuditLog:
         self._writer: Writer | None = None
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="acl-audit", daemon=True)
+        self._passed_on: Counter[tuple[str, str]] = Counter()
         self.problem = ""
 
     def start(self) -> None:
@@ -56,6 +60,16 @@ class AuditLog:
         """End the thread, once it has passed on what there is; it gets 2 s for it."""
         self._stopped.set()
         self._thread.join(2.0)
+
+    def metrics(self) -> Iterable[Metric]:
+        """How many lines have been passed on, and whether any wait; from any thread."""
+        passed_on = tuple(
+            Sample(number, {"verdict": verdict, "severity": severity})
+            for (verdict, severity), number in self._passed_on.copy().items()
+        )
+        yield Metric("lines", "ACL log lines that were passed on.", MetricKind.COUNTER, passed_on)
+        waiting = Sample(1 if self.problem else 0)
+        yield Metric("waiting", "1 while ACL log lines wait for their destination.", MetricKind.GAUGE, (waiting,))
 
     def look(self) -> None:
         """Tell ovn-controller what it must know, and pass on the lines that are there; nothing is raised."""
@@ -84,6 +98,7 @@ class AuditLog:
                 line = audit_line(text)
                 if line is not None:
                     self._open().write(line)
+                    self._passed_on[line.verdict, line.severity] += 1
         finally:
             self._follower.save()
 

@@ -11,6 +11,7 @@ from ovnkit.api.acllogging import SEVERITIES
 
 _LINE = re.compile(r"(?P<time>[^|]*)\|(?P<body>\d+\|acl_log(?:\(\w+\))?\|[A-Z]+\|.*)", re.ASCII)
 _SEVERITY = re.compile(rf", severity=({'|'.join(SEVERITIES)})\b")
+_VERDICT = re.compile(r", verdict=([a-z]+)\b", re.ASCII)
 
 
 @frozen
@@ -26,6 +27,12 @@ class AuditLine:
         """Severity of the ACL; OVN's own default when the line has none."""
         found = _SEVERITY.search(self.body)
         return found[1] if found is not None else "info"
+
+    @property
+    def verdict(self) -> str:
+        """What became of the packet: `allow`, `drop` and others of OVN; empty when the line has none."""
+        found = _VERDICT.search(self.body)
+        return found[1] if found is not None else ""
 
     @property
     def syslog_time(self) -> str:

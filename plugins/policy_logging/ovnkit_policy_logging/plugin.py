@@ -8,6 +8,7 @@ from ovnkit.api.acllogging import AclLogging
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, hookimpl
 from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 from ovnkit_policy_logging.annotation import levels
@@ -57,6 +58,11 @@ class PolicyLoggingPlugin:
     def ovnkit_health(self) -> Mapping[str, str]:
         """Whether lines can be delivered."""
         return {"audit log": self._audit.problem} if self._audit is not None and self._audit.problem else {}
+
+    @hookimpl
+    def ovnkit_metrics(self) -> Iterable[Metric]:
+        """Lines passed on, on nodes."""
+        return self._audit.metrics() if self._audit is not None else ()
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:

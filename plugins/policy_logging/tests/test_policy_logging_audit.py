@@ -18,6 +18,7 @@ from attrs import evolve
 
 from ovnkit.api.config import Config, OvsPathsOptions
 from ovnkit.api.daemons import Daemon, locate, ovn_controller, ovsdb_server
+from ovnkit.api.metrics import MetricKind
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import scope
 from ovnkit_lab.testing import wait_until
@@ -50,6 +51,7 @@ def line(number: int) -> AuditLine:
 def test_a_line_is_known_and_read() -> None:
     found = line(4)
     assert (found.text, found.severity, found.body) == (text(4), "alert", f"00004{BODY}")
+    assert found.verdict == "drop"
 
 
 @pytest.mark.parametrize(
@@ -285,6 +287,27 @@ def test_lines_wait_while_the_destination_is_away(tmp_path: Path) -> None:
         assert f"ovs|{number:05}|acl_log" in received[-1]
         if number == 2:
             assert "ovs|00001|acl_log" in received[0], "the one that waited comes first"
+
+
+def test_metrics_count_what_was_passed_on_and_tell_what_waits(tmp_path: Path) -> None:
+    path = tmp_path / "audit.sock"
+    service = Service(tmp_path, destination=f"unix:{path}")
+    service.logs(1)
+    assert measured(service) == {("lines", MetricKind.COUNTER): {}, ("waiting", MetricKind.GAUGE): {(): 1}}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as server:
+        server.bind(str(path))
+        service.logs(2)
+    assert measured(service) == {
+        ("lines", MetricKind.COUNTER): {("drop", "alert"): 2}, ("waiting", MetricKind.GAUGE): {(): 0}
+    }  # fmt: skip
+
+
+def measured(service: Service) -> Any:
+    """Values of its metrics by name and kind, and by their labels."""
+    return {
+        (metric.name, metric.kind): {tuple(sample.labels.values()): sample.value for sample in metric.samples}
+        for metric in service.audit.metrics()
+    }
 
 
 def test_a_full_disk_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
