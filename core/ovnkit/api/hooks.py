@@ -56,6 +56,19 @@ class Privilege:
 
 
 @frozen
+class AppliedStatus:
+    """Status of a kind's objects that the plugin applies under managers of its own choice (`Status.manager`).
+
+    `ours(manager, status)` recognises what one of them applied, by its name and the object's status as it is. When
+    the plugin has been disabled, it goes: a zone or a node takes away what was applied under its own name, the
+    cluster role what was under any.
+    """
+
+    kind: Kind[Any]
+    ours: Callable[[str, Mapping[str, Any]], bool]
+
+
+@frozen
 class Declaration:
     """What a plugin is and needs.
 
@@ -64,6 +77,7 @@ class Declaration:
     `kinds`      kinds its renderers read, beyond those of `ovnkit.api.models`
     `columns`    what it writes; a table or column the server lacks keeps the plugin off, with a clear status
     `crds`       CustomResourceDefinition manifests (decoded) it ships
+    `applies`    status it applies under managers that it names
     `privileges` what its service account must be allowed
     `default`    whether it is enabled without being named in the configuration
     """
@@ -73,6 +87,7 @@ class Declaration:
     kinds: tuple[Kind[Any], ...] = ()
     columns: tuple[Columns, ...] = ()
     crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
+    applies: tuple[AppliedStatus, ...] = ()
     privileges: tuple[Privilege, ...] = ()
     default: bool = False
     summary: str = ""

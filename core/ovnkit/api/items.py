@@ -147,7 +147,8 @@ class Status:
 
     With `manager`, several processes can share a list that the schema declares a set or a map: `content` is
     applied server-side under that field manager, so that each adds its elements and takes away only its own.
-    Empty content takes away what was applied under the manager, by whomever.
+    Empty content takes away what was applied under the manager, by whomever. The plugin declares how to recognise
+    it (`Declaration.applies`), so that it goes when the plugin is disabled.
     """
 
     kind: Kind[Any]

@@ -42,6 +42,7 @@ _FAMILY = re.compile(r"^    # -- (.+?) -+$", re.MULTILINE)
 _TYPES = (
     hooks.Declaration,
     hooks.Columns,
+    hooks.AppliedStatus,
     hooks.Privilege,
     hooks.Scope,
     hooks.HookCalls,

@@ -25,7 +25,7 @@ from ovnkit.kernel.health import HealthServer, json_answer
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.leadership import Leadership
 from ovnkit.kernel.metrics import Metrics
-from ovnkit.kernel.plugins import Plugins
+from ovnkit.kernel.plugins import Plugins, State
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kernel.runtime import PluginRuntime
 from ovnkit.kernel.snapshot import Snapshots
@@ -314,6 +314,12 @@ class Process:
             post=self._inbox.post,
             post_later=self._inbox.post_later,
             listed=lambda: not self._reconciler.unlisted(observed),
+            applied=[
+                (plugin.name, status)
+                for plugin in disabled
+                if plugin.state is not State.ENABLED
+                for status in plugin.declaration.applies
+            ],
             unwatched=[k for k in others if k.name not in self._kinds and isinstance(k.source, Resource)],
             allow_mass_delete=allow_mass_delete,
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -11,7 +11,8 @@ import orjson
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
-from ovnkit.kube.fields import ANNOTATIONS, CONDITIONS, FIELD_MANAGER, FINALIZERS, LABELS, STATUS, Field
+from ovnkit.kube.fields import ANNOTATIONS, APPLIED, CONDITIONS, FIELD_MANAGER, FINALIZERS, LABELS, STATUS, Field
+from ovnkit.kube.statuses import KnownStatus
 
 _LONGEST = 128
 """Characters that a field manager may have (k8s.io/apimachinery, validation of options)."""
@@ -42,6 +43,10 @@ class FieldManagers:
             place = hashlib.sha256(place.encode()).hexdigest()[:16]
         return f"{head}/{place}" if place else head
 
+    def place(self, role: Role) -> str:
+        """The zone or the node that the process acts for in a role; empty for the cluster."""
+        return self._places[role]
+
     def plugin(self, role: Role, name: str) -> str | None:
         """The plugin whose renderers of `role` write here under this name; None when it isn't one of ours."""
         words = name.split("/", 2)
@@ -69,6 +74,16 @@ def written_fields(raw: Mapping[str, Any], plugin: Callable[[str], str | None]) 
         paths += _status_fields((STATUS,), fields.get("f:status"))
         found |= dict.fromkeys((path for path in paths if path[-1]), writer)
     return found
+
+
+def applied_fields(
+    raw: Mapping[str, Any], place: str, ours: Callable[[str, Mapping[str, Any]], bool]
+) -> Iterable[Field]:
+    """What managers that a plugin named applied to an object (`AppliedStatus`); with a place only that one's."""
+    known = KnownStatus.of(raw)
+    for manager in sorted(known.managers):
+        if (not place or manager == place) and ours(manager, known.content):
+            yield (APPLIED, manager)
 
 
 def _status_fields(path: Field, fields: Mapping[str, Any] | None) -> list[Field]:

@@ -238,7 +238,8 @@ def removal(resource: Resource, key: str, raw: Mapping[str, Any], paths: Collect
         dict.fromkeys(names[LABELS]),
         remove_finalizers=frozenset(path[1] for path in paths if path[0] == FINALIZERS),
         finalizers=tuple(meta.get("finalizers") or ()),
-        leaving={path: [value] for path, value in held(known.content, paths).items()},
+        leaving={path: [value] for path, value in held(known.content, paths).items()}
+        | {path: [] for path in paths if path[0] == APPLIED},
         status=known,
     )
 

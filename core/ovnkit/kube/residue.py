@@ -12,13 +12,14 @@ from typing import Any
 
 import structlog
 
+from ovnkit.api.hooks import AppliedStatus
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import KubeError, NotFound, ServerUnavailable
 from ovnkit.kube.fields import Field
-from ovnkit.kube.managers import FieldManagers, written_fields
+from ovnkit.kube.managers import FieldManagers, applied_fields, written_fields
 from ovnkit.kube.plan import removal
 from ovnkit.kube.watch import Post
 from ovnkit.kube.writer import KubeSink, ObjectKey
@@ -40,7 +41,8 @@ class Residue:
     """The leftovers of one role. A sink without items, for the sake of `settle` (`ovnkit.api.sinks.Sink`).
 
     `tap` collects from the watches what was written under our names until everything has been rendered once.
-    `unwatched` are kinds of disabled plugins: they are listed once. `listed` says whether all watched ones are.
+    `unwatched` are kinds of disabled plugins: they are listed once, and `applied` is status that these plugins, by
+    name, applied under managers they named. `listed` says whether all watched ones are.
     More than half of what is owned is only taken away with `allow_mass_delete`.
     """
 
@@ -58,12 +60,17 @@ class Residue:
         post_later: Callable[[float, Callable[[], None]], Any],
         listed: Callable[[], bool],
         unwatched: Collection[Kind[Any]] = (),
+        applied: Iterable[tuple[str, AppliedStatus]] = (),
         allow_mass_delete: bool = False,
     ) -> None:
         self.name = f"kube leftovers of role {role.value}"
         self.removed = self.held = 0
         self._client = client
         self._plugin = partial(managers.plugin, role)
+        self._place = managers.place(role)
+        self._applied: dict[str, list[tuple[str, AppliedStatus]]] = {}
+        for plugin, status in applied:
+            self._applied.setdefault(status.kind.name, []).append((plugin, status))
         self._sink = sink
         self._post = post
         self._post_later = post_later
@@ -80,11 +87,22 @@ class Residue:
         if self._settled:
             return
         for key, raw in changes:
-            fields = written_fields(raw, self._plugin) if raw is not None else {}
+            fields = self._written(kind, raw) if raw is not None else {}
             if fields:
                 self._found[kind, key] = fields
             else:
                 self._found.pop((kind, key), None)
+
+    def _written(self, kind: Kind[Any], raw: Raw) -> dict[Field, str]:
+        """What of an object was written under our names, and by which plugin."""
+        fields = written_fields(raw, self._plugin)
+        for plugin, status in self._applied.get(kind.name, ()):
+            try:
+                fields |= dict.fromkeys(applied_fields(raw, self._place, status.ours), plugin)
+            except Exception as error:  # of the plugin's; it concerns one object
+                words = {"kind": kind.name, "object": raw["metadata"].get("name", ""), "plugin": plugin}
+                log.warning("status is not recognised", **words, error=str(error))
+        return fields
 
     # -- the interface of sinks -----------------------------------------------------------------------------
 
@@ -168,7 +186,7 @@ class Residue:
         found: Found = {}
         try:
             for key, raw in _objects(self._client, kind):
-                if fields := written_fields(raw, self._plugin):
+                if fields := self._written(kind, raw):
                     found[kind, key] = fields
         except ServerUnavailable:
             self._again(partial(self._list, kind))
@@ -188,7 +206,7 @@ class Residue:
         removed = 0
         try:
             raw = self._client.get(kind.resource.object_path(key))
-            ours = written_fields(raw, self._plugin)
+            ours = self._written(kind, raw)
             plan = removal(kind.resource, key, raw, [path for path in fields if path in ours])
             outcome = self._sink.carry_out(plan)
             for error in outcome.errors.values():

@@ -9,14 +9,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ovnkit.api.config import KubernetesOptions
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import AppliedStatus, Scope
 from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.models import NAMESPACES, NODES, ObjectView, metadata
@@ -117,7 +117,9 @@ class ApiServer:
 class Session:
     """A process of ovnkit, as far as the Kubernetes API sees it."""
 
-    def __init__(self, server: ApiServer, *kinds: Kind[Any]) -> None:
+    def __init__(
+        self, server: ApiServer, *kinds: Kind[Any], applied: Iterable[tuple[str, AppliedStatus]] = ()
+    ) -> None:
         self.client = Client.connect(KubernetesOptions(apiserver=server.url))
         self.inbox, self.store = Inbox(), Store()
         self.reports: list[tuple[Owner, Exception]] = []
@@ -139,6 +141,7 @@ class Session:
             post_later=self.inbox.post_later,
             listed=lambda: True,
             unwatched={NAMESPACES, CONFIG_MAPS, THINGS} - set(kinds),
+            applied=applied,
         )
         self.watchers = [
             Watcher(
@@ -200,8 +203,8 @@ def server(tmp_path: Path) -> Iterator[ApiServer]:
 def sessions(server: ApiServer) -> Iterator[Any]:
     made: list[Session] = []
 
-    def make(*kinds: Kind[Any]) -> Session:
-        made.append(Session(server, *kinds))
+    def make(*kinds: Kind[Any], **more: Any) -> Session:
+        made.append(Session(server, *kinds, **more))
         return made[-1]
 
     yield make
@@ -459,6 +462,36 @@ def test_what_nobody_wants_any_more_goes_after_a_restart(server: ApiServer, sess
     third.residue.settle()
     third.settle()
     assert (third.sink.counters.patches, third.sink.counters.status_patches, third.residue.removed) == (0, 0, 0)
+
+
+def _recognise(manager: str, status: Any) -> bool:
+    return bool(status["said"].get(manager) == "ours")
+
+
+@pytest.mark.parametrize("watched", [True, False], ids=["watched", "kind-of-a-disabled-plugin"])
+def test_what_a_disabled_plugin_applied_goes_of_the_own_zone_only(
+    server: ApiServer, sessions: Any, watched: bool
+) -> None:
+    server.kubectl("create", "-f", "-", stdin=THING_CRD)
+    server.kubectl("wait", "--for=condition=Established", "crd/things.example.org", "--timeout=10s")
+    path = "/apis/example.org/v1/namespaces/default/things"
+    for name in ("ours", "foreign", "odd"):
+        server.create(path, name, apiVersion="example.org/v1", kind="Thing")
+    first = sessions(THINGS)
+    for zone in ("z1", "z2"):
+        first.want(Owner("p", "a", zone), Status(THINGS, "default/ours", {"said": {zone: "ours"}}, manager=zone))
+    first.want(A, Status(THINGS, "default/foreign", {"said": {"z1": "theirs"}}, manager="z1"))
+    first.want(B, Status(THINGS, "default/odd", {"said": "nothing that can be looked at"}, manager="z1"))
+    first.settle()
+    first.stop()
+    second = sessions(*((THINGS,) if watched else ()), applied=[("p", AppliedStatus(THINGS, _recognise))])
+    second.residue.settle()
+    second.settle()
+    said = {name: server.client.get(f"{path}/{name}")["status"]["said"] for name in ("ours", "foreign", "odd")}
+    assert said == {
+        "ours": {"z2": "ours"}, "foreign": {"z1": "theirs"}, "odd": "nothing that can be looked at"
+    }  # fmt: skip
+    assert second.residue.removed == 1
 
 
 def test_a_mass_of_leftovers_is_held_back(server: ApiServer, sessions: Any) -> None:

@@ -8,7 +8,17 @@ from importlib.resources import files
 import yaml
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Answerer, Columns, Declaration, HookCalls, Privilege, Scope, Tell, hookimpl
+from ovnkit.api.hooks import (
+    Answerer,
+    AppliedStatus,
+    Columns,
+    Declaration,
+    HookCalls,
+    Privilege,
+    Scope,
+    Tell,
+    hookimpl,
+)
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer
@@ -17,7 +27,7 @@ from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
 from ovnkit_egress_firewall.resolver import Resolver
 from ovnkit_egress_firewall.rules import EgressRules
-from ovnkit_egress_firewall.status import EgressStatus
+from ovnkit_egress_firewall.status import EgressStatus, is_message
 
 ACL_COLUMNS = (
     "name", "direction", "options", "priority", "action", "match", "log", "meter", "severity", "external_ids",
@@ -43,6 +53,7 @@ class EgressFirewallPlugin:
                 Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
                 Columns("nb", "Port_Group", ("acls",)),
             ),
+            applies=(AppliedStatus(EGRESS_FIREWALLS, is_message),),
             crds=(yaml.safe_load(crd),),
             privileges=(
                 Privilege("k8s.ovn.org", ("egressfirewalls",), ("get", "list", "watch")),

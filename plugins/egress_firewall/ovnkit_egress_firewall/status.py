@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from attrs import frozen
 
@@ -81,12 +82,18 @@ class EgressStatus:
             reason = text.removeprefix(f"{NOT_APPLIED}: ")
             if reason not in (text, mine):
                 yield Event(EGRESS_FIREWALLS, key, "RuleNotApplied", reason)
-        for zone in sorted(said.keys() - zones):
+        for zone in sorted(zone for zone in said.keys() - zones if said[zone].startswith((APPLIED, NOT_APPLIED))):
             yield Status(EGRESS_FIREWALLS, key, {}, manager=zone)
         if any(answer.startswith(NOT_APPLIED) for answer in answers):
             yield Status(EGRESS_FIREWALLS, key, {"status": NOT_APPLIED})
         elif answers and all(answer == APPLIED for answer in answers):
             yield Status(EGRESS_FIREWALLS, key, {"status": APPLIED})
+
+
+def is_message(zone: str, status: Mapping[str, Any]) -> bool:
+    """Whether a zone has said something in the status of a firewall."""
+    said = (f"{zone}: {APPLIED}", f"{zone}: {NOT_APPLIED}")
+    return any(isinstance(text, str) and text.startswith(said) for text in status.get("messages") or ())
 
 
 def faults(rules: tuple[Rule, ...]) -> Iterable[tuple[int, str]]:
