@@ -61,9 +61,14 @@ class Link:
         self._leader_only = True
         self._state: dict[str, Any] = {}
 
-    def send(self, message: Message) -> None:
-        """Send a message."""
-        self._connection.send(message)
+    @property
+    def any_thread(self) -> bool:
+        """Whether `send` may be called from any thread."""
+        return self._connection.any_thread
+
+    def send(self, message: Message) -> bool:
+        """Send a message; False when only `receive` will have written all of it."""
+        return self._connection.send(message)
 
     def receive(self, timeout: float = 3600.0) -> list[Message]:
         """Messages that came, echo requests answered; raises Disconnected when the server is silent too long."""

@@ -6,6 +6,7 @@ import re
 import selectors
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -109,13 +110,18 @@ class Framer:
 
 
 class Connection:
-    """A connected, non-blocking socket with an output buffer, used by one thread; `wake` may come from any."""
+    """A connected, non-blocking socket with an output buffer, used by one thread; `wake` may come from any.
+
+    Where `any_thread` holds so may what `send` is called with; a TLS session can't be written while it is read.
+    """
 
     def __init__(self, sock: socket.socket, wake: socket.socket) -> None:
+        self.any_thread = not isinstance(sock, ssl.SSLSocket)
         self.received_at = time.monotonic()
         self._sock = sock
         self._framer = Framer()
         self._out: list[memoryview] = []
+        self._writing = threading.Lock()
         self._selector = selectors.DefaultSelector()
         self._selector.register(wake, selectors.EVENT_READ, "wake")
         self._events = selectors.EVENT_READ
@@ -127,11 +133,14 @@ class Connection:
         self._selector.close()
         self._sock.close()
 
-    def send(self, message: Message) -> None:
-        """Queue a message; `exchange` does the writing, the first attempt is made at once."""
-        self._out.append(memoryview(orjson.dumps(message)))
-        if len(self._out) == 1:
-            self._write()
+    def send(self, message: Message) -> bool:
+        """Send a message, as much of it as goes at once; False when `exchange` has to write the rest."""
+        data = memoryview(orjson.dumps(message))
+        with self._writing:
+            self._out.append(data)
+            if len(self._out) == 1:
+                self._write()
+            return not self._out
 
     def exchange(self, timeout: float) -> list[Message]:
         """Write what is queued and read what has come, waiting up to `timeout` seconds for the first thing.
@@ -151,7 +160,8 @@ class Connection:
                 drain(self._wake)
                 continue
             if events & selectors.EVENT_WRITE:
-                self._write()
+                with self._writing:
+                    self._write()
             if events & selectors.EVENT_READ:
                 self._read(messages)
         if not ready and self._framer.pending:

@@ -88,6 +88,10 @@ class Session:
         self._post = post
         self._needs = Needs(needs)
         self._sent_generation = 0
+        self._sending = threading.Lock()
+        self._link: Link | None = None
+        """The open connection where transactions may be sent from any thread."""
+        self._number = 0
         self._requests: deque[tuple[list[Any], Reply]] = deque()
         self._replies: dict[int, Reply] = {}
         self._schema: tuple[Any, Schema] | None = None
@@ -140,8 +144,32 @@ class Session:
         The changes it made have reached the replica by then: on one connection update notifications come
         before the reply (RFC 7047, 4.1.6).
         """
-        self._requests.append((operations, callback))
+        with self._sending:
+            self._requests.append((operations, callback))
+            link = self._link
+            if link is not None and len(self._requests) == 1 and self._sent_generation == self._needs.generation:
+                # at once: waking the I/O thread for it takes longer than sending. What fails here fails there too.
+                with suppress(Exception):
+                    if self._send_requests(link):
+                        return
         self._wake()
+
+    def _send_requests(self, link: Link) -> bool:
+        """Send what is queued; whether all of it has been written. Called with `_sending` held."""
+        written = True
+        while self._requests:
+            operations, callback = self._requests[0]
+            self._number += 1
+            self._replies[self._number] = callback
+            try:
+                written = link.send(
+                    {"id": self._number, "method": "transact", "params": [self.database, *operations]}
+                )
+            except Exception:
+                del self._replies[self._number]
+                raise
+            self._requests.popleft()
+        return written
 
     def _wake(self) -> None:
         with suppress(OSError):
@@ -187,6 +215,8 @@ class Session:
             self._log.exception("ovsdb session failed", endpoint=str(endpoint))
             error = reason
         finally:
+            with self._sending:
+                self._link = None
             if connection is not None:
                 connection.close()
         lost = Disconnected(f"{self.name} ({endpoint}): {error}")
@@ -235,16 +265,16 @@ class Session:
         self._post(arrived)
 
     def _loop(self, link: Link) -> None:
-        number = link.last_id
+        with self._sending:
+            self._number = link.last_id
+            self._link = link if link.any_thread else None
         while not self._stopping:
             if self._sent_generation != self._needs.generation:
                 self._last_transaction = NO_TRANSACTION
                 raise Disconnected("more columns are needed")
-            while self._requests:
-                operations, callback = self._requests.popleft()
-                number += 1
-                self._replies[number] = callback
-                link.send({"id": number, "method": "transact", "params": [self.database, *operations]})
+            if self._requests:
+                with self._sending:
+                    self._send_requests(link)
             for message in link.receive():
                 self._handle(link, message)
 

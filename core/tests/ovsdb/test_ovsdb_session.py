@@ -73,6 +73,48 @@ def test_transaction_without_connection_is_refused_at_once(folder: Path, rigs: A
     assert not rig.sink.ready
 
 
+def test_transactions_larger_than_the_socket_takes_go_in_order(nb: OvsdbServer, rigs: Any) -> None:
+    rig = rigs(nb.endpoint)
+    rig.loop.until(lambda: rig.session.loaded)
+    insert = {"op": "insert", "table": "Logical_Switch", "row": {"external_ids": ["map", [["k", "x" * 2000]]]}}
+    select = {"op": "select", "table": "Logical_Switch", "where": [], "columns": ["_uuid"]}
+    found: list[Any] = []
+    rig.session.transact([insert] * 1000, lambda results, _: found.append(len(results)))
+    rig.session.transact([select], lambda results, _: found.append(len(results[0]["rows"])))
+    rig.session.transact([insert], lambda results, _: found.append(len(results)))
+    rig.session.transact([select], lambda results, _: found.append(len(results[0]["rows"])))
+    rig.loop.until(lambda: len(found) == 4)
+    assert found == [1000, 1000, 1, 1001]
+
+
+def test_transactions_from_many_threads_get_their_own_replies(nb: OvsdbServer, rigs: Any) -> None:
+    rig = rigs(nb.endpoint)
+    rig.loop.until(lambda: rig.session.loaded)
+    replies: list[tuple[str, str]] = []
+
+    def run(thread: int) -> None:
+        for number in range(50):
+            comment = f"{thread} {number} " + "x" * 5000
+            row = {"external_ids": ["map", [["k", comment]]]}
+            insert = {"op": "insert", "table": "Logical_Switch", "uuid-name": "it", "row": row}
+            where = [["_uuid", "==", ["named-uuid", "it"]]]
+            select = {"op": "select", "table": "Logical_Switch", "where": where, "columns": ["external_ids"]}
+            rig.session.transact(
+                [insert, select],
+                lambda results, _, comment=comment: replies.append(
+                    (comment, results[1]["rows"][0]["external_ids"][1][0][1])
+                ),
+            )
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    rig.loop.until(lambda: len(replies) == 200)
+    assert all(sent == received for sent, received in replies)
+
+
 def test_columns_added_later_are_loaded(nb: OvsdbServer, rigs: Any) -> None:
     nb.transact(DB, [{"op": "insert", "table": "Address_Set", "row": {"name": "a", "addresses": "10.0.0.1"}}])
     rig = rigs(nb.endpoint, needs={"Address_Set": ["name"]})
