@@ -21,6 +21,8 @@ PODS, SLICES = "/api/v1/pods", "/apis/discovery.k8s.io/v1/endpointslices"
 POLICIES = "/apis/networking.k8s.io/v1/networkpolicies"
 SINGLE = 30.0
 """Seconds that one object may take."""
+APART = 0.05
+"""Seconds between policies, in which no further rows may come."""
 NEW = 20
 """Thousands from which on created services are numbered."""
 
@@ -55,7 +57,7 @@ def until_quiet(monitor: Monitor) -> None:
     changes = -1
     while changes != monitor.changes:
         changes = monitor.changes
-        time.sleep(0.05)
+        time.sleep(APART)
 
 
 def _post(manifest: Manifest) -> Request:
@@ -238,7 +240,10 @@ class Floors:
         return took + self._copy.write([[operation for pair in ports for operation in pair]])
 
     def policies(self, count: int, selected: int) -> list[float]:
-        """Create to watch event, and a transaction with a policy's rows: seconds of the sum."""
+        """Create to watch event, and a transaction with a policy's rows: seconds of the sum.
+
+        As far apart as those of `Changes.policies`: a machine that has been at rest takes longer for the next thing.
+        """
         watch = Watch(self.api, POLICIES, lambda _: True)
         took = []
         for index in range(count):
@@ -248,6 +253,7 @@ class Floors:
             self._copy.transact(_policy_rows(f"floor{index}", selected))
             took.append(event + time.monotonic() - start)
             self.api.one.request("DELETE", loads.path(policy))
+            time.sleep(APART)
         watch.close()
         return took
 

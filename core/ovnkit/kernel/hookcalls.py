@@ -119,6 +119,8 @@ class Calls:
     def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
         """The first answer that is not None, with the plugin's name."""
         for plugin in self._active():
+            if (plugin, hook) not in self._callers:
+                continue
             answer, _error = self.attempt(plugin, hook, **arguments)
             if answer is not None:
                 return plugin, answer

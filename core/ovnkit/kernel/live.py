@@ -85,8 +85,11 @@ class Content:
         self._engine.touched.add(self)
 
     def start(self, contributions: dict[str, Values]) -> None:
-        """What objects contribute that haven't been looked at yet, to a set that nobody uses yet."""
-        self._by_object.update(contributions)
+        """What objects contribute that haven't been looked at yet, to a set that nobody uses yet; it is kept."""
+        if self._by_object:
+            self._by_object.update(contributions)
+        else:
+            self._by_object = contributions
         self._counts.update(chain.from_iterable(contributions.values()))
 
     def objects(self) -> Iterable[str]:
@@ -197,14 +200,15 @@ class LiveSets:
         objects = self._store.select(spec.kind, "", "")
         chosen = most_selective(spec.labels)
         keys: Collection[str] = objects.keys()
+        if namespace and "namespace" in spec.kind.indexes:
+            keys = self._store.select(spec.kind, "namespace", namespace).keys()
         if chosen is not None and chosen.operator is Operator.IN:
             postings = self._postings(spec.kind)
             having = [posting for value in chosen.values if (posting := postings.get((chosen.key, value)))]
             if not namespace and spec.where is None and len(spec.labels.requirements) == 1:
                 return self._posted(spec, objects, having)
-            keys = [key for posting in having for key in posting.keys]
-        if namespace and "namespace" in spec.kind.indexes:
-            keys = min(keys, self._store.select(spec.kind, "namespace", namespace).keys(), key=len)
+            if sum(len(posting.keys) for posting in having) < len(keys):
+                keys = [key for posting in having for key in posting.keys]
         found: dict[str, Values] = {}
         for key in keys:
             view = objects[key]

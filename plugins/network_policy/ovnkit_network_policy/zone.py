@@ -134,9 +134,10 @@ class Policies:
         action = "allow-related"
         if policy.stateless and self.options.enable_stateless_netpol:
             action = "allow-stateless"
+        named = hash_name(ids[PRIMARY_ID])
         for direction, index, listed in policy_clauses(world, key, self.config.families):
+            own = matches.port_clause(direction, named)
             for clause in listed:
-                own = matches.port_clause(direction, hash_name(ids[PRIMARY_ID]))
                 yield acl_row(
                     group,
                     f"{direction}-{index}-{clause.protocol}-{clause.block}",
