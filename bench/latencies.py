@@ -242,7 +242,7 @@ class Floors:
     def policies(self, count: int, selected: int) -> list[float]:
         """Create to watch event, and a transaction with a policy's rows: seconds of the sum.
 
-        As far apart as those of `Changes.policies`: a machine that has been at rest takes longer for the next thing.
+        As far apart as those of `Changes.policies`: after a rest, a machine takes longer for what comes next.
         """
         watch = Watch(self.api, POLICIES, lambda _: True)
         took = []

@@ -3,6 +3,9 @@
 A first load makes a million objects and hardly any garbage cycles. Left alone, the collector walks them again and
 again: a third of the CPU time of a start with 10,000 pods. Afterwards each full collection would stop the process
 for as long as it takes to walk them once (docs/performance.md).
+
+Between bursts it runs when nothing is waiting: in the middle of the way from a policy to its rows, the few
+milliseconds of one collection are as much as everything else.
 """
 
 from __future__ import annotations
@@ -19,6 +22,16 @@ PATIENCE = 120.0
 _POLL = 0.1
 _THRESHOLDS = (10_000, 20, 10)
 """Python's own are (700, 10, 10) in 3.11; a burst of 1,000 pods makes some 100,000 objects that stay."""
+_AT_REST = (1_000, 20, 100)
+"""The same for collections at rest, which are smaller and come sooner; full ones as rarely as by the above."""
+
+
+def collect_at_rest() -> None:
+    """Run the collector if that is worth while; to be called when there is nothing else to do."""
+    young, middle, old = gc.get_count()
+    if young < _AT_REST[0] or not gc.isenabled():
+        return
+    gc.collect(0 if middle < _AT_REST[1] else 1 if old < _AT_REST[2] else 2)
 
 
 class LoadPhase:

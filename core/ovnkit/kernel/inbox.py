@@ -23,12 +23,13 @@ class Inbox:
     """A queue of callables with timers, emptied by one thread.
 
     `post` and `post_later` may be called from any thread. `work`, set by the reconciler, does a slice of its
-    work after each batch and returns whether more is left.
+    work after each batch and returns whether more is left. `run` calls `at_rest` each time nothing is left.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.work: Callable[[], bool] = lambda: False
+        self.at_rest: Task = _nothing
         self._queue: queue.SimpleQueue[Task] = queue.SimpleQueue()
         self._timers: list[tuple[float, int, Task]] = []
         self._timers_lock = threading.Lock()
@@ -60,6 +61,8 @@ class Inbox:
         more = False
         while not stop.is_set():
             more = self._turn(0.0 if more else None)
+            if not more and self._queue.empty():
+                _run(self.at_rest)
 
     def run_until(self, predicate: Callable[[], bool], timeout: float) -> bool:
         """Work until `predicate` holds or `timeout` seconds have passed; whether it holds."""

@@ -18,7 +18,7 @@ from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.sinks import Sink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
-from ovnkit.kernel.collector import LoadPhase
+from ovnkit.kernel.collector import LoadPhase, collect_at_rest
 from ovnkit.kernel.config import Loaded
 from ovnkit.kernel.databases import ROLES, Databases, schema_columns
 from ovnkit.kernel.health import HealthServer, json_answer
@@ -76,6 +76,7 @@ class Process:
         self._progress = Progress()
         self._inbox = Inbox()
         self._reconciler = Reconciler(self._inbox)
+        self._inbox.at_rest = collect_at_rest
         self._load_phase = LoadPhase(lambda: self._reconciler.synced, self._inbox.post_later)
         self._client = Client.connect(config.kubernetes)
         self._kinds = kinds_of(plugin.declaration for plugin in plugins.enabled)

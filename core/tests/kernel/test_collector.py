@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import gc
+import threading
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from ovnkit.api.collector import collector_paused
-from ovnkit.kernel.collector import LoadPhase
+from ovnkit.kernel.collector import LoadPhase, collect_at_rest
+from ovnkit.kernel.inbox import Inbox
 
 
 @pytest.fixture(autouse=True)
@@ -42,3 +45,57 @@ def test_a_load_keeps_the_collector_off_whatever_is_decoded_meanwhile_and_freeze
     assert looks == []
     assert gc.isenabled()
     assert gc.get_freeze_count() > 0
+
+
+class Cycle:
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_at_rest_young_garbage_goes_in_small_portions_and_a_pause_holds() -> None:
+    gc.collect()
+    gc.set_threshold(100_000, 20, 10)  # never by itself
+    garbage = weakref.ref(Cycle())
+    collect_at_rest()
+    assert garbage() is not None
+    kept = [[] for _ in range(2_000)]
+    with collector_paused():
+        collect_at_rest()
+    assert garbage() is not None
+    collect_at_rest()
+    assert garbage() is None
+    assert gc.get_count()[0] < len(kept)
+
+
+def test_at_rest_older_garbage_goes_too() -> None:
+    gc.collect()
+    gc.set_threshold(100_000, 20, 10)
+    cycle = Cycle()
+    gc.collect(0)
+    garbage = weakref.ref(cycle)
+    del cycle
+    kept = []
+    for _ in range(30):
+        kept += [[] for _ in range(2_000)]
+        collect_at_rest()
+    assert garbage() is None
+
+
+def test_the_inbox_is_at_rest_only_when_nothing_is_left() -> None:
+    inbox, stop = Inbox(), threading.Event()
+    happened: list[str] = []
+    left = [2]
+
+    def work() -> bool:
+        happened.append("work")
+        left[0] -= 1
+        return left[0] > 0
+
+    def rest() -> None:
+        happened.append("rest")
+        stop.set()
+
+    inbox.work, inbox.at_rest = work, rest
+    inbox.post(lambda: inbox.post(lambda: happened.append("late")))
+    inbox.run(stop)
+    assert happened == ["work", "late", "work", "rest"]
