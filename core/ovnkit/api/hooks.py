@@ -168,7 +168,10 @@ class Runtime(Protocol):
         """Read one object from the API server now, past the cache; None when it doesn't exist."""
 
     def ovs(self) -> OvsdbIdl:
-        """ovsdbapp's commands on the node's Open vSwitch database (connected on first use)."""
+        """ovsdbapp's commands on the node's Open vSwitch database (connected on first use).
+
+        Columns with statistics and status are not there.
+        """
 
     def call_soon(self, function: Any) -> None:
         """Run a function in the reconciler's thread."""

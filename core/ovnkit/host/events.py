@@ -1,7 +1,8 @@
 """What an event socket of rtnetlink says, message by message.
 
 Messages about links are taken apart here, the others by pyroute2: a link has fifty attributes with all its
-statistics, of which pyroute2 makes objects for 0.25 ms, and each pod that comes brings seven messages.
+statistics, of which pyroute2 makes objects for 0.25 ms, and each pod that comes brings seven messages. Local,
+multicast and other routes that are no facts are left out: three of the four that a new link has.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from typing import Any
 
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-_NEWLINK, _DELLINK = 16, 17
+_NEWLINK, _DELLINK, _NEWROUTE, _DELROUTE = 16, 17, 24, 25
+_UNICAST = 1
 _HEADER = struct.Struct("=IHH8x")
 """nlmsghdr: length, type, flags."""
 _LINK = struct.Struct("=Bx2xiI4x")
 """ifinfomsg: family, index, flags."""
+_ROUTE_TYPE = struct.Struct("=7xB4x")
+"""rtmsg: type."""
 _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _TYPE_MASK = 0x3FFF
@@ -37,7 +41,9 @@ class Events:
             if not _HEADER.size <= length <= len(data) - offset:
                 return
             message = data[offset : offset + length]
-            if kind in (_NEWLINK, _DELLINK):
+            if kind in (_NEWROUTE, _DELROUTE) and _ROUTE_TYPE.unpack_from(message, _HEADER.size)[0] != _UNICAST:
+                pass
+            elif kind in (_NEWLINK, _DELLINK):
                 yield {"header": {"type": kind, "flags": flags}, **_link(message)}
             else:
                 yield from self._marshal.parse(message)

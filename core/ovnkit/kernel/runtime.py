@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 OVS_TIMEOUT = 30
 """Seconds an ovsdbapp command may take."""
 
+OVS_TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface", "QoS", "Queue", "Controller")
+OVS_MEASURED = frozenset({"statistics", "rstp_statistics", "status", "rstp_status", "link_resets", "link_speed"})
+"""Columns that ovs-vswitchd writes every few seconds for each interface, and nobody here reads."""
+
 Ready = Callable[[Any], bool]
 
 
@@ -103,12 +107,15 @@ class PluginRuntime:
 
 
 def _connect_ovs(endpoint: str) -> tuple[Connection, OvsdbIdl]:
-    from ovsdbapp.backend.ovs_idl import connection
+    from ovsdbapp.backend.ovs_idl import connection, idlutils
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
-    tables = ("Open_vSwitch", "Bridge", "Port", "Interface", "QoS", "Queue", "Controller")
     try:
-        idl = connection.OvsdbIdl.from_server(endpoint, "Open_vSwitch", helper_tables=tables)
+        helper = idlutils.get_schema_helper(endpoint, "Open_vSwitch")
+        for table in OVS_TABLES:
+            columns = helper.schema_json["tables"][table]["columns"]
+            helper.register_columns(table, [column for column in columns if column not in OVS_MEASURED])
+        idl = connection.OvsdbIdl(endpoint, helper)
         link = connection.Connection(idl, timeout=OVS_TIMEOUT)
         # ovsdbapp keeps the connection on the class; a class of its own lets a later one be another.
         return link, type("Ovs", (OvsdbIdl,), {})(link)

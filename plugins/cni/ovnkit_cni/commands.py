@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
@@ -18,6 +18,7 @@ from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
 from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.result import make_result
+from ovnkit_cni.switch import BRIDGE, Switch
 from ovnkit_cni.wire import (
     BAD_POD,
     CHECK_FAILED,
@@ -31,9 +32,6 @@ from ovnkit_cni.wire import (
     CniError,
     Request,
 )
-
-if TYPE_CHECKING:
-    from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
 log = structlog.get_logger(plugin="cni")
 
@@ -53,7 +51,7 @@ class Commands:
         self.stopping = threading.Event()
         self._turns: dict[str, tuple[threading.Lock, int]] = {}
         self._turns_lock = threading.Lock()
-        self._interfaces = ports.InterfaceWatch()
+        self._switch = Switch()
 
     def run(self, request: Request) -> dict[str, Any] | None:
         """The result object of a request, None when it has none. Raises CniError."""
@@ -90,7 +88,7 @@ class Commands:
                 if users > 1:
                     self._turns[request.sandbox] = (lock, users - 1)
 
-    def ovs(self) -> OvsdbIdl:
+    def switch(self) -> Switch:
         """The node's Open vSwitch; raises CniError when it can't be reached."""
         try:
             ovs = self.runtime.ovs()
@@ -98,8 +96,7 @@ class Commands:
             raise
         except Exception as error:
             raise CniError(TRY_AGAIN, f"Open vSwitch can't be reached: {error}") from error
-        ports.watch(ovs, self._interfaces)
-        return ovs
+        return self._switch.follow(ovs)
 
     # -- ADD --------------------------------------------------------------------------------------------------
 
@@ -107,8 +104,8 @@ class Commands:
         """Plug a pod; what was done is undone when it fails."""
         pod, network = self._await_network(request)
         limits = bandwidth.of_pod(pod.annotations)
-        ovs = self.ovs()
-        plug = self._plug(request, network, ovs)
+        switch = self.switch()
+        plug = self._plug(request, network, switch)
         interface = PodInterface(
             pod,
             network.ip_addresses,
@@ -122,13 +119,13 @@ class Commands:
         )
         if other is not None:
             return dict(other[1])
-        host_mac = self._make(request, pod, plug, limits, ovs)
+        host_mac = self._make(request, pod, plug, limits, switch)
         result = make_result(request.version, plug, host_mac)
         self.runtime.hooks.each("ovnkit_cni_result", interface=interface, result=result)
         return result
 
     def _make(
-        self, request: Request, pod: Pod, plug: netns.Plug, limits: bandwidth.Bandwidth, ovs: OvsdbIdl
+        self, request: Request, pod: Pod, plug: netns.Plug, limits: bandwidth.Bandwidth, switch: Switch
     ) -> str:
         """Make interface and port and wait for the flows; the MAC address of the node's end."""
         network = plug.network
@@ -144,23 +141,23 @@ class Commands:
             },
             limits,
         )
-        ports.remove_sandbox(ovs, request.sandbox, request.ifname)
+        ports.remove_sandbox(switch, request.sandbox, request.ifname)
         try:
             host_mac = netns.plug(plug)
         except (NetlinkError, OSError) as error:
             raise CniError(INTERNAL, f"making interface {request.ifname} of {request.pod_key}: {error}") from error
         try:
-            with self._interfaces.of(port.name) as changed:
-                ports.add(ovs, port)
-                self._await_installed(request, plug, port, ovs, changed)
+            with self._switch.changes(port.name) as changed:
+                ports.add(switch, port)
+                self._await_installed(request, plug, port, switch, changed)
         except BaseException:
-            self._undo(request, ovs)
+            self._undo(request, switch)
             raise
         return host_mac
 
-    def _undo(self, request: Request, ovs: OvsdbIdl) -> None:
+    def _undo(self, request: Request, switch: Switch) -> None:
         for undo in (
-            lambda: ports.remove_sandbox(ovs, request.sandbox, request.ifname),
+            lambda: ports.remove_sandbox(switch, request.sandbox, request.ifname),
             lambda: netns.unplug(request.sandbox, known=True),
         ):
             try:
@@ -170,7 +167,7 @@ class Commands:
                     "cleaning up a failed ADD", pod=request.pod_key, sandbox=request.sandbox, error=str(error)
                 )
 
-    def _plug(self, request: Request, network: PodNetwork, ovs: OvsdbIdl) -> netns.Plug:
+    def _plug(self, request: Request, network: PodNetwork, switch: Switch) -> netns.Plug:
         defaults = self.runtime.config.default
         return netns.Plug(
             request.sandbox,
@@ -179,7 +176,7 @@ class Commands:
             network,
             request.config.get("mtu") or defaults.mtu,
             defaults.routable_mtu,
-            checksums=not ports.userspace(ovs),
+            checksums=not switch.userspace,
         )
 
     # -- the pod ----------------------------------------------------------------------------------------------
@@ -263,22 +260,22 @@ class Commands:
         request: Request,
         plug: netns.Plug,
         port: ports.PodPort,
-        ovs: OvsdbIdl,
+        switch: Switch,
         changed: threading.Event,
     ) -> None:
         """Return when ovn-controller has installed the port's flows; raises CniError when it is in vain."""
         while True:
             changed.clear()
-            ids = ports.interface_ids(ovs, port.name)
-            if ids is None or ids.get("iface-id") != port.iface_id:
+            found = switch.interface(port.name)
+            if found is None or found.external_ids.get("iface-id") != port.iface_id:
                 raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} was taken off the bridge")
-            if ids.get("ovn-installed") == "true":
+            if found.external_ids.get("ovn-installed") == "true":
                 self._check_unchanged(request, plug)
                 return
             if not changed.wait(min(request.left, _LOOK_AROUND)):
-                self._check_still_wanted(request, plug, port, ovs)
+                self._check_still_wanted(request, plug, port, switch)
 
-    def _check_still_wanted(self, request: Request, plug: netns.Plug, port: ports.PodPort, ovs: OvsdbIdl) -> None:
+    def _check_still_wanted(self, request: Request, plug: netns.Plug, port: ports.PodPort, switch: Switch) -> None:
         if self.stopping.is_set():
             raise CniError(TRY_AGAIN, "the CNI server is stopping")
         pod = self.runtime.get(PODS, request.pod_key)
@@ -288,7 +285,8 @@ class Commands:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted")
         self._check_unchanged(request, plug)
         if not request.left:
-            trouble = ports.interface_trouble(ovs, port.name)
+            found = switch.interface(port.name)
+            trouble = found.error if found is not None else "no such interface"
             cause = f"Open vSwitch says: {trouble}" if trouble else (
                 "ovn-controller has not set ovn-installed: is it connected to the southbound database, and is "
                 f"there a logical switch port {port.iface_id}?"
@@ -304,25 +302,25 @@ class Commands:
 
     def delete(self, request: Request) -> None:
         """Unplug; what is not there is fine."""
-        ovs = self.ovs()
-        removed = ports.remove_sandbox(ovs, request.sandbox, request.ifname)
+        switch = self.switch()
+        removed = ports.remove_sandbox(switch, request.sandbox, request.ifname)
         netns.unplug(request.sandbox, known=netns.host_name(request.sandbox) in removed)
 
     def check(self, request: Request) -> None:
         """Whether everything that ADD made is still there; raises CniError when not."""
         if not isinstance(request.config.get("prevResult"), Mapping):
             raise CniError(INVALID_CONFIG, "CHECK needs prevResult")
-        ovs = self.ovs()
-        ids = ports.interface_ids(ovs, netns.host_name(request.sandbox))
-        if ids is None or ids.get("sandbox") != request.sandbox:
-            raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {ports.BRIDGE}")
-        if ids.get("ovn-installed") != "true":
+        switch = self.switch()
+        found = switch.interface(netns.host_name(request.sandbox))
+        if found is None or found.external_ids.get("sandbox") != request.sandbox:
+            raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {BRIDGE}")
+        if found.external_ids.get("ovn-installed") != "true":
             raise CniError(CHECK_FAILED, f"port of sandbox {request.sandbox} has no flows (ovn-installed)")
         pod = self.runtime.get(PODS, request.pod_key) or self._ask(request)
         network = _network_of(pod)
         if network is None:
             raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} does not exist or has no address")
-        netns.check(self._plug(request, network, ovs))
+        netns.check(self._plug(request, network, switch))
 
     def collect(self, request: Request) -> None:
         """Remove the attachments that the runtime doesn't know any more."""
@@ -330,21 +328,21 @@ class Commands:
         if not isinstance(valid, list) or not all(isinstance(item, Mapping) for item in valid):
             raise CniError(DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects")
         keep = {(item.get("containerID"), item.get("ifname")) for item in valid}
-        ovs = self.ovs()
-        for name, sandbox, ifname, _ in list(ports.sandboxes(ovs)):
+        switch = self.switch()
+        for name, sandbox, ifname, _ in list(ports.sandboxes(switch)):
             if (sandbox, ifname) not in keep:
                 log.info("removing an attachment nobody knows", sandbox=sandbox, port=name)
-                removed = ports.remove_sandbox(ovs, sandbox, ifname)
+                removed = ports.remove_sandbox(switch, sandbox, ifname, name)
                 netns.unplug(sandbox, known=netns.host_name(sandbox) in removed)
 
     def status(self) -> None:
         """Whether pods can be added; raises CniError with code 50 when not."""
         try:
-            there = ports.bridge_is_there(self.ovs())
+            there = ports.bridge_is_there(self.switch())
         except (CniError, Retry) as error:
             raise CniError(NOT_AVAILABLE, f"not ready: {error}") from None
         if not there:
-            raise CniError(NOT_AVAILABLE, f"not ready: bridge {ports.BRIDGE} does not exist (yet)")
+            raise CniError(NOT_AVAILABLE, f"not ready: bridge {BRIDGE} does not exist (yet)")
         if self.stopping.is_set():
             raise CniError(NOT_AVAILABLE, "the CNI server is stopping")
 

@@ -22,17 +22,18 @@ def sweep(runtime: Runtime, commands: Commands) -> None:
 
     A pod counts as gone when the API server says so: the cache may lag behind the request that plugged it.
     """
-    ovs = commands.ovs()
-    for name, sandbox, _ifname, uid in list(ports.sandboxes(ovs)):
-        ids = ports.interface_ids(ovs, name) or {}
+    switch = commands.switch()
+    for name, sandbox, _ifname, uid in list(ports.sandboxes(switch)):
+        found = switch.interface(name)
+        ids = found.external_ids if found is not None else {}
         if not uid or _lives(runtime, ids, uid):
             continue
         log.info(
             "removing the port of a pod that is gone", port=name, sandbox=sandbox, iface_id=ids.get("iface-id")
         )
-        ports.remove_sandbox(ovs, sandbox)
+        ports.remove_sandbox(switch, sandbox, name=name)
         netns.unplug(sandbox, known=True)
-    gone = ports.remove(ovs, _without_device)
+    gone = ports.remove(switch, _without_device)
     if gone:
         log.info("removed ports without a device", ports=sorted(gone))
 

@@ -91,19 +91,18 @@ def plug(wanted: Plug) -> str:
     """Make the interface; the MAC address of the node's end. What was made is gone again when it raises."""
     with IPRoute() as node:
         _remove(node, wanted.sandbox, known=False)
-        index = _make_pair(node, wanted)
+        index, mac = _make_pair(node, wanted)
         try:
             with inside(wanted.netns):
                 _set_up(wanted)
-            link = next(iter(node.get_links(index)))
-            return str(link.get("address"))
+            return mac
         except BaseException:
             node.link("del", index=index)
             raise
 
 
-def _make_pair(node: IPRoute, wanted: Plug) -> int:
-    """The veth pair, the peer made in the pod's namespace right away; index of the node's end."""
+def _make_pair(node: IPRoute, wanted: Plug) -> tuple[int, str]:
+    """The veth pair, the peer made in the pod's namespace right away; index and MAC address of the node's end."""
     with inside(wanted.netns):
         there = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -119,10 +118,10 @@ def _make_pair(node: IPRoute, wanted: Plug) -> int:
         raise
     finally:
         os.close(there)
-    index = _index(node, wanted.host_name)
-    assert index is not None
-    node.link("set", index=index, state="up", ifalias=_ALIAS + wanted.sandbox)
-    return index
+    link = _link(node, wanted.host_name)
+    assert link is not None
+    node.link("set", index=link["index"], state="up", ifalias=_ALIAS + wanted.sandbox)
+    return link["index"], str(link.get("address"))
 
 
 def _set_up(wanted: Plug) -> None:
@@ -135,7 +134,7 @@ def _set_up(wanted: Plug) -> None:
     if not wanted.checksums:
         _checksums_off(name)
     with IPRoute() as pod:
-        index = _index(pod, name)
+        index = _link(pod, name)["index"]
         pod.link("set", index=index, state="up")
         for address in network.ip_addresses:
             _add_address(pod, index, address)
@@ -164,15 +163,15 @@ def _family(version: int) -> int:
     return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
-def _index(ip: IPRoute, name: str) -> int | None:
-    """Index of a link of this name (not: alternative name)."""
+def _link(ip: IPRoute, name: str) -> Any:
+    """The link of this name (not: alternative name); None when there is none."""
     try:
         link = next(iter(ip.link("get", ifname=name)), None)
     except NetlinkError as error:
         if error.code == errno.ENODEV:
             return None
         raise
-    return link["index"] if link is not None and link.get("ifname") == name else None
+    return link if link is not None and link.get("ifname") == name else None
 
 
 def _sysctl(name: str, key: str, value: int) -> None:
@@ -198,16 +197,15 @@ def unplug(sandbox: str, known: bool) -> None:
 
 
 def _remove(node: IPRoute, sandbox: str, known: bool) -> None:
-    index = _index(node, host_name(sandbox))
-    if index is None:
+    link = _link(node, host_name(sandbox))
+    if link is None:
         return
-    link = next(iter(node.get_links(index)))
     info = link.get("linkinfo")
     ours = link.get("ifalias") == _ALIAS + sandbox or (known and info and info.get("kind") == "veth")
     if not ours:
         return
     try:
-        node.link("del", index=index)
+        node.link("del", index=link["index"])
     except NetlinkError as error:
         if error.code != errno.ENODEV:
             raise
@@ -231,13 +229,12 @@ def check(wanted: Plug) -> None:
 
 
 def _check_link(ip: IPRoute, name: str, where: str) -> tuple[int, str]:
-    index = _index(ip, name)
-    if index is None:
+    link = _link(ip, name)
+    if link is None:
         raise CniError(CHECK_FAILED, f"interface {name} does not exist in {where}")
-    link = next(iter(ip.get_links(index)))
     if not link["flags"] & _IFF_UP:
         raise CniError(CHECK_FAILED, f"interface {name} in {where} is down")
-    return index, str(link.get("address"))
+    return link["index"], str(link.get("address"))
 
 
 def _check_routes(pod: IPRoute, index: int, wanted: Plug) -> None:

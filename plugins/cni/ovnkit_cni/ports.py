@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
-from ovsdbapp.backend.ovs_idl.command import BaseCommand
-from ovsdbapp.backend.ovs_idl.event import RowEvent, RowEventHandler
-from ovsdbapp.backend.ovs_idl.transaction import Transaction
 
 from ovnkit_cni.bandwidth import Bandwidth
+from ovnkit_cni.netns import host_name
+from ovnkit_cni.switch import BRIDGE, Switch, SwitchCommand
 from ovnkit_cni.wire import INTERNAL, TRY_AGAIN, CniError
 
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
-BRIDGE = "br-int"
 KEEP = frozenset({"ovn-k8s-mp0", "ovn-k8s-mp0_0"})
 """Interfaces that are not removed even when they have no device."""
 
@@ -37,25 +33,28 @@ class PodPort:
         return self.external_ids["iface-id"]
 
 
-class AddPodPort(BaseCommand):  # type: ignore[misc]
+Doomed = Callable[[str, Mapping[str, str], int], bool]
+
+
+class AddPodPort(SwitchCommand):
     """Add a pod's port; ports of an earlier sandbox of the same pod go in the same transaction."""
 
-    def __init__(self, api: OvsdbIdl, port: PodPort) -> None:
-        super().__init__(api)
-        self.port = port
+    def __init__(self, switch: Switch, port: PodPort) -> None:
+        super().__init__(switch.ovs)
+        self.switch, self.port, self.subject = switch, port, port.iface_id
 
     def run_idl(self, txn: Any) -> None:
         """Make the rows."""
         bridge = _bridge(self.api)
         if bridge is None:
             raise CniError(TRY_AGAIN, f"bridge {BRIDGE} does not exist (yet): is ovn-controller running?")
-        for port in list(bridge.ports):
-            ids = _ids(port)
-            if ids.get("iface-id") == self.port.iface_id:
+        for name in {self.port.name, *self.switch.names(self.port.iface_id)}:
+            port = _row(self.api, "Port", name)
+            ids = _ids(port) if port is not None else {}
+            if port is not None and ids.get("iface-id") == self.port.iface_id:
                 bridge.delvalue("ports", port)
-            elif port.name == self.port.name:
-                owner = ids.get("iface-id", "another")
-                raise CniError(INTERNAL, f"port {port.name} exists already on {BRIDGE}, for {owner}")
+            elif port is not None and name == self.port.name:
+                raise CniError(INTERNAL, f"port {name} exists already, for {ids.get('iface-id', 'another')}")
         interface = txn.insert(self.api.tables["Interface"])
         interface.name = self.port.name
         interface.external_ids = dict(self.port.external_ids)
@@ -85,26 +84,23 @@ class AddPodPort(BaseCommand):  # type: ignore[misc]
             port.qos = [qos]
 
 
-class RemovePorts(BaseCommand):  # type: ignore[misc]
+class RemovePorts(SwitchCommand):
     """Remove the ports that `doomed(interface name, external_ids, ofport)` picks, with their QoS.
 
-    `result` is the names of the ports removed.
+    `name` says that no other can be meant. `result` is the names of the ports removed.
     """
 
-    def __init__(self, api: OvsdbIdl, doomed: Callable[[str, Mapping[str, str], int], bool]) -> None:
+    def __init__(self, api: OvsdbIdl, doomed: Doomed, name: str = "") -> None:
         super().__init__(api)
-        self.doomed = doomed
+        self.doomed, self.name = doomed, name
 
     def run_idl(self, _txn: Any) -> None:
         """Delete the rows."""
         self.result = []
-        bridge = _bridge(self.api)
-        for port in list(bridge.ports) if bridge is not None else ():
+        for port in _doomed(self.api, self.doomed, self.name):
             ids = _ids(port)
-            if not self.doomed(port.name, ids, _ofport(port)):
-                continue
             self.result.append(port.name)
-            bridge.delvalue("ports", port)
+            _bridge(self.api).delvalue("ports", port)
             port.qos = []
             if sandbox := ids.get("sandbox"):
                 self._remove_limits(sandbox)
@@ -116,8 +112,22 @@ class RemovePorts(BaseCommand):  # type: ignore[misc]
                     row.delete()
 
 
+def _row(ovs: OvsdbIdl, table: str, name: str) -> Any:
+    """A row by its name, by way of the index; None when there is none."""
+    return ovs.lookup(table, name, None)
+
+
 def _bridge(ovs: OvsdbIdl) -> Any:
-    return next((row for row in ovs.tables["Bridge"].rows.values() if row.name == BRIDGE), None)
+    return _row(ovs, "Bridge", BRIDGE)
+
+
+def _doomed(ovs: OvsdbIdl, doomed: Doomed, name: str = "") -> list[Any]:
+    """The ports of the integration bridge that are doomed; with a name only that one is looked at."""
+    bridge = _bridge(ovs)
+    if bridge is None:
+        return []
+    ports = [_row(ovs, "Port", name)] if name else bridge.ports
+    return [port for port in ports if port is not None and doomed(port.name, _ids(port), _ofport(port))]
 
 
 def _ids(port: Any) -> Mapping[str, str]:
@@ -130,126 +140,45 @@ def _ofport(port: Any) -> int:
     return int(found[0]) if found else 0
 
 
-def add(ovs: OvsdbIdl, port: PodPort) -> None:
+def add(switch: Switch, port: PodPort) -> None:
     """Add a pod's port; raises CniError."""
-    _execute(ovs, AddPodPort(ovs, port))
+    switch.execute(AddPodPort(switch, port))
 
 
-def remove(ovs: OvsdbIdl, doomed: Callable[[str, Mapping[str, str], int], bool]) -> Collection[str]:
-    """Remove ports; their names. Costs no transaction when there is none."""
-    with ovs.ovsdb_connection.lock:
-        bridge = _bridge(ovs)
-        if bridge is None or not any(doomed(port.name, _ids(port), _ofport(port)) for port in bridge.ports):
+def remove(switch: Switch, doomed: Doomed) -> Collection[str]:
+    """Remove the ports that are doomed; their names. Costs no transaction when there is none."""
+    with switch.ovs.ovsdb_connection.lock:
+        if not _doomed(switch.ovs, doomed):
             return ()
-    return list(_execute(ovs, RemovePorts(ovs, doomed)) or ())
+    return list(switch.execute(RemovePorts(switch.ovs, doomed)) or ())
 
 
-def remove_sandbox(ovs: OvsdbIdl, sandbox: str, ifname: str = "") -> Collection[str]:
-    """Remove the ports of a sandbox, or of one of its interfaces."""
+def remove_sandbox(switch: Switch, sandbox: str, ifname: str = "", name: str = "") -> Collection[str]:
+    """Remove the port of a sandbox, if it is for the interface `ifname`; `name` is its name when it isn't ours."""
 
     def doomed(_name: str, ids: Mapping[str, str], _ofport: int) -> bool:
         return ids.get("sandbox") == sandbox and ids.get("pod-if-name", ifname) in (
             ifname or ids.get("pod-if-name"),
         )
 
-    return remove(ovs, doomed)
+    name = name or host_name(sandbox)
+    found = switch.interface(name)
+    if found is None or not doomed(name, found.external_ids, 0):
+        return ()
+    return list(switch.execute(RemovePorts(switch.ovs, doomed, name)) or ())
 
 
-def _execute(ovs: OvsdbIdl, command: BaseCommand) -> Any:
-    # The plain transaction: that of ovsdbapp's vswitchd schema waits, and lets all others wait, until
-    # ovs-vswitchd has done its work. What must be waited for here is ovn-installed.
-    transaction = Transaction(ovs, ovs.ovsdb_connection, check_error=True, log_errors=False)
-    transaction.add(command)
-    try:
-        transaction.commit()
-    except CniError:
-        raise
-    except Exception as error:  # ovsdbapp raises RuntimeError and its own for what the server refuses
-        raise CniError(INTERNAL, f"Open vSwitch refused the change: {error}") from error
-    return command.result
-
-
-def interface_ids(ovs: OvsdbIdl, name: str) -> Mapping[str, str] | None:
-    """The external_ids of an interface on the integration bridge; None when there is none."""
-    with ovs.ovsdb_connection.lock:
-        bridge = _bridge(ovs)
-        for port in bridge.ports if bridge is not None else ():
-            if port.name == name:
-                return dict(_ids(port))
-    return None
-
-
-def interface_trouble(ovs: OvsdbIdl, name: str) -> str:
-    """What Open vSwitch says is wrong with an interface; empty when nothing."""
-    with ovs.ovsdb_connection.lock:
-        for row in ovs.tables["Interface"].rows.values():
-            if row.name == name:
-                return str(row.error[0]) if row.error else ""
-    return "no such interface"
-
-
-def sandboxes(ovs: OvsdbIdl) -> Iterator[tuple[str, str, str, str]]:
+def sandboxes(switch: Switch) -> Iterator[tuple[str, str, str, str]]:
     """Of each pod interface: port name, sandbox, interface name in the pod, pod UID."""
-    with ovs.ovsdb_connection.lock:
-        bridge = _bridge(ovs)
+    with switch.ovs.ovsdb_connection.lock:
+        bridge = _bridge(switch.ovs)
         found = [(port.name, dict(_ids(port))) for port in bridge.ports] if bridge is not None else []
     for name, ids in found:
         if "sandbox" in ids:
             yield name, ids["sandbox"], ids.get("pod-if-name", ""), ids.get("iface-id-ver", "")
 
 
-def bridge_is_there(ovs: OvsdbIdl) -> bool:
+def bridge_is_there(switch: Switch) -> bool:
     """Whether ovn-controller has made the integration bridge."""
-    with ovs.ovsdb_connection.lock:
-        return _bridge(ovs) is not None
-
-
-def userspace(ovs: OvsdbIdl) -> bool:
-    """Whether the integration bridge uses the userspace datapath, which can't take packets without checksums."""
-    with ovs.ovsdb_connection.lock:
-        bridge = _bridge(ovs)
-        return bridge is not None and bridge.datapath_type == "netdev"
-
-
-# -- events ---------------------------------------------------------------------------------------------------
-
-
-class InterfaceWatch(RowEvent):  # type: ignore[misc]
-    """Wakes whoever waits for a change of an Interface row, by the interface's name. One for the process."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, threading.Event] = {}
-        super().__init__((self.ROW_UPDATE, self.ROW_CREATE, self.ROW_DELETE), "Interface", None)
-
-    @property
-    def key(self) -> tuple[Any, ...]:
-        """Identity: two watches are never the same, though they ask for the same events."""
-        return (*super().key, id(self))
-
-    def match_fn(self, _event: str, row: Any, _old: Any) -> bool:
-        """Whether somebody waits for this row."""
-        return row.name in self._waiting
-
-    def run(self, _event: str, row: Any, _old: Any) -> None:
-        """Wake them."""
-        if (waiting := self._waiting.get(row.name)) is not None:
-            waiting.set()
-
-    @contextmanager
-    def of(self, name: str) -> Iterator[threading.Event]:
-        """An event that is set by each change of the interface while the body runs."""
-        event = self._waiting[name] = threading.Event()
-        try:
-            yield event
-        finally:
-            del self._waiting[name]
-
-
-def watch(ovs: OvsdbIdl, interfaces: InterfaceWatch) -> None:
-    """Have a connection tell `interfaces` of changes; harmless when it does already."""
-    handler = getattr(ovs.idl, "notify_handler", None)
-    if handler is None:
-        handler = RowEventHandler()
-        ovs.idl.notify_handler = handler
-        ovs.idl.notify = handler.notify
-    handler.watch_event(interfaces)
+    with switch.ovs.ovsdb_connection.lock:
+        return _bridge(switch.ovs) is not None

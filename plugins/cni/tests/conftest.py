@@ -65,6 +65,12 @@ def until(condition: Callable[[], Any], what: str, deadline: float = 15.0) -> An
     return found
 
 
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Wait for a condition, with words for what is waited for."""
+    return until
+
+
 def make_pod(name: str = "web", uid: str = "uid-1", **annotations: Any) -> Pod:
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in annotations.items()}
     return Pod(
