@@ -24,6 +24,7 @@ from ovnkit.kernel.databases import ROLES, Databases, schema_columns
 from ovnkit.kernel.health import HealthServer, json_answer
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.leadership import Leadership
+from ovnkit.kernel.memory import give_back_large_blocks
 from ovnkit.kernel.metrics import Metrics
 from ovnkit.kernel.plugins import Plugins, State
 from ovnkit.kernel.reconciler import Reconciler
@@ -133,6 +134,7 @@ class Process:
 
     def run(self) -> int:
         """Run until told to stop; the exit code: 0 stopped, 1 failure, 3 lost the lease."""
+        give_back_large_blocks()
         self._load_phase.begin()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._signalled)
