@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +13,7 @@ from attrs import define, field
 
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
-from ovnkit.api.models import NODES, Node
+from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
 from ovnkit.api.sinks import Sink
 from ovnkit.kernel.health import Answer, json_answer
@@ -21,6 +22,7 @@ from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kernel.snapshot import Snapshot
 from ovnkit.kernel.status import plugin_row
 
+VERSION = version("ovnkit")
 STUCK_AFTER = 60.0
 """Seconds without a sign of life of the reconciler after which /healthz says so."""
 
@@ -73,7 +75,7 @@ class StateReader:
         self._release()
         sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
         return {
-            "version": version("ovnkit"),
+            "version": VERSION,
             "pid": os.getpid(),
             "roles": sorted(role.value for role in self._scope.roles),
             "node": self._scope.node,
@@ -113,16 +115,17 @@ class StateReader:
         """How many nodes have a subnet, by IP version."""
         found = {4: 0, 6: 0}
         for node in self._reconciler.objects(NODES):
-            for family in _families(node):
+            for family in _families(node.annotations.get(NODE_SUBNETS, "")):
                 found[family] += 1
         return found
 
 
-def _families(node: Node) -> set[int]:
+@lru_cache(maxsize=4096)
+def _families(subnets: str) -> frozenset[int]:
     try:
-        return {subnet.version for subnet in parse_node_subnets(node.annotations.get(NODE_SUBNETS, ""))}
+        return frozenset(subnet.version for subnet in parse_node_subnets(subnets))
     except (ValueError, TypeError, AttributeError):
-        return set()
+        return frozenset()
 
 
 def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -160,13 +160,13 @@ def make_plan(
     overlay: Fields,
     status: KnownStatus | None,
     *,
-    now: str,
+    now: Callable[[], str],
     manager: Callable[[Field], str] = lambda _: FIELD_MANAGER,
 ) -> Plan | None:
     """The plan for an object, or None when it is as wanted.
 
-    `overlay` are fields we wrote that `view` doesn't show yet; `now` is the RFC 3339 time for stamps; `manager`
-    tells under which field manager a field is written.
+    `overlay` are fields we wrote that `view` doesn't show yet; `now` tells the RFC 3339 time for stamps;
+    `manager` tells under which field manager a field is written.
     """
     patches: dict[str, dict[str, str | None]] = {ANNOTATIONS: {}, LABELS: {}}
     observed = {ANNOTATIONS: view.annotations, LABELS: view.labels}
@@ -184,7 +184,7 @@ def make_plan(
         else:
             actual = overlay.get(path, observed[section].get(name))
             if value is NOW:
-                value = actual or now
+                value = actual or now()
             if actual != value:
                 patches[section][name] = value
     for path, ours in leaving.items():
@@ -201,6 +201,8 @@ def make_plan(
         or applications(in_status, status_leaving, status)
     ):
         in_status, status_leaving = {}, {}
+    if not (patches[ANNOTATIONS] or patches[LABELS] or add or remove or in_status or status_leaving):
+        return None
     plan = Plan(
         resource,
         view.key,
@@ -215,8 +217,6 @@ def make_plan(
         status_leaving,
         status,
     )
-    if not (plan.touches_metadata or plan.touches_status):
-        return None
     paths = [*(path for path, value in plan.metadata_fields if value is not None), *in_status]
     managers = {path: manager(path) for path in paths}
     if len(names := set(managers.values())) > 1:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from ovnkit.api.models import ObjectView
 from ovnkit.api.sinks import Owner
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.fields import FINALIZERS, IN_STATUS, Field, version
+
+_NOTHING: Mapping[Field, Any] = MappingProxyType({})
+"""Of most objects nothing was written by this process: empty dicts and sets would be a third of their targets."""
 
 
 class Target:
@@ -25,6 +29,7 @@ class Target:
     __slots__ = (
         "_backoff",
         "_overlay_version",
+        "_told",
         "_uid",
         "_written",
         "again",
@@ -34,24 +39,23 @@ class Target:
         "overlay",
         "parked",
         "resolved",
-        "told",
         "wanted",
     )
 
     def __init__(self) -> None:
         self.wanted: dict[Field, dict[Owner, Any]] = {}
         self.resolved: dict[Field, Any] = {}
-        self.leaving: dict[Field, list[Any]] = {}
-        self.overlay: dict[Field, Any] = {}
+        self.leaving: Mapping[Field, Sequence[Any]] = _NOTHING
+        self.overlay: Mapping[Field, Any] = _NOTHING
         self.in_flight = False
         self.again = False
         self.parked = ""
         self.not_before = 0.0
-        self.told: set[tuple[Field, str]] = set()
         self._backoff: Backoff | None = None
         self._overlay_version = -1
         self._uid = ""
-        self._written: dict[Field, Any] = {}
+        self._told: frozenset[tuple[Field, str]] = frozenset()
+        self._written: Mapping[Field, Any] = _NOTHING
 
     # -- what is wanted -----------------------------------------------------------------------------------
 
@@ -63,7 +67,7 @@ class Target:
         """
         owners = self.wanted.setdefault(path, {})
         owners[owner] = value
-        self.leaving.pop(path, None)
+        self.leaving = _without(self.leaving, path)
         self._resolve(path)
         if len(owners) == 1:
             return ()
@@ -79,9 +83,11 @@ class Target:
         self.wanted.pop(path, None)
         self.resolved.pop(path, None)
         if value is not None:
-            self.leaving[path] = [value]
+            ours = [value]
             if path in self._written:
-                self.leaving[path].append(self._written.pop(path))
+                ours.append(self._written[path])
+                self._written = _without(self._written, path)
+            self.leaving = {**self.leaving, path: ours}
 
     def _resolve(self, path: Field) -> None:
         self.resolved[path] = self.wanted[path][self.winner(path)]
@@ -111,30 +117,31 @@ class Target:
     def seen(self, resource_version: str) -> None:
         """The world has this version, or a later one: what we wrote before needs no overlay any more."""
         if version(resource_version) >= self._overlay_version:
-            self.overlay.clear()
+            self.overlay = _NOTHING
 
     def wrote(self, fields: Mapping[Field, Any], resource_version: str) -> None:
         """These fields are on the server now, in this version."""
+        self.overlay = {**self.overlay, **fields}
         for path, value in fields.items():
-            self.overlay[path] = value
             if value is None:
-                self.leaving.pop(path, None)
-                self._written.pop(path, None)
+                self.leaving = _without(self.leaving, path)
+                self._written = _without(self._written, path)
             elif path[0] != FINALIZERS:
-                self._written[path] = value
+                self._written = {**self._written, path: value}
         self._overlay_version = version(resource_version)
 
     def wrote_status(self, fields: Mapping[Field, Any]) -> None:
         """These fields of the status are on the server now; what was to leave it has left."""
-        self._written.update(fields)
-        for path in [path for path in self.leaving if path[0] in IN_STATUS]:
-            del self.leaving[path]
+        self._written = {**self._written, **fields}
+        self.leaving = {path: ours for path, ours in self.leaving.items() if path[0] not in IN_STATUS}
+
+    def left(self) -> None:
+        """The object shows nothing any more of what was to leave it."""
+        self.leaving = _NOTHING
 
     def forget(self) -> None:
         """The object is gone, or another one took its name."""
-        self.leaving.clear()
-        self.overlay.clear()
-        self._written.clear()
+        self.leaving = self.overlay = self._written = _NOTHING
         self._uid = ""
         self.parked = ""
         self.succeeded()
@@ -149,8 +156,14 @@ class Target:
     def succeeded(self) -> None:
         """The object took what we wrote, or is as wanted: forget about failures."""
         self._backoff = None
-        self.told.clear()
+        self._told = frozenset()
         self.not_before = 0.0
+
+    def is_news(self, path: Field, text: str) -> bool:
+        """Whether this error of a field hasn't been told since it last went well."""
+        news = (path, text) not in self._told
+        self._told |= {(path, text)}
+        return news
 
     def hold_back(self, most: float) -> float:
         """Seconds until the next attempt, `most` at most."""
@@ -162,3 +175,9 @@ class Target:
     def retry_now(self) -> None:
         """Something changed that may mend it."""
         self.not_before = 0.0
+
+
+def _without(fields: Mapping[Field, Any], path: Field) -> Mapping[Field, Any]:
+    if path not in fields:
+        return fields
+    return {other: value for other, value in fields.items() if other != path} or _NOTHING

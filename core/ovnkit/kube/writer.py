@@ -87,6 +87,7 @@ class KubeSink:
         self._dirty: dict[ObjectKey, None] = {}
         self._held_back: set[ObjectKey] = set()
         self._in_flight = 0
+        self._fields = 0
 
     # -- what the kernel calls ----------------------------------------------------------------------------
 
@@ -129,7 +130,7 @@ class KubeSink:
     @property
     def owned(self) -> int:
         """How many fields are wanted."""
-        return sum(len(target.wanted) for target in self._targets.values())
+        return self._fields
 
     def run(self, task: Callable[[], None]) -> None:
         """Run a task in a writer's thread."""
@@ -221,6 +222,7 @@ class KubeSink:
         target = self._targets.get(name)
         if target is None:
             target = self._targets[name] = Target()
+        self._fields -= len(target.wanted)
         for path in old.keys() - new.keys():
             target.drop(owner, path)
         for path, value in new.items():
@@ -228,6 +230,7 @@ class KubeSink:
                 self._status_kinds.add(name[0])
             for loser in target.add(owner, path, value):
                 self._tell(loser, Reject(f"{'/'.join(path)} of {name[1]} is wanted with different values"))
+        self._fields += len(target.wanted)
         target.parked = ""
         target.retry_now()
         self._dirty[name] = None
@@ -261,7 +264,7 @@ class KubeSink:
             target.leaving,
             target.overlay,
             self._known(name, view),
-            now=timestamp(),
+            now=timestamp,
             manager=lambda path: self._manager(target.winner(path)),
         )
         if plan is None:
@@ -283,7 +286,7 @@ class KubeSink:
     def _settled(self, name: ObjectKey, target: Target) -> None:
         """The object is as wanted, as far as its view shows."""
         self._succeeded(name, target)
-        target.leaving.clear()
+        target.left()
         if not target.wanted and not target.overlay:
             del self._targets[name]
 
@@ -336,8 +339,7 @@ class KubeSink:
             return  # not the object's fault
         if isinstance(error, ServerFailed) and target.failures < _PATIENCE:
             return
-        if (path, str(error)) not in target.told:
-            target.told.add((path, str(error)))
+        if target.is_news(path, str(error)):
             log.warning("write refused", kind=name[0].name, object=name[1], error=str(error))
             for owner in target.owners(path):
                 self._tell(owner, error)
