@@ -33,6 +33,8 @@ class Calls:
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
         self._callers: dict[tuple[str, str], Callable[..., Any]] = {}
+        self._implemented: set[str] = set()
+        """Hooks that anybody implements: some are called for each pod."""
         self._firstresult = frozenset(
             name
             for name, hook in self._manager.hook.__dict__.items()
@@ -54,6 +56,7 @@ class Calls:
                 raise InvalidPlugin(f"there is no hook {caller.name!r}")
         for caller in callers:
             self._callers[(name, caller.name)] = self._only(caller, instance)
+            self._implemented.add(caller.name)
 
     def _only(self, caller: pluggy.HookCaller, instance: object) -> Callable[..., Any]:
         """A call of one plugin's implementation; made on first use, when everyone has been registered."""
@@ -107,7 +110,9 @@ class Calls:
     def _each(
         self, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
     ) -> list[tuple[str, Any]]:
-        answers = []
+        answers: list[tuple[str, Any]] = []
+        if hook not in self._implemented:
+            return answers
         for plugin in self._active():
             if (plugin, hook) not in self._callers:
                 continue

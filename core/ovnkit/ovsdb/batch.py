@@ -9,6 +9,7 @@ from typing import Any
 from attrs import define, field
 
 from ovnkit.api.sinks import Owner
+from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.schema import Column, Schema, Shape
 from ovnkit.ovsdb.values import encode, encode_map, encode_set
 
@@ -157,6 +158,20 @@ class Batch:
             operations += encoded
             self.positions += [row] * len(encoded)
         return operations
+
+    def culprit(self, position: int | None) -> Owner | None:
+        """The owner of the operation at a position that the server names, when only one has a part in it."""
+        if position is None or position >= len(self.positions):
+            return None
+        owners = tuple(self.positions[position].owners)
+        return owners[0] if len(owners) == 1 else None
+
+    def is_echo(self, record: Record) -> bool:
+        """Whether a new row is exactly what this transaction inserts."""
+        operation = self.rows.get(record.uuid)
+        if operation is None or operation.verb is not Verb.INSERT:
+            return False
+        return all(record.values.get(name) == value for name, value in operation.values.items())
 
     def __len__(self) -> int:
         return len(self.rows)

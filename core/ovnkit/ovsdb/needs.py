@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from ovnkit.api.items import Lookup, Member, Row
 from ovnkit.ovsdb.schema import Schema
 
 Columns = dict[str, frozenset[str]]
@@ -53,6 +54,17 @@ class Needs:
                 for table, columns in self._columns.items()
             }
             return found, self.generation
+
+
+def columns_of(item: Row | Member) -> Iterator[tuple[str, Iterable[str]]]:
+    """Tables and columns that must be monitored for an item to be written."""
+    slot = item.parent if isinstance(item, Row) else item.slot
+    if isinstance(item, Row):
+        yield item.table, item.columns
+    if slot is not None:
+        yield slot.table, (slot.column,)
+        if isinstance(slot.row, Lookup):
+            yield slot.row.table, (slot.row.column,) if slot.row.column else ()
 
 
 def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) -> Columns:

@@ -11,15 +11,16 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.items import Absent, Lookup, Member, Row, Slot
+from ovnkit.api.items import Absent, Member, Row
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
 from ovnkit.ovsdb.deletions import Deletions
 from ovnkit.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
 from ovnkit.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later, is_leftover
+from ovnkit.ovsdb.needs import columns_of
 from ovnkit.ovsdb.planner import Planner
-from ovnkit.ovsdb.replica import Change, Record
+from ovnkit.ovsdb.replica import Change
 from ovnkit.ovsdb.schema import Schema
 from ovnkit.ovsdb.session import Post, Session
 from ovnkit.ovsdb.state import State
@@ -62,7 +63,7 @@ class OvsdbSink:
         self._failures = Failures(self._later, self._blamed)
         self._failures.retry = self._retry
         self._state.gate = self._failures.gate
-        self._state.is_echo = self._is_echo
+        self._state.is_echo = lambda record: any(batch.is_echo(record) for batch in self._in_flight)
         self._deletions = Deletions(self._state, allow_mass_delete)
         self._in_flight: deque[Batch] = deque()
         self._kicked = False
@@ -82,7 +83,8 @@ class OvsdbSink:
             return
         for item in items:
             if item.db == self.name and not isinstance(item, Absent):
-                self._register(item)
+                for table, columns in columns_of(item):
+                    self.session.need(table, columns)
         if self._failures.pardon(owner) | self._state.forget_reports(owner):
             self._touch_owner(owner)
         try:
@@ -198,19 +200,6 @@ class OvsdbSink:
 
     # --- planning ---------------------------------------------------------------------------------------------
 
-    def _register(self, item: Row | Member) -> None:
-        slots: list[Slot] = []
-        if isinstance(item, Row):
-            self.session.need(item.table, item.columns)
-            if item.parent is not None:
-                slots.append(item.parent)
-        else:
-            slots.append(item.slot)
-        for slot in slots:
-            self.session.need(slot.table, (slot.column,))
-            if isinstance(slot.row, Lookup):
-                self.session.need(slot.row.table, (slot.row.column,) if slot.row.column else ())
-
     def _plan(self, schema: Schema) -> Batch:
         state, planner = self._state, Planner(self.name, self._state, schema)
         kept: dict[str, Touched] = {}
@@ -316,27 +305,12 @@ class OvsdbSink:
             later.doubtful = True
         if isinstance(error, TransactionError) and error.content:
             self._log.warning("transaction refused", error=str(error), rows=len(batch), owners=len(batch.owners))
-            self._failures.failed(tuple(batch.owners), self._culprit(batch, error), error)
+            self._failures.failed(tuple(batch.owners), batch.culprit(error.operation), error)
             return
         self._log.warning("transaction failed", error=str(error), rows=len(batch))
         self._pause_until_retry = True
         self._later(self._pause, self._unpause)
         self._pause = min(self._pause * 2, LAST_DELAY)
-
-    def _culprit(self, batch: Batch, error: TransactionError) -> Owner | None:
-        """The owner of the operation that failed, when the server names it and only one has a part in it."""
-        position = error.operation
-        if position is None or position >= len(batch.positions):
-            return None
-        owners = tuple(batch.positions[position].owners)
-        return owners[0] if len(owners) == 1 else None
-
-    def _is_echo(self, record: Record) -> bool:
-        for batch in self._in_flight:
-            operation = batch.rows.get(record.uuid)
-            if operation is not None and operation.verb is Verb.INSERT:
-                return all(record.values.get(name) == value for name, value in operation.values.items())
-        return False
 
     def _verify(self, batch: Batch) -> None:
         """The replica is current now: what isn't as written was undone by the server or by others meanwhile."""
