@@ -167,7 +167,8 @@ class State:
             elif change.columns is None:
                 self._read_marks(record)
                 if self.is_echo(record):
-                    pass
+                    want = self.desired.rows.get(uuid)
+                    record.share((want.content if want is not None else None) or {})
                 elif self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
                     self.touch(uuid)
                 self.wake(uuid)
