@@ -1,11 +1,12 @@
 """The parts of the lab that need no lab: names, addresses, configuration, controllers' decisions."""
 
+import socket
 import tomllib
 from typing import Any
 
 import pytest
 
-from ovnkit_lab import layout, settings
+from ovnkit_lab import layout, sctp, settings
 from ovnkit_lab.controllers.endpoints import slices
 from ovnkit_lab.controllers.scheduler import fits
 from ovnkit_lab.controllers.workloads import _share, template_hash
@@ -189,3 +190,23 @@ def test_conditions_of_an_endpoint(
     made = service("IPv4", publishNotReadyAddresses=publish)
     conditions = next(slices(made, [pod("a", "10.0.0.1", ready=ready, **extra)]))["endpoints"][0]["conditions"]
     assert (conditions["ready"], conditions["serving"], conditions["terminating"]) == expected
+
+
+# -- SCTP by hand -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_sctp_is_asked_and_answered(family: socket.AddressFamily) -> None:
+    def received(packet: bytes) -> sctp.Packet | None:
+        return sctp.read((b"\x45" + bytes(19) if family == socket.AF_INET else b"") + packet, family)
+
+    asked = received(sctp.init(40000, 2906, 7))
+    assert asked == sctp.Packet(40000, 2906, sctp.INIT, 7)
+    for cookie in (b"", b"odd", b"even"):
+        assert received(sctp.init_ack(asked, cookie)) == sctp.Packet(2906, 40000, sctp.INIT_ACK, 7, cookie)
+    assert received(sctp.init(40000, 2906, 7)[:-1] + b"\x02") is None, "a wrong checksum"
+    assert received(b"short") is None
+
+
+def test_the_checksum_of_sctp() -> None:
+    assert sctp.crc32c(b"123456789") == 0xE3069283, "the check value of CRC-32C (RFC 3720, B.4, and others)"

@@ -2,8 +2,8 @@
 
     python policy_agent.py CONTROL-SOCKET
 
-Servers echo on PORTS of TCP and UDP, in both families. SCTP is spoken by hand on a raw socket, for kernels that
-don't have it: INIT, answered by INIT ACK. Over the control socket comes a JSON request, answered by a JSON value:
+Servers echo on PORTS of TCP and UDP, in both families; SCTP is `ovnkit_lab.sctp`'s. Over the control socket comes
+a JSON request, answered by a JSON value:
 
     {"do": "try", "probes": [[protocol, address, port], ...], "timeout": 0.5, "source": null}   [true, false, ...]
     {"do": "open", "probe": [protocol, address, port]}      a number, or null
@@ -23,9 +23,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+from ovnkit_lab import sctp
+
 PORTS = {"TCP": (80, 81, 88, 8080), "UDP": (53, 81)}
-SCTP = 132
-INIT, INIT_ACK = 1, 2
 POOL = ThreadPoolExecutor(128)
 OPEN: dict[int, socket.socket] = {}
 
@@ -60,39 +60,12 @@ def serve_udp(family: socket.AddressFamily, port: int) -> None:
 
 
 def serve_sctp(family: socket.AddressFamily) -> None:
-    server = socket.socket(family, socket.SOCK_RAW, SCTP)
+    server = socket.socket(family, socket.SOCK_RAW, sctp.PROTOCOL)
     while True:
-        found, peer = server.recvfrom(2000)
-        source, target, kind, nonce = read_sctp(family, found)
-        if kind == INIT:
-            server.sendto(sctp(target, source, INIT_ACK, nonce), (peer[0], 0, *peer[2:]))
-
-
-# -- SCTP -----------------------------------------------------------------------------------------------------
-
-
-def crc32c(data: bytes) -> int:
-    value = 0xFFFFFFFF
-    for byte in data:
-        value ^= byte
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-    return value ^ 0xFFFFFFFF
-
-
-def sctp(source: int, target: int, kind: int, nonce: int) -> bytes:
-    """A packet with an INIT or INIT ACK chunk whose initiate tag is `nonce`."""
-    chunk = struct.pack("!BBHIIHHI", kind, 0, 20, nonce, 65536, 1, 1, 1)
-    tag = 0 if kind == INIT else nonce
-    bare = struct.pack("!HHII", source, target, tag, 0) + chunk
-    return struct.pack("!HHI", source, target, tag) + struct.pack("<I", crc32c(bare)) + chunk
-
-
-def read_sctp(family: socket.AddressFamily, packet: bytes) -> tuple[int, int, int, int]:
-    start = (packet[0] & 15) * 4 if family == socket.AF_INET else 0
-    source, target = struct.unpack_from("!HH", packet, start)
-    kind, _, _, nonce = struct.unpack_from("!BBHI", packet, start + 12)
-    return source, target, kind, nonce
+        data, peer = server.recvfrom(2000)
+        found = sctp.read(data, family)
+        if found is not None and found.kind == sctp.INIT:
+            server.sendto(sctp.init_ack(found), (peer[0], 0, *peer[2:]))
 
 
 # -- clients --------------------------------------------------------------------------------------------------
@@ -110,8 +83,8 @@ def reaches(protocol: str, address: str, port: int, timeout: float, source: str 
 def connected(protocol: str, address: str, port: int, timeout: float, source: str | None = None) -> socket.socket:
     family = family_of(address)
     if protocol in ("ICMP", "SCTP"):
-        number = SCTP if protocol == "SCTP" else socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
-        client = Raw(family, number, port)
+        icmp = socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
+        client = Raw(family, sctp.PROTOCOL if protocol == "SCTP" else icmp, port)
     else:
         client = socket.socket(family, socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM)
     client.settimeout(timeout)
@@ -134,8 +107,8 @@ class Raw(socket.socket):
         self.nonce = int.from_bytes(os.urandom(4))
 
     def ask(self) -> None:
-        if self.proto == SCTP:
-            self.send(sctp(20000 + self.nonce % 40000, self.port, INIT, self.nonce))
+        if self.proto == sctp.PROTOCOL:
+            self.send(sctp.init(20000 + self.nonce % 40000, self.port, self.nonce))
             return
         version6 = self.family == socket.AF_INET6
         text = struct.pack("!BBHI", 128 if version6 else 8, 0, 0, self.nonce)
@@ -147,8 +120,9 @@ class Raw(socket.socket):
 
     def answered(self) -> bool:
         packet = self.recv(2000)
-        if self.proto == SCTP:
-            return read_sctp(self.family, packet)[2:] == (INIT_ACK, self.nonce)
+        if self.proto == sctp.PROTOCOL:
+            found = sctp.read(packet, socket.AddressFamily(self.family))
+            return found is not None and (found.kind, found.nonce) == (sctp.INIT_ACK, self.nonce)
         start = (packet[0] & 15) * 4 if self.family == socket.AF_INET else 0
         kind, _, _, nonce = struct.unpack_from("!BBHI", packet, start)
         return (kind, nonce) == (129 if self.family == socket.AF_INET6 else 0, self.nonce)

@@ -7,21 +7,21 @@
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
 
-SCTP is an INIT and an INIT ACK by raw sockets: the kernel need not know the protocol.
+SCTP is `ovnkit_lab.sctp`'s; the server's answer is in the cookie.
 """
 
 from __future__ import annotations
 
 import json
 import socket
-import struct
 import sys
 import threading
 import time
 from http.client import HTTPConnection
 
+from ovnkit_lab import sctp
+
 TCP, UDP, SCTP = 8080, 5353, 2906
-IPPROTO_SCTP, INIT, INIT_ACK, COOKIE = 132, 1, 2, 7
 TIMEOUT = 1.5
 
 
@@ -54,48 +54,19 @@ def serve_udp(name: str) -> None:
 
 
 def serve_sctp(name: str, family: socket.AddressFamily) -> None:
-    server = socket.socket(family, socket.SOCK_RAW, IPPROTO_SCTP)
+    server = socket.socket(family, socket.SOCK_RAW, sctp.PROTOCOL)
     while True:
         packet, peer = server.recvfrom(2000)
-        found = parse(packet, family)
-        if found is not None and found[1] == SCTP and found[2] == INIT:
+        found = sctp.read(packet, family)
+        if found is not None and (found.target, found.kind) == (SCTP, sctp.INIT):
             text = f"{name} {address_text(peer[0])}".encode()
-            server.sendto(sctp(SCTP, found[0], 1, INIT_ACK, text), (peer[0], 0))
+            server.sendto(sctp.init_ack(found, text), (peer[0], 0))
 
 
 def serve(name: str) -> None:
     for target in ((serve_udp, name), (serve_sctp, name, socket.AF_INET), (serve_sctp, name, socket.AF_INET6)):
         threading.Thread(target=target[0], args=target[1:], daemon=True).start()
     serve_tcp(name)
-
-
-# -- SCTP (RFC 9260) --------------------------------------------------------------------------------------------
-
-
-def crc32c(data: bytes) -> int:
-    crc = 0xFFFFFFFF
-    for byte in data:
-        crc ^= byte
-        for _ in range(8):
-            crc = crc >> 1 ^ (0x82F63B78 if crc & 1 else 0)
-    return crc ^ 0xFFFFFFFF
-
-
-def sctp(source: int, target: int, tag: int, kind: int, cookie: bytes = b"") -> bytes:
-    more = struct.pack("!HH", COOKIE, 4 + len(cookie)) + cookie if cookie else b""
-    more += b"\0" * (-len(more) % 4)
-    chunk = struct.pack("!BBHIIHHI", kind, 0, 20 + len(more), 1, 65536, 1, 1, 1) + more
-    head = struct.pack("!HHI", source, target, tag)
-    return head + struct.pack("<I", crc32c(head + bytes(4) + chunk)) + chunk
-
-
-def parse(packet: bytes, family: socket.AddressFamily) -> tuple[int, int, int, bytes] | None:
-    """Source port, target port, type of the chunk, and its cookie; None when the checksum is wrong."""
-    data = packet[(packet[0] & 15) * 4 :] if family == socket.AF_INET else packet
-    if struct.unpack("<I", data[8:12])[0] != crc32c(data[:8] + bytes(4) + data[12:]):
-        return None
-    source, target = struct.unpack("!HH", data[:4])
-    return source, target, data[12], data[36:].rstrip(b"\0")
 
 
 # -- clients ----------------------------------------------------------------------------------------------------
@@ -116,15 +87,16 @@ def ask_udp(address: str, port: int) -> str:
 
 def ask_sctp(address: str, port: int) -> str:
     family = family_of(address)
-    with socket.socket(family, socket.SOCK_RAW, IPPROTO_SCTP) as client:
+    with socket.socket(family, socket.SOCK_RAW, sctp.PROTOCOL) as client:
         source = 10_000 + time.time_ns() % 20_000
         client.settimeout(TIMEOUT)
-        client.sendto(sctp(source, port, 0, INIT), (address, 0))
+        client.sendto(sctp.init(source, port, 1), (address, 0))
         while True:
             packet, peer = client.recvfrom(2000)
-            found = parse(packet, family)
-            if found is not None and found[:3] == (port, source, INIT_ACK) and peer[0] == address:
-                return found[3].decode()
+            found = sctp.read(packet, family)
+            expected = (port, source, sctp.INIT_ACK)
+            if found is not None and (found.source, found.target, found.kind) == expected and peer[0] == address:
+                return found.cookie.decode()
 
 
 def ask_health(address: str, port: int) -> str:
