@@ -37,6 +37,8 @@ log = structlog.get_logger(plugin="cni")
 
 FIND_POD = 1.0
 """Seconds to look for a pod that the API server does not know yet, as upstream."""
+PLUGGING = 2
+"""Requests that make interfaces at the same time: the kernel makes one, and more threads fight over this process."""
 _ASK_AGAIN = 0.2
 _LOOK_AROUND = 1.0
 """Seconds after which a waiting ADD looks whether its pod is still wanted."""
@@ -52,6 +54,7 @@ class Commands:
         self._turns: dict[str, tuple[threading.Lock, int]] = {}
         self._turns_lock = threading.Lock()
         self._switch = Switch()
+        self._plugging = threading.BoundedSemaphore(PLUGGING)
 
     def run(self, request: Request) -> dict[str, Any] | None:
         """The result object of a request, None when it has none. Raises CniError."""
@@ -142,10 +145,7 @@ class Commands:
             limits,
         )
         ports.remove_sandbox(switch, request.sandbox, request.ifname)
-        try:
-            host_mac = netns.plug(plug)
-        except (NetlinkError, OSError) as error:
-            raise CniError(INTERNAL, f"making interface {request.ifname} of {request.pod_key}: {error}") from error
+        host_mac = self._make_interface(request, plug)
         try:
             with self._switch.changes(port.name) as changed:
                 ports.add(switch, port)
@@ -154,6 +154,16 @@ class Commands:
             self._undo(request, switch)
             raise
         return host_mac
+
+    def _make_interface(self, request: Request, plug: netns.Plug) -> str:
+        if not self._plugging.acquire(timeout=request.left):
+            raise CniError(TRY_AGAIN, f"interface {request.ifname} of {request.pod_key}: others take too long")
+        try:
+            return netns.plug(plug)
+        except (NetlinkError, OSError) as error:
+            raise CniError(INTERNAL, f"making interface {request.ifname} of {request.pod_key}: {error}") from error
+        finally:
+            self._plugging.release()
 
     def _undo(self, request: Request, switch: Switch) -> None:
         for undo in (
