@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,20 +14,13 @@ from attrs import define, field, frozen
 from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, Match, Output, Port, plugin_mark
 from ovnkit.api.sinks import Owner, Report
 from ovnkit.host import ofctl
+from ovnkit.host.flowworker import RETRY, Bundle, Post, Worker
 from ovnkit.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
 
-Post = Callable[[Callable[[], None]], None]
-
-LOOK_PERIOD = 15.0
-"""Seconds between looks at what a bridge has (upstream re-applies its flows at this interval)."""
-
 INTEGRATION_BRIDGE = "br-int"
 """The bridge whose flows are ovn-controller's."""
-
-RETRY = 1.0
-"""Seconds until a bridge that did not answer is tried again."""
 
 
 def cookie_of(plugin: str, text: str) -> int:
@@ -58,16 +50,6 @@ class _Claim:
 
     text: str
     cookie: int = 0
-
-
-@frozen
-class _Bundle:
-    """One round of changes of a bridge, and what will be there after it."""
-
-    delete: frozenset[int]
-    add: Mapping[int, str]
-    delete_groups: frozenset[int]
-    add_groups: Mapping[int, str]
 
 
 @define
@@ -193,7 +175,7 @@ class FlowSink:
                     self.flows_written_total += len(bundle.add) + len(bundle.delete)
                     state.worker.apply(bundle, self._applied(name, bundle))
 
-    def _difference(self, name: str, state: _State, actual: set[int]) -> _Bundle | None:
+    def _difference(self, name: str, state: _State, actual: set[int]) -> Bundle | None:
         flows = dict(_first(claims) for claims in state.flows_wanted.values())
         add = {cookie: text for cookie, text in flows.items() if cookie not in actual}
         plain = switching(name)
@@ -203,7 +185,7 @@ class FlowSink:
         groups = {number: _first(claims)[1] for number, claims in state.groups_wanted.items()}
         gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows} if self._settled else set()
         gone_groups = {number for number in state.groups if is_our_group(number) and number not in groups}
-        bundle = _Bundle(
+        bundle = Bundle(
             delete=frozenset(gone),
             add=add,
             delete_groups=frozenset(gone_groups if self._settled else ()),
@@ -213,7 +195,7 @@ class FlowSink:
 
     # -- what came of it --------------------------------------------------------------------------------------
 
-    def _applied(self, name: str, bundle: _Bundle) -> Callable[[str], None]:
+    def _applied(self, name: str, bundle: Bundle) -> Callable[[str], None]:
         def done(error: str) -> None:
             state = self._bridges[name]
             state.busy = False
@@ -234,7 +216,7 @@ class FlowSink:
 
         return done
 
-    def _blame(self, name: str, bundle: _Bundle, error: str) -> None:
+    def _blame(self, name: str, bundle: Bundle, error: str) -> None:
         added = set(bundle.add) | set(bundle.add_groups)
         for owner, items in self._wanted.items():
             for item in items:
@@ -304,107 +286,3 @@ def _first(claims: Mapping[Owner, _Claim]) -> tuple[int, str]:
     """What holds at a place that several owners want: the first by name."""
     claim = claims[min(claims, key=str)]
     return claim.cookie, claim.text
-
-
-class Worker:
-    """Talks to one bridge: a thread that looks and applies, and one that hears of deletions."""
-
-    def __init__(
-        self,
-        bridge: Bridge,
-        post: Post,
-        looked: Callable[[str, set[int] | None, int | None, set[int], str], None],
-        deleted: Callable[[str, int], None],
-    ) -> None:
-        self._bridge = bridge
-        self._post = post
-        self._looked = looked
-        self._deleted = deleted
-        self._jobs: list[tuple[_Bundle, Callable[[str], None]]] = []
-        self._wake = threading.Condition()
-        self._stopped = False
-        self._pause = 0.0
-        self._monitor: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        """Start both threads."""
-        for target in (self._work, self._listen):
-            threading.Thread(target=target, name=f"flows-{self._bridge.name}", daemon=True).start()
-
-    def stop(self) -> None:
-        """End both threads."""
-        with self._wake:
-            self._stopped = True
-            self._wake.notify_all()
-        if self._monitor is not None:
-            self._monitor.terminate()
-
-    def apply(self, bundle: _Bundle, done: Callable[[str], None]) -> None:
-        """Apply a bundle, then `done(error or "")` in the reconciler's thread."""
-        with self._wake:
-            self._jobs.append((bundle, done))
-            self._wake.notify_all()
-
-    def look_soon(self, seconds: float = 0.0) -> None:
-        """Look at the bridge after `seconds`."""
-        with self._wake:
-            self._pause = seconds
-            self._wake.notify_all()
-
-    def _work(self) -> None:
-        while not self._stopped:
-            with self._wake:
-                if not self._jobs:
-                    self._wake.wait(self._pause)
-                job = self._jobs.pop(0) if self._jobs else None
-            if self._stopped:
-                return
-            if job is None:
-                self._look()
-            else:
-                self._apply(*job)
-
-    def _apply(self, bundle: _Bundle, done: Callable[[str], None]) -> None:
-        error = ""
-        try:
-            ofctl.apply(
-                self._bridge,
-                delete=bundle.delete,
-                add=bundle.add,
-                delete_groups=bundle.delete_groups,
-                add_groups=bundle.add_groups.values(),
-            )
-        except OfctlError as failure:
-            error = str(failure)
-        self._post(lambda: done(error))
-
-    def _look(self) -> None:
-        name = self._bridge.name
-        try:
-            (flows, last), groups = ofctl.cookies(self._bridge), ofctl.groups(self._bridge)
-        except OfctlError as error:
-            self._pause = RETRY
-            message = str(error)
-            self._post(lambda: self._looked(name, None, None, set(), message))
-            return
-        self._pause = LOOK_PERIOD
-        self._post(lambda: self._looked(name, flows, last, groups, ""))
-
-    def _listen(self) -> None:
-        name = self._bridge.name
-
-        def deleted(cookie: int) -> None:
-            self._post(lambda: self._deleted(name, cookie))
-
-        def started(process: subprocess.Popen[str]) -> None:
-            self._monitor = process
-
-        pause = threading.Event()
-        while not self._stopped:
-            try:
-                ofctl.watch(self._bridge, deleted, started)
-            except OSError as error:
-                log.debug("no monitor of a bridge", bridge=name, error=str(error))
-            if not self._stopped:
-                self.look_soon()
-                pause.wait(RETRY)
