@@ -38,7 +38,7 @@ log = structlog.get_logger(plugin="cni")
 FIND_POD = 1.0
 """Seconds to look for a pod that the API server does not know yet, as upstream."""
 PLUGGING = 2
-"""Requests that make interfaces at the same time: the kernel makes one, and more threads fight over this process."""
+"""How many requests make interfaces at a time: the kernel makes one, and more only fight over the interpreter."""
 _ASK_AGAIN = 0.2
 _LOOK_AROUND = 1.0
 """Seconds after which a waiting ADD looks whether its pod is still wanted."""
