@@ -45,13 +45,15 @@ class Pacer:
 
 
 class Workers:
-    """Up to `size` threads, started when there is work for them, that run tasks in order of arrival."""
+    """Up to `size` threads that run tasks in order of arrival; one is started when all others are at work."""
 
     def __init__(self, size: int, name: str) -> None:
         self._size = size
         self._name = name
         self._queue: queue.SimpleQueue[Task | None] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._free = threading.Semaphore(0)
+        """Threads that have done their task; exact until all `size` have been started."""
         self._stopped = False
 
     def put(self, task: Task) -> None:
@@ -59,7 +61,8 @@ class Workers:
         if self._stopped:
             return
         self._queue.put(task)
-        if len(self._threads) < self._size and not self._queue.empty():
+        # starting one takes the caller longer than the task would wait
+        if not self._free.acquire(blocking=False) and len(self._threads) < self._size:
             thread = threading.Thread(target=self._run, name=f"{self._name}-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -70,6 +73,7 @@ class Workers:
                 task()
             except Exception:
                 log.exception("writer task failed")
+            self._free.release()
 
     def stop(self, timeout: float) -> None:
         """Finish what is queued, for up to `timeout` seconds."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -17,6 +18,7 @@ from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.store import Store
 from ovnkit.kube.client import Client
 from ovnkit.kube.watch import Watcher
+from ovnkit.kube.work import Workers
 from ovnkit.kube.writer import KubeSink
 
 PATH = "/api/v1/pods"
@@ -529,3 +531,24 @@ def test_a_stamp_is_written_once_and_then_stays(api: Any, kernel: Reconciler) ->
     kernel.want(A)
     kernel.settle()
     assert "since" not in meta(api, PATH, "a/q")["annotations"]
+
+
+def test_workers_start_threads_only_for_what_would_wait() -> None:
+    workers = Workers(8, "test-worker")
+    names: list[str] = []
+    ran = threading.Event()
+
+    def task() -> None:
+        names.append(threading.current_thread().name)
+        ran.set()
+
+    for _ in range(40):
+        ran.clear()
+        workers.put(task)
+        assert ran.wait(30)
+    assert len(set(names)) < 8  # one, but for a task that is put while the last one's thread is just finishing
+    together = threading.Barrier(8)
+    for _ in range(8):
+        workers.put(lambda: names.append(str(together.wait(30))))
+    workers.stop(30)
+    assert sorted(names[40:]) == [str(number) for number in range(8)]
