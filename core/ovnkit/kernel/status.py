@@ -38,10 +38,15 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def fetch(path: Path, what: str = "/status", timeout: float = 3.0) -> Any:
     """The decoded JSON answer of a process' socket; raises OSError or ValueError when nobody answers well."""
+    return orjson.loads(read(path, what, timeout))
+
+
+def read(path: Path, what: str, timeout: float = 3.0) -> bytes:
+    """The answer of a process' socket as it is; raises OSError when nobody answers."""
     connection = _UnixConnection(path, timeout)
     try:
         connection.request("GET", what)
-        return orjson.loads(connection.getresponse().read())
+        return connection.getresponse().read()
     except http.client.HTTPException as error:
         raise OSError(f"{path}: {error}") from None
     finally:

@@ -11,10 +11,8 @@ import subprocess
 import sys
 import textwrap
 import time
-import urllib.request
 from pathlib import Path
 from types import SimpleNamespace
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -23,9 +21,9 @@ from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
 from ovnkit.api.testing.harness import make_server
 from ovnkit.kernel.hookcalls import hook_names
 from ovnkit.kernel.hookdocs import page
+from ovnkit.kernel.status import read
 
 ROOT = Path(__file__).resolve().parents[3]
-METRICS = "http://127.0.0.1:19412/metrics"
 OVNKIT = Path(sys.executable).parent / "ovnkit"
 
 SAMPLE = '''
@@ -229,8 +227,7 @@ def sample(tmp_path_factory):
     environ = {"PYTHONPATH": str(install(folder / "site")), "SAMPLE_FOLDER": str(folder)}
     server = make_server(folder / "db")
     north = f"ovnnorth.address={server.endpoint}"
-    south, bind = f"ovnsouth.address={server.endpoint}", f"metrics.bind-address={urlsplit(METRICS).netloc}"
-    options = ("--set", north, "--set", south, "--set", bind, "--set", "sample.colour=blue")
+    options = ("--set", north, "--set", f"ovnsouth.address={server.endpoint}", "--set", "sample.colour=blue")
     seen = SimpleNamespace(environ=environ, folder=folder)
     with contextlib.ExitStack() as ending:
         ending.callback(server.stop)
@@ -247,7 +244,7 @@ def sample(tmp_path_factory):
             seen.unwell = process.wait(lambda state: not state["ready"])
             (folder / "unwell").unlink()
             process.wait_ready()
-            seen.metrics = eventually(_scrape)
+            seen.metrics = eventually(lambda: _scrape(process))
             seen.left_out = process.logged("metric is left out")
             seen.explained = _command(environ, "explain", "sample_n1", "--set", north, "--output", "json").stdout
             eventually(lambda: "wait_for" in (folder / "journal").read_text())
@@ -286,9 +283,9 @@ def _sets(server, colour):
     return found if (mine.get("colour"), mine.get("mood")) == (colour, "fine") else None
 
 
-def _scrape():
+def _scrape(process):
     """Lines of /metrics, once the plugin that raises has been counted."""
-    lines = urllib.request.urlopen(METRICS, timeout=30).read().decode().splitlines()
+    lines = read(process.socket, "/metrics", 30.0).decode().splitlines()
     failed = 'ovnkit_hook_failures_total{hook="ovnkit_metrics",plugin="broken"}'
     return lines if any(line.startswith(failed) for line in lines) else None
 
