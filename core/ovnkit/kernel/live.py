@@ -207,8 +207,8 @@ class LiveSets:
             having = [posting for value in chosen.values if (posting := postings.get((chosen.key, value)))]
             if not namespace and spec.where is None and len(spec.labels.requirements) == 1:
                 return self._posted(spec, objects, having)
-            if sum(len(posting.keys) for posting in having) < len(keys):
-                keys = [key for posting in having for key in posting.keys]
+            # costs what the smaller side of each has
+            keys = set().union(*(keys & posting.keys.keys() for posting in having))
         found: dict[str, Values] = {}
         for key in keys:
             view = objects[key]
