@@ -87,18 +87,17 @@ class Desired:
         mine: dict[str, Want] = {}
         members: list[Wish] = []
         unwanted: list[str] = []
-        former = {want.uuid: want for want in before.rows}
+        former = {want.row.name: want for want in before.rows}
         for item in items:
             if item.db != self._db:
                 continue
             if isinstance(item, Row):
                 if not self._is_for_schema(item):
                     continue
-                want = self._row(owner, item, former)
-                if want.uuid in mine:
+                if item.name in mine:
                     doubled = doubled or f"two rows are named {item.name!r}"
                     continue
-                mine[want.uuid] = want
+                want = mine[item.name] = self._row(owner, item, former.get(item.name))
                 members += self._row_members(want)
             elif isinstance(item, Member):
                 target = target_of(item.slot)
@@ -113,10 +112,10 @@ class Desired:
                 del self.unwanted[uuid]
         self.unwanted.update(dict.fromkeys(wishes.unwanted, owner))
         for want in before.rows:
-            if mine.get(want.uuid) is not want:
+            if mine.get(want.row.name) is not want:
                 self._drop_row(want)
         for want in wishes.rows:
-            if former.get(want.uuid) is not want:
+            if former.get(want.row.name) is not want:
                 self.rows[want.uuid] = want
                 self._touch(want.uuid, None, None)
         self._replace_members(owner, before, wishes)
@@ -163,16 +162,17 @@ class Desired:
 
     def _is_for_schema(self, row: Row) -> bool:
         """Whether the database has what the row makes no sense without; as long as that isn't known, yes."""
-        table = self.schema.tables.get(row.table) if self.schema is not None else None
+        if not row.only_with or self.schema is None:
+            return True
+        table = self.schema.tables.get(row.table)
         return table is None or all(name in table.columns for name in row.only_with)
 
-    def _row(self, owner: Owner, row: Row, former: dict[str, Want]) -> Want:
-        row_id = RowId(owner.plugin, owner.renderer, owner.key, row.name)
-        known = former.get(row_id.uuid)
-        if known is not None and known.row == row:
-            return known
+    def _row(self, owner: Owner, row: Row, former: Want | None) -> Want:
+        if former is not None and former.row == row:
+            return former
+        identity = former or RowId(owner.plugin, owner.renderer, owner.key, row.name)
         parent = None if row.parent is None else (target_of(row.parent), row.parent.column)
-        return Want(row_id.uuid, owner, row_id.path, row, parent=parent)
+        return Want(identity.uuid, owner, identity.path, row, parent=parent)
 
     def _row_members(self, want: Want) -> Iterable[Wish]:
         parent = want.row.parent
