@@ -24,6 +24,7 @@ from ovnkit.api.config import KubernetesOptions
 from ovnkit.api.errors import ConfigError
 from ovnkit.kube import connection
 from ovnkit.kube.errors import KubeError, ServerUnavailable, Unauthorized, error_from
+from ovnkit.kube.onepiece import send_in_one_piece
 
 log = structlog.get_logger()
 
@@ -117,6 +118,7 @@ class Client:
         if not isinstance(self._manager, urllib3.ProxyManager):
             # the one pool that is used, without looking it up by the URL for each request
             self._pool = self._manager.connection_from_url(self.host)
+            send_in_one_piece(self._pool)
 
     def renew(self) -> None:
         """Go on with new connections: the host has lost an address, and those from there won't tell for minutes.

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ssl
+import subprocess
 import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 import yaml
 
 from ovnkit.api.config import KubernetesOptions
@@ -24,6 +28,7 @@ from ovnkit.kube.errors import (
     Unauthorized,
     Unprocessable,
 )
+from ovnkit.kube.onepiece import send_in_one_piece
 
 PODS = "/api/v1/pods"
 
@@ -167,3 +172,59 @@ def test_closing_a_watch_wakes_its_reader(api: Any, client: Client, until: Any) 
     stream.close()
     assert ended.wait(5.0)
     thread.join()
+
+
+def test_a_request_goes_out_in_one_piece() -> None:
+    class Recorder:
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+
+        def settimeout(self, _seconds: object) -> None:
+            pass
+
+        def sendall(self, data: bytes) -> None:
+            self.sent.append(bytes(data))
+
+    pool = urllib3.HTTPConnectionPool("127.0.0.1", 1)
+    send_in_one_piece(pool)
+    connection: Any = pool.ConnectionCls("127.0.0.1", 1)
+    connection.sock = recorder = Recorder()
+    connection.request("PATCH", "/x", body=b'{"a": 1}', headers={"X": "y"})
+    assert len(recorder.sent) == 1
+    head, _, body = recorder.sent[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"PATCH /x HTTP/1.1\r\n")
+    assert b"X: y" in head.split(b"\r\n")
+    assert body == b'{"a": 1}'
+
+
+class Echo(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_PATCH(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_requests_over_tls_arrive_whole(tmp_path: Path) -> None:
+    certificate, key = tmp_path / "server.crt", tmp_path / "server.key"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    command += ["-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=test"]
+    subprocess.run([*command, "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+        server.daemon_threads = True
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"https://127.0.0.1:{server.server_address[1]}"
+        client = Client.connect(KubernetesOptions(apiserver=url, token="t", cacert=str(certificate)))
+        for size in (10, 100_000):
+            assert client.request("PATCH", "/x", b"x" * size).body == b"x" * size
+        client.close()
+        server.shutdown()
