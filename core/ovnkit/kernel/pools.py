@@ -51,6 +51,8 @@ class Pools:
 
     def __init__(self) -> None:
         self._books: dict[tuple[Pool[Any], str], _Book] = {}
+        self._seeded: dict[tuple[Pool[Any], str], _Book] = {}
+        """Those with values that nobody has claimed yet; looked at after each piece of work, unlike the others."""
         self._candidates: dict[Pool[Any], Derived[Any, Any]] = {}
 
     def candidates(self, pool: Pool[Any]) -> Derived[Any, Any]:
@@ -77,6 +79,8 @@ class Pools:
                     book.hold(owner, value)
                     book.seeded.add(value)
         self._books[pool, scope] = book
+        if book.seeded:
+            self._seeded[pool, scope] = book
 
     def claim(
         self, pool: Pool[Any], scope: str, owner: str, wanted: Any, candidates: Sequence[Any]
@@ -122,8 +126,9 @@ class Pools:
         Returns the tokens `(pool, scope, value)` of the values that are free now.
         """
         tokens: list[Token] = []
-        for (pool, scope), book in self._books.items():
+        for (pool, scope), book in list(self._seeded.items()):
             if not book.seeded or book.taken is None:
+                del self._seeded[pool, scope]
                 continue
             still_held = book.taken()
             for value in [value for value in book.seeded if value not in still_held.get(book.holder[value], ())]:
