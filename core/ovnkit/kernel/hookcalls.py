@@ -32,9 +32,8 @@ class Calls:
         self._active = active
         self._manager = pluggy.PluginManager(PROJECT)
         self._manager.add_hookspecs(Hooks)
-        self._callers: dict[tuple[str, str], Callable[..., Any]] = {}
-        self._implemented: set[str] = set()
-        """Hooks that anybody implements: some are called for each pod."""
+        self._callers: dict[str, dict[str, Callable[..., Any]]] = {}
+        """By hook and plugin."""
         self._firstresult = frozenset(
             name
             for name, hook in self._manager.hook.__dict__.items()
@@ -55,8 +54,7 @@ class Calls:
                 self._manager.unregister(instance)
                 raise InvalidPlugin(f"there is no hook {caller.name!r}")
         for caller in callers:
-            self._callers[(name, caller.name)] = self._only(caller, instance)
-            self._implemented.add(caller.name)
+            self._callers.setdefault(caller.name, {})[name] = self._only(caller, instance)
 
     def _only(self, caller: pluggy.HookCaller, instance: object) -> Callable[..., Any]:
         """A call of one plugin's implementation; made on first use, when everyone has been registered."""
@@ -76,11 +74,11 @@ class Calls:
 
     def implements(self, plugin: str, hook: str) -> bool:
         """Whether a plugin has an implementation of a hook."""
-        return (plugin, hook) in self._callers
+        return plugin in self._callers.get(hook, ())
 
     def call(self, plugin: str, hook: str, **arguments: Any) -> Any:
         """One plugin's answer, None if it doesn't implement the hook; raises what it raises."""
-        caller = self._callers.get((plugin, hook))
+        caller = self._callers.get(hook, {}).get(plugin)
         return None if caller is None else caller(**arguments)
 
     def attempt(self, plugin: str, hook: str, **arguments: Any) -> tuple[Any, Exception | None]:
@@ -110,22 +108,21 @@ class Calls:
     def _each(
         self, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
     ) -> list[tuple[str, Any]]:
-        answers: list[tuple[str, Any]] = []
-        if hook not in self._implemented:
-            return answers
-        for plugin in self._active():
-            if (plugin, hook) not in self._callers:
-                continue
+        answers = []
+        for plugin in self._asked(hook):
             answer, _error = self._attempt(plugin, hook, arguments, passing)
             if answer is not None:
                 answers.append((plugin, answer))
         return answers
 
+    def _asked(self, hook: str) -> Sequence[str]:
+        """Active plugins that implement a hook. Nobody implements some that are called for each pod."""
+        callers = self._callers.get(hook)
+        return [plugin for plugin in self._active() if plugin in callers] if callers else ()
+
     def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
         """The first answer that is not None, with the plugin's name."""
-        for plugin in self._active():
-            if (plugin, hook) not in self._callers:
-                continue
+        for plugin in self._asked(hook):
             answer, _error = self.attempt(plugin, hook, **arguments)
             if answer is not None:
                 return plugin, answer

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
@@ -20,6 +19,7 @@ from ovnkit.api.kinds import Kind
 from ovnkit.api.models import PODS, Pod
 from ovnkit.kernel.health import Answer
 from ovnkit.kernel.pluginmetrics import PluginMetrics
+from ovnkit.kernel.state import VERSION
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"
 
@@ -94,7 +94,7 @@ class StateCollector(Collector):
         yield from self._plugins.families(told, {family.name for family in own})
 
     def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
-        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((version("ovnkit"),), 1)])
+        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((VERSION,), 1)])
         yield from _roles(state, self._config)
         yield from _renders(state)
         yield from _sinks(state.get("sinks", {}))

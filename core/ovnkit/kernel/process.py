@@ -94,6 +94,7 @@ class Process:
         self._reconciler.on_event = self._event
         self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
         self._node = _node_sinks(config, scope, self._reconciler)
+        self._of_node: Sequence[Any] = self._node.all if self._node is not None else ()
         self._databases = Databases(
             config,
             scope,
@@ -207,7 +208,7 @@ class Process:
             ("answers", self._answers.stop),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
-            *((sink.name, sink.stop) for sink in (self._node.all if self._node else ())),
+            *((sink.name, sink.stop) for sink in self._of_node),
             ("runtime", self.runtime.close),
             ("status", self._health.stop),
         ]
@@ -235,8 +236,8 @@ class Process:
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
         if self._node is not None:
             self._node.keep((*plugins.active(), *plugins.silent))
-            for sink in self._node.all:
-                reconciler.add_sink(sink, frozenset({Role.NODE}))
+        for sink in self._of_node:
+            reconciler.add_sink(sink, frozenset({Role.NODE}))
         self._progress.rendering = True
         self._activate(self._scope.roles - self._leadership.elected)
         self._leadership.start(self._client)
@@ -302,8 +303,7 @@ class Process:
 
     def _sinks(self) -> Sequence[Sink]:
         sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        of_node = self._node.all if self._node is not None else ()
-        return [self._kube, self._answers, *sinks, *of_node, *self._residues.values()]
+        return [self._kube, self._answers, *sinks, *self._of_node, *self._residues.values()]
 
     def _residue(self, role: Role, allow_mass_delete: bool) -> Residue:
         observed = [kind for kind in self._kinds.values() if isinstance(kind.source, Resource)]

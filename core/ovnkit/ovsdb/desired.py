@@ -252,7 +252,7 @@ class Desired:
                 refs[name] = [found] if isinstance(found, str) else sorted(
                     found.values() if isinstance(found, dict) else found
                 )  # fmt: skip
-                want.refs = refs
+        want.refs = refs or _NO_REFS
         want.owns_ids = "external_ids" in content
         if "external_ids" in table.columns:
             content["external_ids"] = {**content.get("external_ids", {}), OWNER_KEY: want.path}

@@ -251,11 +251,13 @@ class Planner:
     def rename(self, want: Want, record: Record) -> bool:
         """Make room for the unique values a row is about to get; whether there is room."""
         content = self._state.desired.content(want)
-        occupants = list(self._occupants(want, content, record.values))
+        occupants = [occupant for _, occupant in self._occupants(want, content, record.values)]
+        if not occupants:
+            return True
         # nobody is moved for an owner whose own change may not go now
-        if (occupants and not self._state.gate(want.owner)) or not self._name_is_free(want, content):
+        if not self._state.gate(want.owner) or not self._name_is_free(want, content):
             return False
-        for _, occupant in occupants:
+        for occupant in occupants:
             if occupant.uuid not in self._rows:
                 self._evict(want, occupant)
         return True

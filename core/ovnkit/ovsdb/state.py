@@ -168,7 +168,8 @@ class State:
                 self._read_marks(record)
                 if self.is_echo(record):
                     want = self.desired.rows.get(uuid)
-                    record.share((want.content if want is not None else None) or {})
+                    if want is not None and want.content is not None:
+                        record.share(want.content)
                 elif self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
                     self.touch(uuid)
                 self.wake(uuid)
