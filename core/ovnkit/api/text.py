@@ -18,7 +18,6 @@ from ipaddress import (
     IPv6Network,
     ip_address,
     ip_interface,
-    ip_network,
 )
 from typing import Any
 
