@@ -160,12 +160,11 @@ class Reconciler:
         self._queue.append(computation)
 
     def _retry(self, owner: Owner) -> None:
-        """Render one owner's key again (a timer of the troubles has run out)."""
+        """Run one owner's computation again (a timer of the troubles has run out)."""
         for task in self._tasks:
-            if task.plugin == owner.plugin and task.renderer.name == owner.renderer:
-                render = task.renders.get(owner.key)
-                if render is not None and not render.dirty:
-                    self._wake(render)
+            found = task.computation(owner)
+            if found is not None and not found.dirty:
+                self._wake(found)
 
     def _add(self, task: Task, key: str) -> None:
         """An object of the task's kind has come."""
@@ -259,6 +258,10 @@ class Reconciler:
     def _list_keys(self, key_set: KeySet) -> None:
         if key_set.gone:
             return
+        if self.troubles.is_quarantined(key_set.owner.plugin):
+            key_set.dirty = False
+            self.troubles.hold(key_set.owner)
+            return
         try:
             keys = self._tracker.run(key_set, key_set.list)
         except NotListed:
@@ -268,7 +271,6 @@ class Reconciler:
                 self.leftovers.unknown(key_set.owner, key_set.path)
             self._listed_keys(key_set)
             self.troubles.failed(key_set.owner, key_set.reports_on, error)
-            self.inbox.post_later(5.0, lambda: self._wake(key_set))
             return
         self._listed_keys(key_set)
         self.leftovers.known(key_set.owner)

@@ -17,6 +17,9 @@ from ovnkit.api.sinks import Owner, Sink
 from ovnkit.api.world import World
 from ovnkit.kernel.tracking import Computation, TrackedWorld
 
+_KEYS = " keys"
+"""Behind a renderer's name: the owner of the computations that say which keys it has."""
+
 
 class Render(Computation):
     """One key of one renderer."""
@@ -48,7 +51,7 @@ class KeySet(Computation):
     @property
     def owner(self) -> Owner:
         """Under which its failures are kept."""
-        return Owner(self.task.plugin, f"{self.task.renderer.name} keys", self.of)
+        return Owner(self.task.plugin, self.task.renderer.name + _KEYS, self.of)
 
     @property
     def path(self) -> str:
@@ -87,6 +90,14 @@ class Task:
         """The kind whose objects have a render, or a key set, each."""
         each = self.renderer.each
         return each.kind if isinstance(each, KeysOf) else each if isinstance(each, Kind) else None
+
+    def computation(self, owner: Owner) -> Render | KeySet | None:
+        """What runs under this owner: a render, or a computation of keys."""
+        if owner.plugin != self.plugin:
+            return None
+        if owner.renderer == self.renderer.name:
+            return self.renders.get(owner.key)
+        return self.key_sets.get(owner.key) if owner.renderer == self.renderer.name + _KEYS else None
 
     def replace(self, key_set: KeySet, keys: frozenset[str]) -> tuple[Collection[str], Iterable[str]]:
         """A key set has other keys now: those that nobody asks for any more, and those that are new."""

@@ -253,6 +253,48 @@ def test_an_object_whose_keys_are_unknown_stops_no_other() -> None:
     assert set(bench.sink.values()) == {"x", "y"}, "its last keys stay"
 
 
+def test_keys_that_cannot_be_listed_follow_the_rules_of_renders() -> None:
+    """Back-off for a fault, none for a rejected object, the named time for Retry; one timer whatever changes."""
+    runs: list[str] = []
+    errors = {"bug": ValueError("boom"), "reject": Reject("bad label"), "retry": Retry("not yet", after=30.0)}
+
+    def keys(world: World, key: str) -> Iterable[str]:
+        found = world.get(PODS, key)
+        assert found is not None
+        runs.append(found.name)
+        raise errors[found.name]
+
+    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    for number in range(10):
+        bench.feed(*(pod(name, app=str(number)) for name in errors))
+    assert {name: runs.count(name) for name in errors} == {"bug": 10, "reject": 10, "retry": 10}
+    runs.clear()
+    for _ in range(120):
+        bench.sleep(1.0)
+    assert runs.count("bug") <= 3, "the tenth failure waits for a minute"
+    assert runs.count("bug") >= 1
+    assert runs.count("reject") == 0, "only a change can mend it"
+    assert runs.count("retry") in (3, 4), "every 30 seconds, by one timer"
+
+
+def test_keys_that_only_fail_quarantine_the_plugin() -> None:
+    runs: list[str] = []
+
+    def keys(_world: World, key: str) -> Iterable[str]:
+        runs.append(key)
+        raise ValueError("boom")
+
+    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    bench.feed(*(pod(f"p{number}") for number in range(25)))
+    assert len(runs) == troubles.QUARANTINE_AFTER
+    assert list(bench.reconciler.quarantined()) == ["test"]
+    for _ in range(int(troubles.QUARANTINE_FOR) - 1):
+        bench.sleep(1.0)
+    assert len(runs) == troubles.QUARANTINE_AFTER
+    bench.sleep(2.0)
+    assert len(runs) > troubles.QUARANTINE_AFTER
+
+
 def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> None:
     def render(world: World, key: str) -> Iterable[Any]:
         found = world.get(PODS, key)
