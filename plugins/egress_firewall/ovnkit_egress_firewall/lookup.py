@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 import dns.asyncquery
 import dns.exception
@@ -70,7 +69,7 @@ async def _ask(name: str, server: Server, family: int) -> Found:
             said = "there is no such name" if code == dns.rcode.NXDOMAIN else f"it has no {record.name} record"
             return Found(fault=said)
         ttl = float(min([chain.answer.ttl, *(alias.ttl for alias in chain.cnames)]))
-        return Found({ip_address(item.address): ttl for item in chain.answer}, ttl)
+        return Found(dict.fromkeys(_readable(item.address for item in chain.answer), ttl), ttl)
     return Found(answered=False, fault=fault)
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar, overload
 
-import orjson
 from attrs import frozen
 
 from ovnkit.api.config import ClusterSubnet, Config, Network
@@ -26,6 +25,7 @@ from ovnkit.api.nodenetwork import (
     transit_address,
 )
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import print_json
 from ovnkit.api.world import Pool, World
 
 T = TypeVar("T", bound=Hashable)
@@ -128,7 +128,7 @@ class Assigner:
                 f"ipv{family}": str(transit_address(self._config.transit_subnet(family), number))
                 for family in self._config.families
             }
-            transit = orjson.dumps(addresses).decode()
+            transit = print_json(addresses)
         yield Annotation(NODES, node, TRANSIT_ADDRESSES, transit)
         for name in DEPRECATED:
             yield Annotation(NODES, node, name, None)
@@ -169,7 +169,7 @@ class Assigner:
             subnet, complaint = _allocate(world, pool, node, wanted)
             yield from complaint
             chosen.append(str(subnet))
-        yield Annotation(NODES, node, NODE_SUBNETS, orjson.dumps({DEFAULT_NETWORK: chosen}).decode())
+        yield Annotation(NODES, node, NODE_SUBNETS, print_json({DEFAULT_NETWORK: chosen}))
 
 
 def _held_ids(world: World, _scope: str) -> Mapping[str, Collection[int]]:
