@@ -25,6 +25,7 @@ from ovnkit.api.models import NODES
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import (
     check_strings,
+    json_member,
     parse_address,
     parse_interface,
     parse_json_object,
@@ -32,6 +33,7 @@ from ovnkit.api.text import (
     parse_network,
     parse_number,
     quoted,
+    readable,
 )
 from ovnkit.api.world import World, derived
 
@@ -67,8 +69,11 @@ def _parsed(world: World, node: str, annotation: str, parse: Callable[[str], T])
 
 
 def parse_node_subnets(text: str) -> tuple[Network, ...]:
-    """Subnets of the default network in a `node-subnets` annotation, IPv4 first; raises ValueError."""
-    found = parse_json_object(text).get(DEFAULT_NETWORK)
+    """Subnets of the default network in a `node-subnets` annotation, IPv4 first; raises ValueError.
+
+    What other networks have in it doesn't matter.
+    """
+    found = json_member(text, DEFAULT_NETWORK)
     if found is None:
         raise ValueError(f"no network {DEFAULT_NETWORK!r}")
     networks = [
@@ -77,6 +82,15 @@ def parse_node_subnets(text: str) -> tuple[Network, ...]:
     if len({network.version for network in networks}) != len(networks) or not networks:
         raise ValueError("needs one subnet of each IP family")
     return tuple(sorted(networks, key=lambda network: network.version))
+
+
+def held_node_subnets(text: str) -> tuple[Network, ...]:
+    """Those that can be read, for whoever must not hand them out a second time."""
+    try:
+        found = json_member(text, DEFAULT_NETWORK)
+    except ValueError:
+        return ()
+    return tuple(readable(parse_network, found if isinstance(found, list) else [found]))
 
 
 def _node_id(text: str) -> int:
