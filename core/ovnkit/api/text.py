@@ -184,11 +184,8 @@ def print_json(value: Any, *, sort: bool = False) -> str:
 
 
 def json_bytes(value: Any, *, sort: bool = False) -> bytes:
-    """As `print_json`, encoded; raises ValueError for what JSON can't say (a lone surrogate, an object)."""
-    try:
-        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else 0)
-    except orjson.JSONEncodeError as error:
-        raise ValueError(f"can't be written as JSON: {error}") from None
+    """As `print_json`, encoded. Raises TypeError for what JSON can't say: an object, a lone surrogate."""
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else 0)
 
 
 @frozen

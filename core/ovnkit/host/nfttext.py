@@ -44,7 +44,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
-from ovnkit.api.text import json_bytes, no_zone_id, parse_json
+from ovnkit.api.text import json_bytes, parse_json
 
 WHOLE = f"{FAMILY} {TABLE}"
 SIGNATURE = "ovnkit:"
@@ -67,7 +67,6 @@ def atom(value: Atom) -> str:
         raise TypeError(f"{value!r} is no nftables value")
     if isinstance(value, int) and not 0 <= value < 2**32:
         raise ValueError(f"{value} is out of range")
-    no_zone_id(value)
     if isinstance(value, IPv4Network | IPv6Network) and value.prefixlen == value.max_prefixlen:
         return str(value.network_address)
     return str(value)
