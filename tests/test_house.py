@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import subprocess
 import sys
 import tomllib
@@ -17,6 +19,11 @@ from ovnkit.kernel.plugins import Plugins
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/ovnkit_*"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+WITH_TEXT_OF_THEIR_OWN = ("core/ovnkit/api/text.py", "core/ovnkit/api/testing/", "plugins/lab/")
+"""As in pyproject.toml, where a lint rule keeps `ip_address`, `json` and the like to a few modules."""
+
+ADDRESS_CLASS = r"(ipaddress\.)?IPv[46](Address|Interface|Network)"
 
 NO_OBJECTS = {"network_policy/peers", "egress_firewall/name"}
 """Renderers whose keys name no objects: sets of pods, and DNS names; several objects may ask for one."""
@@ -40,6 +47,23 @@ def test_a_plugin_is_built_checked_and_described(plugin: str) -> None:
     assert (folder / "README.md").read_text().startswith(f"# {plugin}")
     assert list(folder.glob(f"tests/**/test_{plugin}*.py"))
     assert f"[{plugin}](plugins/{plugin}/README.md)" in (ROOT / "README.md").read_text()
+
+
+def test_no_address_is_made_of_text_but_by_one_module() -> None:
+    """`IPv6Address(text)` takes zone ids, as `ip_address` does; made of numbers and constants it is harmless."""
+    found = []
+    for path in [*ROOT.glob("core/ovnkit/**/*.py"), *ROOT.glob("plugins/*/ovnkit_*/**/*.py")]:
+        place = str(path.relative_to(ROOT))
+        if place.startswith(WITH_TEXT_OF_THEIR_OWN):
+            continue
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call) or not re.fullmatch(ADDRESS_CLASS, ast.unparse(call.func)):
+                continue
+            argument = call.args[0]
+            numbers = isinstance(argument, ast.Call) and ast.unparse(argument.func) in ("int", "int.from_bytes")
+            if not numbers and not isinstance(argument, ast.Constant | ast.Tuple):
+                found.append(f"{place}:{call.lineno}: {ast.unparse(call)}")
+    assert found == []
 
 
 def test_a_process_without_the_node_role_imports_no_netlink() -> None:

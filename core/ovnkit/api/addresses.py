@@ -45,6 +45,8 @@ class AddressRange(Sequence[Address]):
     def __contains__(self, address: object) -> bool:
         if not isinstance(address, IPv4Address | IPv6Address) or address.version != self.network.version:
             return False
+        if getattr(address, "scope_id", None) is not None:
+            return False  # it equals no address of the range, yet it would be the same one to everybody else
         offset = int(address) - int(self.network.network_address) - self.skip
         return 0 <= offset < len(self)
 

@@ -7,7 +7,7 @@ and command line into these classes and adds a section per plugin (the class its
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 from typing import Any, TypeVar
 
 from attrs import evolve, field, frozen
@@ -15,27 +15,13 @@ from attrs.validators import and_, ge, in_, le
 
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import parse_network, parse_number
 
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 _PORT = and_(ge(1), le(65535))
 _NOT_NEGATIVE = ge(0)
-
-
-def parse_network(text: str) -> Network:
-    """A network in CIDR form; raises ValueError with the network meant when host bits are set."""
-    try:
-        if "/" not in text:
-            raise ValueError(f"{text!r} is not a CIDR: the prefix length is missing")
-        return ip_network(text)
-    except ValueError as error:
-        if "host bits set" in str(error):
-            meant = ip_network(text, strict=False)
-            raise ValueError(f"{text} has host bits set; the network is {meant}") from None
-        if "prefix length is missing" in str(error):
-            raise
-        raise ValueError(f"{text!r} is not a CIDR") from None
 
 
 @frozen
@@ -52,10 +38,11 @@ class ClusterSubnet:
     def parse(cls, text: str) -> ClusterSubnet:
         """The entry as upstream writes it; raises ValueError. Node slices of IPv6 are always /64."""
         cidr, _, host = text.rpartition("/") if text.count("/") == 2 else (text, "", "")
-        network = parse_network(cidr)
-        if host and not host.isdecimal():
-            raise ValueError(f"{text!r}: host prefix length {host!r} is not a number")
-        prefix = int(host) if host else (24 if network.version == 4 else 64)
+        network = parse_network(cidr, strict=True)
+        try:
+            prefix = parse_number(host, 0, 128) if host else (24 if network.version == 4 else 64)
+        except ValueError as error:
+            raise ValueError(f"{text}: host prefix length {error}") from None
         if network.version == 6 and prefix != 64:
             raise ValueError(f"{text}: the host prefix length of an IPv6 network must be 64")
         if prefix <= network.prefixlen:
@@ -69,7 +56,7 @@ class ClusterSubnet:
 
 
 def _networks(*texts: str) -> tuple[Network, ...]:
-    return tuple(ip_network(text) for text in texts)
+    return tuple(parse_network(text, strict=True) for text in texts)
 
 
 @frozen

@@ -15,6 +15,8 @@ from typing import Any
 
 from attrs import field, frozen, validators
 
+from ovnkit.api.text import no_zone_id
+
 GROUP_MARK = 0x6F000000
 """Upper byte of the number of every group of ours."""
 
@@ -118,7 +120,7 @@ class Match:
     target_port: int | None = field(default=None, validator=_number(0, 65535))
     icmp_type: int | None = field(default=None, validator=_number(0, 255))
     icmp_code: int | None = field(default=None, validator=_number(0, 255))
-    nd_target: IPv6Address | None = None
+    nd_target: IPv6Address | None = field(default=None, validator=lambda _match, _field, value: no_zone_id(value))
     arp_operation: int | None = field(default=None, validator=_number(1, 2))
     vlan: int | None = field(default=None, validator=_number(1, 4095))
     ct_state: CtState | None = None
@@ -132,6 +134,7 @@ class Match:
         for prefix in (self.source, self.target):
             if prefix is None:
                 continue
+            no_zone_id(prefix)
             if self.protocol is None or self.protocol.is_ipv6 != (prefix.version == 6):
                 raise ValueError(f"address {prefix} does not fit protocol {self.protocol}")
         if (self.source_port, self.target_port) != (None, None) and not _transport(self.protocol):
@@ -201,6 +204,10 @@ class Nat:
     source: Address | None = None
     target: Address | None = None
     port: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        for address in (self.source, self.target):
+            no_zone_id(address)
 
     def __str__(self) -> str:
         address = self.source or self.target

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from ipaddress import ip_address, ip_interface
+import re
 from typing import Any
 
-import orjson
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import DEFAULT_NETWORK, Address, Interface
+from ovnkit.api.text import (
+    check_number,
+    check_strings,
+    parse_address,
+    parse_interface,
+    parse_json_object,
+    parse_mac,
+    parse_number,
+    print_json,
+    quoted,
+)
 from ovnkit.api.world import World, derived
 
 L3_GATEWAY = "k8s.ovn.org/l3-gateway-config"
+MAX_VLAN = 4094
 
 
 @frozen
@@ -50,13 +61,12 @@ class L3Gateway:
             found["next-hop"] = str(self.next_hops[0])
         found["node-port-enable"] = "true" if self.node_port else "false"
         found["vlan-id"] = str(self.vlan)
-        return orjson.dumps({DEFAULT_NETWORK: found}).decode()
+        return print_json({DEFAULT_NETWORK: found})
 
     @classmethod
     def parse(cls, text: str) -> L3Gateway | None:
         """The gateway an annotation describes, None when it says disabled; raises ValueError."""
-        found = orjson.loads(text)
-        found = found.get(DEFAULT_NETWORK) if isinstance(found, dict) else None
+        found = parse_json_object(text).get(DEFAULT_NETWORK)
         if not isinstance(found, dict):
             raise ValueError(f"no network {DEFAULT_NETWORK!r}")
         mode = found.get("mode", "")
@@ -64,26 +74,40 @@ class L3Gateway:
             return None
         if mode not in ("shared", "local"):
             raise ValueError(f"mode {mode!r} is neither shared nor local")
-        addresses = [ip_interface(item) for item in _listed(found, "ip-addresses", "ip-address")]
+        addresses = [parse_interface(item) for item in _listed(found, "ip-addresses", "ip-address")]
         if not addresses:
             raise ValueError("no ip-addresses")
         return cls(
             mode=mode,
-            bridge=found.get("bridge-id", ""),
-            interface=found.get("interface-id", ""),
-            mac=found.get("mac-address", ""),
+            bridge=_name(found, "bridge-id"),
+            interface=_name(found, "interface-id"),
+            mac=parse_mac(found.get("mac-address"), unicast=True),
             addresses=tuple(sorted(addresses, key=lambda address: address.version)),
-            next_hops=tuple(ip_address(item) for item in _listed(found, "next-hops", "next-hop")),
+            next_hops=tuple(parse_address(item) for item in _listed(found, "next-hops", "next-hop")),
             node_port=found.get("node-port-enable") == "true",
-            vlan=int(found.get("vlan-id") or 0),
+            vlan=_vlan(found.get("vlan-id") or 0),
         )
 
 
+_NAME = re.compile(r"[!-~]{0,255}")
+
+
+def _name(found: dict[str, Any], key: str) -> str:
+    name = found.get(key, "")
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise ValueError(f"{key} {quoted(name)} is not a name")
+    return name
+
+
+def _vlan(value: object) -> int:
+    return parse_number(value, 0, MAX_VLAN) if isinstance(value, str) else check_number(value, 0, MAX_VLAN)
+
+
 def _listed(found: dict[str, Any], plural: str, singular: str) -> list[str]:
-    items = found.get(plural) or ([found[singular]] if found.get(singular) else [])
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        raise ValueError(f"{plural} is not a list of strings")
-    return items
+    try:
+        return check_strings(found.get(plural) or ([found[singular]] if found.get(singular) else []))
+    except ValueError as error:
+        raise ValueError(f"{plural}: {error}") from None
 
 
 @derived
@@ -96,4 +120,4 @@ def l3_gateway(world: World, node: str) -> L3Gateway | None:
     try:
         return L3Gateway.parse(text)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise Reject(f"annotation {L3_GATEWAY} is {text!r}: {error}", reason="InvalidAnnotation") from None
+        raise Reject(f"annotation {L3_GATEWAY} is {quoted(text)}: {error}", reason="InvalidAnnotation") from None

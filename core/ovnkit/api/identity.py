@@ -73,7 +73,7 @@ def link_local_from_mac(mac: str) -> IPv6Address:
     """IPv6 link-local address of a MAC address (modified EUI-64, RFC 4291 appendix A)."""
     octets = bytes(int(part, 16) for part in mac.split(":"))
     identifier = bytes([octets[0] ^ 2]) + octets[1:3] + b"\xff\xfe" + octets[3:]
-    return IPv6Address(b"\xfe\x80" + bytes(6) + identifier)
+    return IPv6Address(int.from_bytes(b"\xfe\x80" + bytes(6) + identifier))
 
 
 CONTROLLER = "default-network-controller"

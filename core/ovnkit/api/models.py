@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from attrs import field, frozen
 
+from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
+from ovnkit.api.text import check_port, quoted
 
 _UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
+_NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
+"""A DNS subdomain, near enough (RFC 1123)."""
 _EMPTY: Mapping[str, str] = {}
 
 
@@ -43,12 +49,16 @@ def strings(raw: Any) -> Mapping[str, str]:
 def metadata(raw: Raw) -> dict[str, Any]:
     """The keyword arguments of `ObjectView` for a raw object."""
     meta = raw["metadata"]
+    namespace, name = meta.get("namespace", ""), meta["name"]
+    # Names become words of matches, paths and ids: what the API server ought to have refused goes no further.
+    if not _NAME.fullmatch(name) or (namespace and not _NAME.fullmatch(namespace)):
+        raise Reject(f"{quoted(name)} in namespace {quoted(namespace)} is not a name", reason="InvalidName")
     annotations = meta.get("annotations")
     if annotations and not _UNREAD_ANNOTATIONS.isdisjoint(annotations):
         annotations = {key: annotations[key] for key in annotations if key not in _UNREAD_ANNOTATIONS}
     return {
-        "namespace": sys.intern(meta.get("namespace", "")),
-        "name": meta["name"],
+        "namespace": sys.intern(namespace),
+        "name": name,
         "uid": meta.get("uid", ""),
         "labels": strings(meta.get("labels")),
         "annotations": strings(annotations),
@@ -113,7 +123,10 @@ def _node(raw: Raw) -> Node:
 def _container_ports(spec: Raw) -> Iterable[ContainerPort]:
     for container in spec.get("containers") or ():
         for port in container.get("ports") or ():
-            yield ContainerPort(port.get("name", ""), port["containerPort"], port.get("protocol", "TCP"))
+            # What is no port can't be reached by its name; it is not worth losing the pod for.
+            with suppress(ValueError):
+                number = check_port(port.get("containerPort"))
+                yield ContainerPort(port.get("name", ""), number, port.get("protocol", "TCP"))
 
 
 def _pod(raw: Raw) -> Pod:

@@ -14,6 +14,8 @@ from typing import Any
 
 from attrs import field, frozen
 
+from ovnkit.api.text import no_zone_id
+
 FAMILY = "inet"
 TABLE = "ovn-kubernetes"
 
@@ -29,6 +31,11 @@ def _name(_instance: Any, _attribute: Any, value: str) -> None:
 def _link(_instance: Any, _attribute: Any, value: str) -> None:
     if not _LINK.fullmatch(value):
         raise ValueError(f"{value!r} is no interface name")
+
+
+def _no_zone_ids(_instance: Any, _attribute: Any, value: Any) -> None:
+    for atom in value if isinstance(value, tuple) else (value,):
+        no_zone_id(atom[0] if isinstance(atom, tuple) else atom)
 
 
 class Protocol(Enum):
@@ -108,7 +115,7 @@ class Match:
     """The packet goes on to the next statement only if the key is (or with `negate` is not) this."""
 
     key: Key
-    right: Atom | LinkName | AddressType | SetName
+    right: Atom | LinkName | AddressType | SetName = field(validator=_no_zone_ids)
     negate: bool = False
 
 
@@ -131,7 +138,7 @@ class Jump:
 class Snat:
     """Change the source address."""
 
-    to: IPv4Address | IPv6Address
+    to: IPv4Address | IPv6Address = field(validator=_no_zone_ids)
 
 
 @frozen
@@ -152,7 +159,7 @@ class DnatMap:
 class DnatChoice:
     """Change the destination to one of `targets` (address, port) of one family: at random, or by the source."""
 
-    targets: tuple[tuple[IPv4Address | IPv6Address, int], ...]
+    targets: tuple[tuple[IPv4Address | IPv6Address, int], ...] = field(validator=_no_zone_ids)
     by_source: bool = False
 
 
@@ -234,8 +241,8 @@ class NftElement:
     """An element of a set or map; counted like a Member."""
 
     set: str = field(validator=_name)
-    key: tuple[Atom, ...]
-    value: tuple[Atom, ...] = ()
+    key: tuple[Atom, ...] = field(validator=_no_zone_ids)
+    value: tuple[Atom, ...] = field(default=(), validator=_no_zone_ids)
 
 
 NftItem = NftChain | NftRule | NftSet | NftElement

@@ -6,6 +6,7 @@ annotation and value, when it is nonsense. Formats are those of OVN-Kubernetes.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from ipaddress import (
     IPv4Address,
@@ -14,19 +15,26 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
-    ip_address,
-    ip_interface,
-    ip_network,
 )
-from typing import Any, TypeVar
-
-import orjson
+from typing import TypeVar
 
 from ovnkit.api.config import ClusterSubnet
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import NODES
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import (
+    check_strings,
+    json_member,
+    parse_address,
+    parse_interface,
+    parse_json_object,
+    parse_json_strings,
+    parse_network,
+    parse_number,
+    quoted,
+    readable,
+)
 from ovnkit.api.world import World, derived
 
 Address = IPv4Address | IPv6Address
@@ -57,47 +65,48 @@ def _parsed(world: World, node: str, annotation: str, parse: Callable[[str], T])
     try:
         return parse(text)
     except (ValueError, TypeError, AttributeError, KeyError) as error:
-        raise Reject(f"annotation {annotation} is {text!r}: {error}", reason="InvalidAnnotation") from None
-
-
-def _strings(found: Any) -> list[str]:
-    if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
-        raise ValueError("not a JSON list of strings")
-    return found
-
-
-def _object(text: str) -> dict[str, Any]:
-    found = orjson.loads(text)
-    if not isinstance(found, dict):
-        raise ValueError("not a JSON object")
-    return found
+        raise Reject(f"annotation {annotation} is {quoted(text)}: {error}", reason="InvalidAnnotation") from None
 
 
 def parse_node_subnets(text: str) -> tuple[Network, ...]:
-    """Subnets of the default network in a `node-subnets` annotation, IPv4 first; raises ValueError."""
-    found = _object(text).get(DEFAULT_NETWORK)
+    """Subnets of the default network in a `node-subnets` annotation, IPv4 first; raises ValueError.
+
+    What other networks have in it doesn't matter.
+    """
+    found = json_member(text, DEFAULT_NETWORK)
     if found is None:
         raise ValueError(f"no network {DEFAULT_NETWORK!r}")
-    networks = [ip_network(item) for item in _strings([found] if isinstance(found, str) else found)]
+    networks = [
+        parse_network(item, strict=True) for item in check_strings([found] if isinstance(found, str) else found)
+    ]
     if len({network.version for network in networks}) != len(networks) or not networks:
         raise ValueError("needs one subnet of each IP family")
     return tuple(sorted(networks, key=lambda network: network.version))
 
 
+def held_node_subnets(text: str) -> tuple[Network, ...]:
+    """Those that can be read, for whoever must not hand them out a second time."""
+    try:
+        found = json_member(text, DEFAULT_NETWORK)
+    except ValueError:
+        return ()
+    return tuple(readable(parse_network, found if isinstance(found, list) else [found]))
+
+
 def _node_id(text: str) -> int:
-    # int() alone would take "+7", " 7" and "1_0".
-    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= MAX_NODE_ID:
-        raise ValueError(f"not a number from 1 to {MAX_NODE_ID}")
-    return int(text)
+    return parse_number(text, 1, MAX_NODE_ID)
 
 
 def _interfaces(text: str) -> tuple[Interface, ...]:
-    found = _object(text)
-    return tuple(ip_interface(found[family]) for family in ("ipv4", "ipv6") if found.get(family))
+    found = parse_json_object(text)
+    return tuple(parse_interface(found[family]) for family in ("ipv4", "ipv6") if found.get(family))
+
+
+_CHASSIS = re.compile(r"[A-Za-z0-9_.:-]{1,255}")
 
 
 def _word(text: str) -> str:
-    if not text or len(text) > 255 or not all(char.isalnum() or char in "-_.:" for char in text):
+    if not _CHASSIS.fullmatch(text):
         raise ValueError("not a chassis name")
     return text
 
@@ -168,17 +177,13 @@ def primary_addresses(world: World, node: str) -> tuple[Interface, ...] | None:
 @derived
 def encap_ips(world: World, node: str) -> tuple[Address, ...] | None:
     """Tunnel endpoint addresses of the node."""
-    return _parsed(
-        world, node, ENCAP_IPS, lambda text: tuple(ip_address(item) for item in _strings(orjson.loads(text)))
-    )
+    return _parsed(world, node, ENCAP_IPS, lambda text: tuple(map(parse_address, parse_json_strings(text))))
 
 
 @derived
 def host_cidrs(world: World, node: str) -> tuple[Interface, ...] | None:
     """All addresses of the node's kernel, with prefix lengths, sorted as annotated."""
-    return _parsed(
-        world, node, HOST_CIDRS, lambda text: tuple(ip_interface(item) for item in _strings(orjson.loads(text)))
-    )
+    return _parsed(world, node, HOST_CIDRS, lambda text: tuple(map(parse_interface, parse_json_strings(text))))
 
 
 @derived

@@ -7,41 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import lru_cache
-from ipaddress import ip_address
-
-import orjson
 
 from ovnkit.api.models import Pod
 from ovnkit.api.nodenetwork import Address
-from ovnkit.api.podnetwork import ANNOTATION, DEFAULT_NETWORK
+from ovnkit.api.podnetwork import ANNOTATION, held
+from ovnkit.api.text import parse_address, readable
 
 
 @lru_cache(maxsize=65536)
 def annotated(text: str) -> tuple[Address, ...]:
-    """Addresses on the default network in an annotation's text; none when it is nonsense."""
-    try:
-        found = orjson.loads(text)[DEFAULT_NETWORK]
-        texts = found.get("ip_addresses") or [found["ip_address"]]
-        return tuple(ip_address(item.partition("/")[0]) for item in texts)
-    except (ValueError, TypeError, KeyError, AttributeError):
-        return ()
+    """Addresses on the default network in an annotation's text, those that can be read."""
+    return held(text)[0]
 
 
 @lru_cache(maxsize=65536)
 def _reported(texts: tuple[str, ...]) -> tuple[Address, ...]:
-    try:
-        return tuple(ip_address(text) for text in texts)
-    except ValueError:
-        return ()
+    return tuple(readable(parse_address, texts))
 
 
 @lru_cache(maxsize=2 * 65536)
 def _annotated_texts(text: str, family: int) -> tuple[str, ...]:
-    return tuple(str(address) for address in annotated(text) if _is_of(address, family))
-
-
-def _is_of(address: Address, family: int) -> bool:
-    return address.version == family and not getattr(address, "scope_id", None)
+    return tuple(str(address) for address in annotated(text) if address.version == family)
 
 
 def has_own_network(pod: Pod) -> bool:
@@ -50,18 +36,21 @@ def has_own_network(pod: Pod) -> bool:
 
 
 def pod_addresses(pod: Pod, family: int) -> Collection[Address]:
-    """A pod's addresses of an IP version: annotated, else as its status says; none once they are given back."""
+    """A pod's addresses of an IP version: annotated, else as its status says; none once they are given back.
+
+    An annotation that is gone or that nobody can read frees nothing: the pod runs with what its status says.
+    """
     if not has_own_network(pod):
         return ()
     text = pod.annotations.get(ANNOTATION)
-    found = annotated(text) if text is not None else _reported(pod.addresses)
-    return [address for address in found if _is_of(address, family)]
+    found = (annotated(text) if text is not None else ()) or _reported(pod.addresses)
+    return [address for address in found if address.version == family]
 
 
 def _texts(pod: Pod, family: int) -> Collection[str]:
     annotation = pod.annotations.get(ANNOTATION)
-    if annotation is not None and has_own_network(pod):
-        return _annotated_texts(annotation, family)
+    if annotation is not None and has_own_network(pod) and (found := _annotated_texts(annotation, family)):
+        return found
     return [str(address) for address in pod_addresses(pod, family)]
 
 

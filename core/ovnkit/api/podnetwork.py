@@ -6,16 +6,24 @@ The plugin that allocates writes it, the one that plugs reads it. The text is a 
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
-from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.host import Address, Interface, Prefix
+from ovnkit.api.text import (
+    JsonMembers,
+    json_member,
+    parse_address,
+    parse_host,
+    parse_interface,
+    parse_mac,
+    parse_network,
+    quoted,
+    readable,
+)
 
 ANNOTATION = "k8s.ovn.org/pod-networks"
 """Name of the annotation."""
@@ -23,9 +31,9 @@ ANNOTATION = "k8s.ovn.org/pod-networks"
 DEFAULT_NETWORK = "default"
 """Key of the cluster network inside the annotation."""
 
-ROLES = ("primary", "infrastructure-locked", "secondary")
+_MISSING = object()
 
-_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+ROLES = ("primary", "infrastructure-locked", "secondary")
 
 
 @frozen
@@ -52,46 +60,58 @@ def parse(text: str | None, network: str = DEFAULT_NETWORK) -> PodNetwork | None
     """
     if not text:
         return None
-    networks = _networks(text)
-    if network not in networks:
+    try:
+        found = json_member(text, network, _MISSING)
+    except ValueError as error:
+        raise _reject(str(error)) from None
+    if found is _MISSING:
         return None
     try:
-        return _network(networks[network])
+        return _network(found)
     except ValueError as error:
         raise _reject(f"{network}: {error}") from None
 
 
+def held(text: str, network: str = DEFAULT_NETWORK) -> tuple[tuple[Address, ...], str]:
+    """The addresses and the MAC (or empty) in the network's part, each as far as it can be read.
+
+    For whoever must not hand them out a second time: what else is wrong with the annotation doesn't free them.
+    """
+    try:
+        found = json_member(text, network)
+        texts = found.get("ip_addresses") or [found["ip_address"]]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return (), ""
+    try:
+        mac = parse_mac(found.get("mac_address"))
+    except ValueError:
+        mac = ""
+    return tuple(readable(parse_host, texts if isinstance(texts, list) else ())), mac
+
+
 def render(existing: str | None, network: str, value: PodNetwork) -> str:
-    """The annotation's text with this network's part set; the parts of other networks are kept as they are.
+    """The annotation's text with this network's part set; those of other networks are kept letter for letter.
 
     Equal input gives equal text. Raises Reject when `existing` is no JSON object.
     """
-    networks = dict(_networks(existing)) if existing else {}
-    networks[network] = _encode(value)
-    return json.dumps({name: networks[name] for name in sorted(networks)}, separators=(",", ":"))
+    return str(_members(existing).having(network, _encode(value)))
 
 
 def without(existing: str | None, network: str) -> str | None:
     """The annotation's text without this network's part; None when nothing is left. Raises Reject as `render`."""
-    networks = dict(_networks(existing)) if existing else {}
-    networks.pop(network, None)
-    if not networks:
-        return None
-    return json.dumps({name: networks[name] for name in sorted(networks)}, separators=(",", ":"))
+    left = _members(existing).without(network)
+    return str(left) if left.texts else None
 
 
 def _reject(message: str) -> Reject:
     return Reject(f"annotation {ANNOTATION}: {message}", reason="InvalidPodNetworks")
 
 
-def _networks(text: str) -> Mapping[str, Any]:
+def _members(text: str | None) -> JsonMembers:
     try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise _reject(f"not JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise _reject("not a JSON object keyed by network")
-    return found
+        return JsonMembers.parse(text or "{}")
+    except ValueError as error:
+        raise _reject(str(error)) from None
 
 
 def _network(raw: Any) -> PodNetwork:
@@ -101,7 +121,7 @@ def _network(raw: Any) -> PodNetwork:
     if not addresses:
         raise ValueError("ip_addresses is empty")
     _one_each("ip_addresses", addresses)
-    gateways = tuple(ip_address(text) for text in _texts(raw, "gateway_ips", "gateway_ip"))
+    gateways = tuple(parse_address(text) for text in _texts(raw, "gateway_ips", "gateway_ip"))
     _one_each("gateway_ips", gateways)
     for gateway in gateways:
         _check_next_hop("gateway_ips", gateway, addresses)
@@ -124,11 +144,9 @@ def _one_each(what: str, found: Sequence[Address]) -> None:
 
 
 def _address(text: str) -> Interface:
-    if "/" not in text:
-        raise ValueError(f"address {text!r} has no prefix length")
-    address = ip_interface(text)
+    address = parse_interface(text)
     ip = address.ip
-    if ip.is_unspecified or ip.is_multicast or ip.is_loopback or getattr(ip, "scope_id", None):
+    if ip.is_unspecified or ip.is_multicast or ip.is_loopback:
         raise ValueError(f"{address} is no address for a pod")
     return address
 
@@ -137,7 +155,7 @@ def _check_next_hop(what: str, hop: Address, addresses: tuple[Interface, ...]) -
     own = next((address for address in addresses if address.version == hop.version), None)
     if own is None:
         raise ValueError(f"{what}: {hop} is of a family the pod has no address in")
-    if hop.is_unspecified or hop.is_multicast or hop.is_loopback or getattr(hop, "scope_id", None):
+    if hop.is_unspecified or hop.is_multicast or hop.is_loopback:
         raise ValueError(f"{what}: {hop} is no next hop")
     if hop == own.ip:
         raise ValueError(f"{what}: {hop} is the pod's own address")
@@ -146,12 +164,10 @@ def _check_next_hop(what: str, hop: Address, addresses: tuple[Interface, ...]) -
 
 
 def _mac(raw: Mapping[str, Any]) -> str:
-    mac = raw.get("mac_address")
-    if not isinstance(mac, str) or not _MAC.fullmatch(mac.lower()):
-        raise ValueError(f"mac_address {mac!r} is no MAC address")
-    if int(mac[:2], 16) & 1 or not mac.strip("0:"):
-        raise ValueError(f"mac_address {mac} is no unicast address")
-    return mac.lower()
+    try:
+        return parse_mac(raw.get("mac_address"), unicast=True)
+    except ValueError as error:
+        raise ValueError(f"mac_address: {error}") from None
 
 
 def _routes(raw: Mapping[str, Any], addresses: tuple[Interface, ...]) -> list[tuple[Prefix, Address | None]]:
@@ -164,7 +180,7 @@ def _routes(raw: Mapping[str, Any], addresses: tuple[Interface, ...]) -> list[tu
 def _route(raw: Any, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address | None]:
     if not isinstance(raw, dict) or not isinstance(raw.get("dest"), str):
         raise ValueError("a route without dest")
-    destination = ip_network(raw["dest"])
+    destination = parse_network(raw["dest"], strict=True)
     if not destination.prefixlen:
         raise ValueError("a default route among routes; it belongs in gateway_ips")
     hop = raw.get("nextHop") or None
@@ -172,7 +188,7 @@ def _route(raw: Any, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address 
         return destination, None
     if not isinstance(hop, str):
         raise ValueError(f"route to {destination}: nextHop is not a string")
-    next_hop = ip_address(hop)
+    next_hop = parse_address(hop)
     if next_hop.version != destination.version:
         raise ValueError(f"route to {destination}: next hop {next_hop} is of the other family")
     _check_next_hop(f"route to {destination}", next_hop, addresses)
@@ -182,7 +198,7 @@ def _route(raw: Any, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address 
 def _role(raw: Mapping[str, Any]) -> str:
     role = raw.get("role") or "primary"
     if role not in ROLES:
-        raise ValueError(f"role {role!r} is none of {', '.join(ROLES)}")
+        raise ValueError(f"role {quoted(role)} is none of {', '.join(ROLES)}")
     return str(role)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from attrs import field, frozen
 
 from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
+from ovnkit.api.text import Address, check_number, check_port
+from ovnkit.api.text import parse_address as _parse_address
 
 SERVICE_NAME = "kubernetes.io/service-name"
 """Label of an EndpointSlice: the Service, of the same namespace, whose endpoints it holds."""
@@ -18,15 +19,18 @@ SERVICE_NAME = "kubernetes.io/service-name"
 AFFINITY_TIMEOUT = 10_800
 """Default of sessionAffinityConfig.clientIP.timeoutSeconds (Kubernetes API)."""
 
+MAX_AFFINITY_TIMEOUT = 86_400
+"""Greatest value that the API server accepts for it."""
+
 _READ_PREFIXES = ("k8s.ovn.org/", "ovnkit.io/")
 _READ_SUFFIX = "/idled-at"
 
 
 @lru_cache(maxsize=65536)
-def parse_address(text: str) -> IPv4Address | IPv6Address | None:
-    """An address, or None when the text is none."""
+def parse_address(text: str) -> Address | None:
+    """An address, or None when the text is none; remembered, because the same ones come again and again."""
     try:
-        return ip_address(text)
+        return _parse_address(text)
     except ValueError:
         return None
 
@@ -90,7 +94,7 @@ def _service(raw: Raw) -> Service:
         external_local=spec.get("externalTrafficPolicy") == "Local",
         publish_not_ready=bool(spec.get("publishNotReadyAddresses")),
         source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()) if kind == "LoadBalancer" else (),
-        health_check_node_port=spec.get("healthCheckNodePort") or 0,
+        health_check_node_port=check_port(spec["healthCheckNodePort"]) if spec.get("healthCheckNodePort") else 0,
         created=raw["metadata"].get("creationTimestamp") or "",
     )
 
@@ -99,8 +103,8 @@ def _service_port(raw: Raw) -> ServicePort:
     return ServicePort(
         sys.intern(raw.get("name") or ""),
         sys.intern(raw.get("protocol") or "TCP"),
-        raw["port"],
-        raw.get("nodePort") or 0,
+        check_port(raw["port"]),
+        check_port(raw["nodePort"]) if raw.get("nodePort") else 0,
     )
 
 
@@ -115,7 +119,7 @@ def _affinity(spec: Raw) -> int:
     if spec.get("sessionAffinity") != "ClientIP":
         return 0
     configured = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
-    return configured or AFFINITY_TIMEOUT
+    return check_number(configured, 1, MAX_AFFINITY_TIMEOUT) if configured else AFFINITY_TIMEOUT
 
 
 def _vips(service: Service) -> set[str]:
@@ -173,7 +177,8 @@ def _endpoint_slice(raw: Raw) -> EndpointSlice:
 
 
 def _endpoint_port(raw: Raw) -> EndpointPort:
-    return EndpointPort(sys.intern(raw.get("name") or ""), sys.intern(raw.get("protocol") or "TCP"), raw["port"])
+    protocol = sys.intern(raw.get("protocol") or "TCP")
+    return EndpointPort(sys.intern(raw.get("name") or ""), protocol, check_port(raw["port"]))
 
 
 def _endpoint(raw: Raw) -> Endpoint:

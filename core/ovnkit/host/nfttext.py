@@ -19,7 +19,6 @@ from ipaddress import (
 )
 from typing import Any
 
-import orjson
 from attrs import field, frozen
 
 from ovnkit.api.nft import (
@@ -45,6 +44,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
+from ovnkit.api.text import json_bytes, parse_json
 
 WHOLE = f"{FAMILY} {TABLE}"
 SIGNATURE = "ovnkit:"
@@ -61,14 +61,14 @@ def atom(value: Atom) -> str:
     """Canonical text of a value. A network of one address is that address, as nft lists it."""
     if isinstance(value, Protocol):
         return str(value.value)
-    if isinstance(value, IPv4Network | IPv6Network) and value.prefixlen == value.max_prefixlen:
-        return str(value.network_address)
     if isinstance(value, bool) or not isinstance(
         value, int | IPv4Address | IPv6Address | IPv4Network | IPv6Network
     ):
         raise TypeError(f"{value!r} is no nftables value")
     if isinstance(value, int) and not 0 <= value < 2**32:
         raise ValueError(f"{value} is out of range")
+    if isinstance(value, IPv4Network | IPv6Network) and value.prefixlen == value.max_prefixlen:
+        return str(value.network_address)
     return str(value)
 
 
@@ -218,14 +218,14 @@ def shape_of_set(item: NftSet) -> tuple[Parts, Parts, bool]:
 def parse_listing(text: bytes) -> Listed:
     """The content of `nft -j list table`."""
     listed = Listed()
-    for entry in orjson.loads(text)["nftables"]:
+    for entry in parse_json(text)["nftables"]:
         for kind, raw in entry.items():
             if kind == "chain":
                 shape = (raw.get("type"), raw.get("hook"), raw.get("prio"), raw.get("policy"))
                 listed.chains[raw["name"]] = shape
                 listed.rules.setdefault(raw["name"], [])
             elif kind == "rule":
-                body = orjson.dumps([_without_counts(item) for item in raw["expr"]])
+                body = json_bytes([_without_counts(item) for item in raw["expr"]])
                 listed.rules.setdefault(raw["chain"], []).append((raw.get("comment", ""), body))
             elif kind in ("set", "map"):
                 listed.sets[raw["name"]] = _set_shape(raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from pyroute2 import IPRoute
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import MADE_FOR
+from ovnkit.api.text import parse_json, print_json
 from ovnkit.host.moving import Belongings, belongings, clear, link_index, put
 from ovnkit.host.vsctl import Vsctl
 
@@ -119,7 +119,7 @@ class Uplinks:
         return self._run_dir / f"ovnkit-{bridge}.json"
 
     def _remember(self, bridge: str, index: int, things: Belongings) -> None:
-        text = json.dumps({"index": index, **asdict(things)})
+        text = print_json({"index": index, **asdict(things)})
         record = self._record(bridge)
         if record.exists() and record.read_text() == text:
             return
@@ -130,7 +130,7 @@ class Uplinks:
     def _remembered(self, bridge: str, index: int) -> Belongings:
         """What the bridge had while its interface was another one; nothing when it is the same still."""
         try:
-            found = json.loads(self._record(bridge).read_text())
+            found = parse_json(self._record(bridge).read_text())
             if found["index"] == index:
                 return Belongings()
             return Belongings(tuple(found["addresses"]), tuple(found["routes"]))

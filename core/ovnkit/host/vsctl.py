@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from typing import Any
 
 from attrs import frozen
 
 from ovnkit.api.errors import OvnkitError
+from ovnkit.api.text import parse_json, print_json
 
 TIMEOUT = 10
 """Seconds that ovs-vswitchd gets to do what was asked."""
@@ -39,12 +39,12 @@ class Vsctl:
 
     def bridges(self) -> dict[str, dict[str, str]]:
         """The `external_ids` of each bridge, by name."""
-        table = json.loads(self("--format=json", "--columns=name,external_ids", "list", "Bridge"))
+        table = parse_json(self("--format=json", "--columns=name,external_ids", "list", "Bridge"))
         return {name: dict(ids[1]) for name, ids in table["data"]}
 
     def bridge_of(self, port: str) -> str:
         """The bridge a port is on; empty when it is on none."""
-        table: dict[str, Any] = json.loads(
-            self("--format=json", "--columns=_uuid", "find", "Port", f"name={json.dumps(port)}")
+        table: dict[str, Any] = parse_json(
+            self("--format=json", "--columns=_uuid", "find", "Port", f"name={print_json(port)}")
         )
         return self("port-to-br", port).strip() if table["data"] else ""

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-import orjson
 from attrs import frozen
 
+from ovnkit.api.text import print_json
 from ovnkit.kernel.config import Loaded, Origin, core_sections
 from ovnkit.kernel.config_values import key_of, plain
 
@@ -52,4 +52,4 @@ def toml(value: Any) -> str:
         return "[" + ", ".join(toml(item) for item in value) + "]"
     if value is None:
         return '""'
-    return orjson.dumps(value).decode()  # strings, numbers and booleans are written as in JSON
+    return print_json(value)  # strings, numbers and booleans are written as in JSON

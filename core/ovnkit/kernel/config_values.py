@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Network, IPv6Network
@@ -12,7 +13,8 @@ from cattrs import Converter
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from ovnkit.api.config import ClusterSubnet, Network, parse_network
+from ovnkit.api.config import ClusterSubnet, Network
+from ovnkit.api.text import parse_json, parse_network
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -54,7 +56,7 @@ def _exact(kind: type) -> Callable[[Any, Any], Any]:
     def check(value: Any, _wanted: Any) -> Any:
         if kind is float and type(value) is int:
             return float(value)
-        if type(value) is not kind:
+        if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"expected {_TOML_NAMES[kind]}, got {_described(value)}")
         return value
 
@@ -71,7 +73,8 @@ def _text_bool(value: Any, _wanted: Any) -> bool:
 def _text_number(kind: type) -> Callable[[Any, Any], Any]:
     def parse(value: Any, _wanted: Any) -> Any:
         try:
-            return kind(str(value))
+            # As JSON writes numbers: int() and float() alone would take "1_0", " 7", nan and other digits.
+            return _exact(kind)(parse_json(str(value)), kind)
         except ValueError:
             raise ValueError(f"expected {_TOML_NAMES[kind]}, got {value!r}") from None
 
@@ -82,7 +85,7 @@ def _network(value: Any, wanted: Any) -> Any:
     if isinstance(value, IPv4Network | IPv6Network):
         found: Network = value
     elif isinstance(value, str):
-        found = parse_network(value.strip())
+        found = parse_network(value.strip(), strict=True)
     else:
         raise ValueError(f"expected a CIDR as a string, got {_described(value)}")
     if wanted in (IPv4Network, IPv6Network) and not isinstance(found, wanted):

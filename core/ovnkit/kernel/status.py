@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from ovnkit.api.config import Config
+from ovnkit.api.text import parse_json
 from ovnkit.kernel.plugins import Plugins, State
 
 SOCKET_PREFIX = "ovnkit-"
@@ -38,7 +37,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def fetch(path: Path, what: str = "/status", timeout: float = 3.0) -> Any:
     """The decoded JSON answer of a process' socket; raises OSError or ValueError when nobody answers well."""
-    return orjson.loads(read(path, what, timeout))
+    return parse_json(read(path, what, timeout))
 
 
 def read(path: Path, what: str, timeout: float = 3.0) -> bytes:

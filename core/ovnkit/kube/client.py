@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
-import orjson
 import structlog
 import urllib3
 from kubernetes.client.rest import RESTClientObject
@@ -22,6 +21,7 @@ from urllib3.exceptions import HTTPError
 
 from ovnkit.api.config import KubernetesOptions
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.kube import connection
 from ovnkit.kube.errors import KubeError, ServerUnavailable, Unauthorized, error_from
 from ovnkit.kube.onepiece import send_in_one_piece
@@ -155,7 +155,7 @@ class Client:
 
     def get(self, path: str, query: Query | None = None, *, timeout: float = 30.0) -> Any:
         """The decoded JSON answer to a GET."""
-        return orjson.loads(self.request("GET", path, query=query, timeout=timeout).body)
+        return parse_json(self.request("GET", path, query=query, timeout=timeout).body)
 
     def stream(self, path: str, query: Query | None = None, *, timeout: float = 30.0) -> Stream:
         """Open a watch; `timeout` is the longest silence in seconds."""
@@ -175,7 +175,7 @@ class Client:
         *,
         preload: bool,
     ) -> urllib3.BaseHTTPResponse:
-        data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        data = body if body is None or isinstance(body, bytes) else json_bytes(body)
         target = f"{path}?{urlencode(query)}" if query else path
         response = self._once(method, target, data, content_type, timeout, preload)
         if response.status == 401 and self._reload():

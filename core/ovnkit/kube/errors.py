@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from ovnkit.api.errors import OvnkitError
+from ovnkit.api.text import parse_json
 
 
 class KubeError(OvnkitError):
@@ -101,8 +100,8 @@ def _seconds(headers: Mapping[str, str]) -> float | None:
 def error_from(code: int, headers: Mapping[str, str], body: bytes) -> KubeError:
     """The exception for a failed answer. `body` is a metav1.Status, or anything (a proxy's page)."""
     try:
-        status = orjson.loads(body)
-    except orjson.JSONDecodeError:
+        status = parse_json(body)
+    except ValueError:
         status = None
     if not isinstance(status, dict) or status.get("kind") != "Status":
         status = {"message": body[:200].decode(errors="replace").strip()}

@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 import structlog
 from attrs import define, frozen
 
 from ovnkit.api.config import ClusterHaOptions
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.text import parse_json
 from ovnkit.kube.client import Client, Stream
 from ovnkit.kube.errors import Conflict, KubeError, NotFound
 
@@ -235,7 +235,7 @@ class LeaderElector:
             "spec": spec,
         }
         answer = self._client.request(method, path, lease, timeout=timeout)
-        self._observe(orjson.loads(answer.body))
+        self._observe(parse_json(answer.body))
 
     def _release(self) -> None:
         """Give the lease back, so that the next leader needn't wait for it to expire."""
@@ -280,7 +280,7 @@ class LeaderElector:
             self._stream = stream = self._client.stream(self._collection, query, timeout=seconds + 1.0)
         for lines in stream:
             for line in filter(None, lines):
-                event = orjson.loads(line)
+                event = parse_json(line)
                 if event["type"] not in ("ADDED", "MODIFIED"):
                     return True
                 self._observe(event["object"])

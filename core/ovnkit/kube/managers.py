@@ -6,11 +6,10 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-import orjson
-
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
+from ovnkit.api.text import parse_json
 from ovnkit.kube.fields import ANNOTATIONS, APPLIED, CONDITIONS, FIELD_MANAGER, FINALIZERS, LABELS, STATUS, Field
 from ovnkit.kube.statuses import KnownStatus
 
@@ -70,7 +69,7 @@ def written_fields(raw: Mapping[str, Any], plugin: Callable[[str], str | None]) 
         paths: list[Field] = []
         for section in (ANNOTATIONS, LABELS):
             paths += [(section, name[2:]) for name in meta.get(f"f:{section}") or ()]
-        paths += [(FINALIZERS, orjson.loads(name[2:])) for name in meta.get("f:finalizers") or () if name != "."]
+        paths += [(FINALIZERS, parse_json(name[2:])) for name in meta.get("f:finalizers") or () if name != "."]
         paths += _status_fields((STATUS,), fields.get("f:status"))
         found |= dict.fromkeys((path for path in paths if path[-1]), writer)
     return found
@@ -89,7 +88,7 @@ def applied_fields(
 def _status_fields(path: Field, fields: Mapping[str, Any] | None) -> list[Field]:
     inner = [name for name in fields or () if name != "."]
     if path == (STATUS, CONDITIONS):
-        return [(CONDITIONS, orjson.loads(name[2:]).get("type", "")) for name in inner if name.startswith("k:")]
+        return [(CONDITIONS, parse_json(name[2:]).get("type", "")) for name in inner if name.startswith("k:")]
     if not inner:
         return [path] if len(path) > 1 else []
     return [

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-import orjson
 from attrs import define, evolve, field, frozen
 
+from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import APPLY_PATCH, MERGE_PATCH, Client
 from ovnkit.kube.errors import Conflict, KubeError, NotFound, ServerUnavailable, TooManyRequests, Unprocessable
@@ -158,7 +158,7 @@ class Patcher:
         body = {"apiVersion": plan.resource.api_version, "kind": plan.resource.kind, "metadata": metadata}
         path = f"{plan.resource.object_path(plan.key)}/status"
         query = {"fieldManager": manager, "force": "true"}
-        whole = orjson.dumps({**body, "status": content} if content else body)
+        whole = json_bytes({**body, "status": content} if content else body)
         return self._request("PATCH", path, whole, APPLY_PATCH, query)
 
     def _merged_status(self, plan: Plan, known: KnownStatus) -> KnownStatus:
@@ -207,7 +207,7 @@ class Patcher:
         return raw
 
     def _patch(self, plan: Plan, path: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-        return self._request("PATCH", path, orjson.dumps(body), query={"fieldManager": plan.manager})
+        return self._request("PATCH", path, json_bytes(body), query={"fieldManager": plan.manager})
 
     def _request(
         self,
@@ -235,7 +235,7 @@ class Patcher:
                 self._unavailable.reset()
                 raise
             self._unavailable.reset()
-            found: Mapping[str, Any] = orjson.loads(answer.body)
+            found: Mapping[str, Any] = parse_json(answer.body)
             return found
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-import orjson
 from attrs import evolve, field, frozen
 
 from ovnkit.api.items import NOW, Annotation, Condition, Finalizer, Label, Status
 from ovnkit.api.kinds import Resource
 from ovnkit.api.models import ObjectView
+from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.kube.fields import (
     ANNOTATIONS,
     APPLIED,
@@ -137,9 +137,9 @@ def fields_of(item: Any) -> Iterator[tuple[Field, Any]]:
         case Condition():
             yield (CONDITIONS, item.type), ("True" if item.status else "False", item.reason, item.message)
         case Status() if item.manager:
-            yield (APPLIED, item.manager), orjson.loads(orjson.dumps(item.content))
+            yield (APPLIED, item.manager), parse_json(json_bytes(item.content))
         case Status():
-            yield from _leaves((STATUS,), orjson.loads(orjson.dumps(item.content)))
+            yield from _leaves((STATUS,), parse_json(json_bytes(item.content)))
         case _:
             raise TypeError(f"not a Kubernetes item: {item!r}")
 

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 import structlog
 from attrs import define
 
 from ovnkit.api.collector import collector_paused
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw
+from ovnkit.api.text import parse_json
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import Client, Stream
 from ovnkit.kube.errors import Gone, KubeError, NotFound, error_from_status
@@ -209,7 +209,7 @@ class Watcher:
                 continue
             began = time.thread_time()
             with collector_paused():
-                content = orjson.loads(page)
+                content = parse_json(page)
                 del page
                 self._deliver(self._page_changes(content.pop("items", None) or (), listed))
             self.counters.decode_seconds += time.thread_time() - began
@@ -282,7 +282,7 @@ class Watcher:
         for line in lines:
             if not line:
                 continue
-            event = orjson.loads(line)
+            event = parse_json(line)
             what, raw = event["type"], event["object"]
             if what == "ERROR":
                 failed = error_from_status(raw)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import ssl
 from collections.abc import Iterable
@@ -10,6 +9,7 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.text import parse_address
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to connect and finish the TLS handshake."""
@@ -84,7 +84,10 @@ class Endpoint:
 
 def _ipv6(host: str, text: str) -> str:
     try:
-        return str(ipaddress.IPv6Address(host))
+        address = parse_address(host)
+        if address.version != 6:
+            raise ValueError
+        return str(address)
     except ValueError:
         raise ConfigError(f"endpoint {text!r}: {host!r} is not an IPv6 address") from None
 

@@ -15,9 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.text import parse_json, print_json
 
 PREFIX = "ovnkit.io/"
 ROW_PREFIX = PREFIX + "row/"
@@ -46,7 +45,7 @@ def entries(external_ids: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
 
 def write_former(value: Any, default: Any) -> str:
     """How a former value is written; `default` counts as nothing."""
-    return "" if value is None or value == default else "=" + orjson.dumps(value).decode()
+    return "" if value is None or value == default else "=" + print_json(value)
 
 
 def read_former(text: str, default: Any) -> Any:
@@ -54,6 +53,6 @@ def read_former(text: str, default: Any) -> Any:
     if not text.startswith("="):
         return default
     try:
-        return orjson.loads(text[1:])
-    except orjson.JSONDecodeError:
+        return parse_json(text[1:])
+    except ValueError:
         return default

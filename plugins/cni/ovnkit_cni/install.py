@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from ovnkit.api.config import CniOptions
+from ovnkit.api.text import print_json
 from ovnkit_cni import shim
 from ovnkit_cni.server import SOCKET_NAME
 
@@ -22,7 +22,7 @@ def install_shim(options: CniOptions) -> Path:
     if constant not in source:
         raise RuntimeError("the shim's source lacks its SOCKET line")
     socket = str(Path(options.run_dir).absolute() / SOCKET_NAME)
-    source = source.replace(constant, f"SOCKET = {json.dumps(socket)}", 1)
+    source = source.replace(constant, f"SOCKET = {socket!r}", 1)
     # -I: no environment, no user's site; -S: no site at all, which is most of the start time.
     text = f"#!{os.path.realpath(sys.executable)} -IS\n{source}"
     path = Path(options.bin_dir) / options.plugin
@@ -45,7 +45,7 @@ def write_conf(options: CniOptions) -> Path:
         "logfile-maxage": 5,
     }
     path = Path(options.conf_dir) / CONF_NAME
-    _write(path, json.dumps(conf) + "\n", 0o644)
+    _write(path, print_json(conf) + "\n", 0o644)
     return path
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socketserver
 import threading
@@ -14,6 +13,7 @@ from typing import Any
 import structlog
 from prometheus_client import Histogram
 
+from ovnkit.api.text import json_bytes, parse_number
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.shim import PLAIN
 from ovnkit_cni.wire import DECODE_FAILURE, INTERNAL, VERSIONS, CniError, Request, decode, parse
@@ -113,16 +113,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _read(self) -> Request:
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > _LARGEST_BODY:
-            raise CniError(DECODE_FAILURE, f"Content-Length {length!r} is missing or too large")
-        env, config = decode(self.rfile.read(int(length)))
+        try:
+            size = parse_number(length, 0, _LARGEST_BODY)
+        except ValueError:
+            raise CniError(DECODE_FAILURE, f"Content-Length {length!r} is missing or too large") from None
+        env, config = decode(self.rfile.read(size))
         return parse(env, config)
 
     def _answer(self, status: int, body: Any) -> None:
         plain = self.headers.get("Accept") == PLAIN
         if plain and status == 200:
             body = body["Result"]
-        data = b"" if plain and body is None else json.dumps(body).encode()
+        data = b"" if plain and body is None else json_bytes(body)
         self.send_response(status)
         self.send_header("Content-Type", PLAIN if plain else "application/json")
         self.send_header("Content-Length", str(len(data)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
+from ovnkit.api.text import parse_json
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 REQUEST_TIMEOUT = 120.0
@@ -90,9 +90,9 @@ class Request:
 def decode(body: bytes) -> tuple[Mapping[str, str], bytes]:
     """Environment and configuration of a posted request; raises CniError."""
     try:
-        found = json.loads(body)
+        found = parse_json(body)
         env, config = found["env"], base64.b64decode(found.get("config") or "", validate=True)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CniError(DECODE_FAILURE, f"the request is not what the plugin sends: {error}") from None
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
         raise CniError(DECODE_FAILURE, "the request's env is no map of strings")
@@ -133,9 +133,9 @@ def parse(env: Mapping[str, str], raw_config: bytes) -> Request:
 
 def _config(raw: bytes) -> Mapping[str, Any]:
     try:
-        found = json.loads(raw)
-    except (ValueError, RecursionError) as error:
-        raise CniError(DECODE_FAILURE, f"the network configuration is not JSON: {error}") from None
+        found = parse_json(raw)
+    except ValueError as error:
+        raise CniError(DECODE_FAILURE, f"the network configuration is {error}") from None
     if not isinstance(found, dict):
         raise CniError(DECODE_FAILURE, "the network configuration is no JSON object")
     name = found.get("name")

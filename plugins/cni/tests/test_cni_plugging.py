@@ -152,17 +152,17 @@ def test_a_route_that_cannot_be_made_fails_and_cleans_up(node: Any, sandbox: Any
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"ip_addresses": ["10.128.1.5"]}, "no prefix length"),
+        ({"ip_addresses": ["10.128.1.5"]}, "with a prefix length"),
         ({"ip_addresses": ["10.128.1.5/24", "10.128.1.6/24"]}, "two addresses of one family"),
         ({"ip_addresses": ["10.128.1.999/24"]}, "10.128.1.999"),
-        ({"mac_address": "zz"}, "no MAC address"),
+        ({"mac_address": "zz"}, "is not a MAC address"),
         (
             {"ip_addresses": ["192.168.0.7/24"], "gateway_ips": [], "routes": []},
             "192.168.0.7/24 is not in a subnet of node n1 (10.128.1.0/24, fd00:10:244:2::/64)",
         ),
         ({"gateway_ips": ["192.0.2.1"]}, "192.0.2.1 is not in 10.128.1.0/24"),
         ({"routes": [{"dest": "0.0.0.0/0", "nextHop": "10.128.1.1"}]}, "default route"),
-        ({"routes": [{"dest": "10.0.0.0/8; reboot", "nextHop": "10.128.1.1"}]}, "does not appear"),
+        ({"routes": [{"dest": "10.0.0.0/8; reboot", "nextHop": "10.128.1.1"}]}, "is not a CIDR"),
     ],
 )
 def test_nonsense_in_the_annotation_is_named(

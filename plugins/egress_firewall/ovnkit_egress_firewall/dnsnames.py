@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from typing import Any
 
 from attrs import frozen
@@ -14,6 +13,7 @@ from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.kinds import Answers, Kind, Raw, Resource, Table
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.nodenetwork import Address
+from ovnkit.api.text import parse_address, quoted, readable
 
 OWNER_TYPE = "EgressFirewallDNS"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -35,7 +35,7 @@ class DnsName:
             labels = name.removeprefix("*.").split(".")
             if len(name) <= _LONGEST and all(_LABEL.fullmatch(label) for label in labels):
                 return cls(name)
-        raise Reject(f"dnsName {text!r} is not a name")
+        raise Reject(f"dnsName {quoted(text)} is not a name")
 
     @property
     def is_wildcard(self) -> bool:
@@ -114,13 +114,7 @@ def _resolver(raw: Raw) -> DnsNameResolver:
 
 def _addresses(texts: Any) -> tuple[Address, ...]:
     """What can be read as addresses, in order; anything else is left out."""
-    found = set()
-    for text in texts:
-        try:
-            found.add(ip_address(text))
-        except ValueError:
-            continue
-    return tuple(sorted(found, key=by_family))
+    return tuple(sorted(set(readable(parse_address, texts)), key=by_family))
 
 
 def by_family(address: Address) -> tuple[int, int]:

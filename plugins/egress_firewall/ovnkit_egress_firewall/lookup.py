@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from ipaddress import ip_address
 
 import dns.asyncquery
 import dns.exception
@@ -14,6 +13,7 @@ import dns.rcode
 import dns.rdatatype
 
 from ovnkit.api.nodenetwork import Address
+from ovnkit.api.text import parse_address, readable
 from ovnkit_egress_firewall.options import Server
 from ovnkit_egress_firewall.schedule import Found
 
@@ -70,7 +70,9 @@ async def _ask(name: str, server: Server, family: int) -> Found:
             said = "there is no such name" if code == dns.rcode.NXDOMAIN else f"it has no {record.name} record"
             return Found(fault=said)
         ttl = float(min([chain.answer.ttl, *(alias.ttl for alias in chain.cnames)]))
-        return Found({ip_address(item.address): ttl for item in chain.answer}, ttl)
+        # An IPv4-mapped address, at which nobody can be reached, is left out.
+        addresses = readable(parse_address, (item.address for item in chain.answer))
+        return Found(dict.fromkeys(addresses, ttl), ttl)
     return Found(answered=False, fault=fault)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping
-from ipaddress import ip_network
 from typing import Any
 
 from attrs import frozen
@@ -14,6 +13,7 @@ from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.nodenetwork import Network
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import check_port, parse_network, quoted
 from ovnkit_egress_firewall.dnsnames import DnsName
 
 PROTOCOLS = ("UDP", "TCP", "SCTP")
@@ -92,7 +92,9 @@ def _rule(raw: Any) -> Rule:
         return Rule(False, fault="it is malformed")
     allow = raw.get("type") == "Allow"
     faults = (
-        [] if raw.get("type") in ("Allow", "Deny") else [f"type {raw.get('type')!r} is neither Allow nor Deny"]
+        []
+        if raw.get("type") in ("Allow", "Deny")
+        else [f"type {quoted(raw.get('type'))} is neither Allow nor Deny"]
     )
     ports, wrong = _ports(raw.get("ports"))
     faults += wrong
@@ -111,13 +113,10 @@ def _destination(raw: Any) -> Destination:
     if not isinstance(raw, Mapping) or len(raw) != 1:
         raise Reject("it needs exactly one of cidrSelector, dnsName and nodeSelector")
     if "cidrSelector" in raw:
-        text = raw["cidrSelector"]
         try:
-            if not isinstance(text, str) or "/" not in text:
-                raise ValueError
-            return ip_network(text, strict=False)
-        except ValueError:
-            raise Reject(f"cidrSelector {text!r} is not a CIDR") from None
+            return parse_network(raw["cidrSelector"])
+        except ValueError as error:
+            raise Reject(f"cidrSelector {error}") from None
     if "nodeSelector" in raw:
         return LabelSelector.parse(raw["nodeSelector"])
     if "dnsName" in raw:
@@ -132,10 +131,12 @@ def _ports(raw: Any) -> tuple[tuple[RulePort, ...], list[str]]:
     for item in raw or ():
         protocol = item.get("protocol") if isinstance(item, Mapping) else None
         port = item.get("port") if isinstance(item, Mapping) else None
-        if protocol in PROTOCOLS and type(port) is int and 1 <= port <= 65535:
-            found.append(RulePort(str(protocol), port))
-        else:
-            faults.append(f"port {port!r} of protocol {protocol!r} is none")
+        try:
+            if protocol not in PROTOCOLS:
+                raise ValueError(f"protocol {quoted(protocol)} is none of {', '.join(PROTOCOLS)}")
+            found.append(RulePort(str(protocol), check_port(port)))
+        except ValueError as error:
+            faults.append(f"port {quoted(port)} of protocol {quoted(protocol)}: {error}")
     return tuple(found), faults
 
 

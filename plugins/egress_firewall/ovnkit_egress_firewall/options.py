@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv6Address
 
 from attrs import frozen
 
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.text import parse_address, parse_port
 
 DNS_PORT = 53
 
@@ -40,16 +41,14 @@ class Server:
         elif text.count(":") == 1:
             host, _, port = text.partition(":")
         try:
-            address = ip_address(host)
+            address, number = parse_address(host), parse_port(port)
             if text.startswith("[") and not isinstance(address, IPv6Address):
-                raise ValueError
-            if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= 65535):
                 raise ValueError
         except ValueError:
             raise ConfigError(
                 f"[egress_firewall] dns-servers: {text!r} is neither an address nor an address with a port"
             ) from None
-        return cls(str(address), int(port))
+        return cls(str(address), number)
 
     def __str__(self) -> str:
         if self.port == DNS_PORT:

@@ -7,6 +7,7 @@ import re
 from ipaddress import ip_address
 from typing import Any
 
+import pytest
 from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -168,6 +169,22 @@ def test_bad_rules_are_named_and_fail_closed_while_others_hold() -> None:
     assert said.startswith("n1: EgressFirewall Rules not correctly applied: rule 0: cidrSelector '300.1.1.1/8'")
     assert "rule 1: port 70000" in said
     assert any(reason == "InvalidRule" and "rule 2:" in text for _, reason, text in found.events)
+
+
+@pytest.mark.parametrize(
+    "cidr",
+    ["fd00:172:18::%lan/64", "fd00:172:18::/64%lan", "10.0.0.0/255.0.0.0", "10.0.0.0/08", "::ffff:10.0.0.0/104",
+     "10.0.0.0/8 || ip4", "10.0.0.0/\u0668", "10.0.0.0/8\n", "\ud800", "1" * 100_000],
+)  # fmt: skip
+def test_a_network_that_ovn_reads_differently_closes(cidr: str) -> None:
+    found = bench(Role.ZONE, Role.CLUSTER)
+    rules = (rule("Allow", cidr), rule("Deny", cidr), rule("Allow", "0.0.0.0/0"))
+    found.put(EGRESS_FIREWALLS, firewall(*rules))
+    assert set(acls(found)) == {1, 2}, "an Allow that can't be read allows nothing"
+    assert match(found, 1) == f"({DENY_ALL}) && PODS"
+    [said] = messages(found)
+    assert said.startswith("n1: EgressFirewall Rules not correctly applied: rule 0: cidrSelector ")
+    assert ("shop/default", "InvalidRule") in [event[:2] for event in found.events]
 
 
 def test_past_the_limit_everything_is_denied() -> None:

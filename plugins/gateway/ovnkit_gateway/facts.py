@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from ipaddress import ip_address
 from pathlib import Path
 
 from attrs import frozen
@@ -13,6 +12,7 @@ from ovnkit.api.errors import ConfigError, HostError, Retry
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface
 from ovnkit.api.models import NODES
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
+from ovnkit.api.text import parse_address, parse_port
 from ovnkit.api.world import World, derived
 from ovnkit_gateway.detect import Outside, outside, through_bridges
 
@@ -38,7 +38,7 @@ def configured_next_hops(config: Config) -> tuple[Address, ...]:
     """`[gateway] next-hop`: up to one address per family; raises ConfigError."""
     texts = [text.strip() for text in config.gateway.next_hop.split(",") if text.strip()]
     try:
-        found = tuple(ip_address(text) for text in texts)
+        found = tuple(parse_address(text) for text in texts)
     except ValueError as error:
         raise ConfigError(f"[gateway] next-hop: {error}") from None
     if len({address.version for address in found}) != len(found):
@@ -58,8 +58,13 @@ def translated_ports(config: Config) -> str:
     if not text:
         return ""
     low, _, high = text.partition("-")
-    if not (low.isdecimal() and high.isdecimal() and 0 < int(low) <= int(high) <= 65535):
-        raise ConfigError(f"[gateway] ephemeral-port-range: {text!r} is no range of ports like 32768-60999")
+    try:
+        if parse_port(low) > parse_port(high):
+            raise ValueError
+    except ValueError:
+        raise ConfigError(
+            f"[gateway] ephemeral-port-range: {text!r} is no range of ports like 32768-60999"
+        ) from None
     return text
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import IntEnum
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
@@ -32,6 +32,7 @@ from ovnkit.api.flows import (
     SwapSource,
 )
 from ovnkit.api.nodenetwork import Address, nth_interface
+from ovnkit.api.text import host_network
 
 OVN_MARK, HOST_MARK = 1, 2
 EGRESS_IP_MARK = 0x3F0
@@ -288,4 +289,4 @@ def _transports(family: FamilyFacts) -> tuple[Protocol, ...]:
 
 
 def _host(address: Address) -> IPv4Network | IPv6Network:
-    return ip_network(address)
+    return host_network(address)

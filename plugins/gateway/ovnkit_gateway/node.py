@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from attrs import frozen
 
@@ -27,6 +26,7 @@ from ovnkit.api.nodenetwork import (
     primary_addresses,
 )
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import host_network
 from ovnkit.api.world import World, derived
 from ovnkit_gateway.facts import NodeGateway, node_gateway
 from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows
@@ -150,7 +150,7 @@ class NodeGateways:
         yield LinkAddress(bridge, source, deprecated=family == 6)
         to_ovn = nth_interface(masquerade, OVN_MASQUERADE)
         hop = nth_interface(masquerade, DUMMY_NEXT_HOP)
-        yield Route(ip_network(to_ovn.ip), bridge, source=own)
+        yield Route(host_network(to_ovn.ip), bridge, source=own)
         for neighbour in (to_ovn, hop):
             yield Neighbour(bridge, neighbour.ip, port_mac([neighbour]))
         mtu = self.config.default.routable_mtu or self.config.default.mtu

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from attrs import frozen
 
@@ -28,6 +27,7 @@ from ovnkit.api.nodenetwork import (
     port_mac,
 )
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import host_network, parse_network, print_json
 from ovnkit.api.world import World, derived
 
 LOCAL_PHYSICAL_NETWORK = "physnet"
@@ -163,7 +163,7 @@ class GatewayRouters:
                 },
             )
         for hop_address in found.config.next_hops:
-            everywhere = ip_network("0.0.0.0/0" if hop_address.version == 4 else "::/0")
+            everywhere = parse_network("0.0.0.0/0" if hop_address.version == 4 else "::/0")
             name = f"route-default-{hop_address}"
             yield _route(slot, name, everywhere, str(hop_address), output_port=outside)
 
@@ -172,7 +172,7 @@ class GatewayRouters:
         slot = Slot("Logical_Router", rows.cluster_router(), "static_routes")
         for address in found.join:
             name = f"route-join-v{address.version}"
-            yield _route(slot, name, ip_network(address.ip), str(address.ip))
+            yield _route(slot, name, host_network(address.ip), str(address.ip))
         for subnet in found.subnets:
             shared = found.config.mode == "shared"
             hop = found.inside(subnet.version) if shared else management_address(subnet)
@@ -192,8 +192,8 @@ class GatewayRouters:
                 f"policy-{address}",
                 {
                     "priority": MANAGEMENT_POLICY_PRIORITY,
-                    "match": f'inport == "rtos-{found.node}" && ip{address.version}.dst == {address} '
-                    f"/* {found.node} */",
+                    "match": f"inport == {print_json(f'rtos-{found.node}')} "
+                    f"&& ip{address.version}.dst == {address} /* {found.node} */",
                     "action": "reroute",
                     "nexthops": frozenset({str(management_address(subnet).ip)}),
                 },

@@ -7,9 +7,7 @@ by the node's annotation `k8s.ovn.org/node-ingress-snat-exclude-subnets`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from ovnkit.api.config import Network
 from ovnkit.api.errors import Reject
@@ -32,6 +30,7 @@ from ovnkit.api.nft import (
     Verdict,
 )
 from ovnkit.api.nodenetwork import management_address
+from ovnkit.api.text import parse_json_strings, parse_network, quoted
 from ovnkit.api.world import World, derived
 
 CHAIN = "mgmtport-snat"
@@ -80,9 +79,6 @@ def excluded_subnets(world: World, node: str) -> tuple[Network, ...]:
     if not text:
         return ()
     try:
-        networks = json.loads(text)
-        if not isinstance(networks, list) or not all(isinstance(item, str) for item in networks):
-            raise ValueError("not a JSON list of strings")
-        return tuple(ip_network(item) for item in networks)
-    except (ValueError, RecursionError) as error:
-        raise Reject(f"annotation {EXCLUDE} is {text!r}: {error}", reason="InvalidAnnotation") from None
+        return tuple(parse_network(item, strict=True) for item in parse_json_strings(text))
+    except ValueError as error:
+        raise Reject(f"annotation {EXCLUDE} is {quoted(text)}: {error}", reason="InvalidAnnotation") from None

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
 from ovnkit.api.policy_models import STATELESS, IpBlock, NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import check_port, parse_network, quoted
 from ovnkit_network_policy.peers import PodSet
 
 Network = IPv4Network | IPv6Network
@@ -21,7 +22,6 @@ Network = IPv4Network | IPv6Network
 INGRESS, EGRESS = "Ingress", "Egress"
 PROTOCOLS = ("TCP", "UDP", "SCTP")
 
-_CIDR = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}", re.ASCII)
 _PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?", re.ASCII)
 
 
@@ -133,21 +133,12 @@ def _peer(peer: PolicyPeer, namespace: str) -> PodSet | Block:
     return PodSet(place, peer.pods or LabelSelector(), legacy=peer.pods is None)
 
 
-def _network(text: str) -> Network:
-    if not _CIDR.fullmatch(text):
-        raise ValueError(f"{text!r} is not a CIDR")
-    try:
-        return ip_network(text, strict=False)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a CIDR") from None
-
-
 def _block(block: IpBlock) -> Block:
-    network = _network(block.cidr)
-    excepts = [_network(text) for text in block.excepts]
+    network = parse_network(block.cidr)
+    excepts = [parse_network(text) for text in block.excepts]
     for text, found in zip(block.excepts, excepts, strict=True):
         if found.version != network.version:
-            raise ValueError(f"except {text!r} is not of the family of {block.cidr}")
+            raise ValueError(f"except {quoted(text)} is not of the family of {block.cidr}")
     return Block(network, tuple(dict.fromkeys(excepts)))
 
 
@@ -164,21 +155,17 @@ def _ports(ports: Iterable[PolicyPort], path: str, faults: list[str]) -> tuple[P
 def _port(port: PolicyPort) -> PolicyPort:
     """The same port if it makes sense; raises ValueError."""
     if port.protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {port.protocol!r} is none of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"protocol {quoted(port.protocol)} is none of {', '.join(PROTOCOLS)}")
     if port.end_port is not None:
         if not isinstance(port.port, int):
             raise ValueError("endPort needs a numeric port")
-        if not _is_port(port.end_port) or port.end_port < port.port:
-            raise ValueError(f"{port.port}-{port.end_port!r} is not a range of ports")
+        if check_port(port.end_port) < check_port(port.port):
+            raise ValueError(f"{port.port}-{port.end_port} is not a range of ports")
     if isinstance(port.port, str) and not _PORT_NAME.fullmatch(port.port):
-        raise ValueError(f"{port.port!r} is not the name of a port")
-    if port.port is not None and not isinstance(port.port, str) and not _is_port(port.port):
-        raise ValueError(f"{port.port!r} is not a port")
+        raise ValueError(f"{quoted(port.port)} is not the name of a port")
+    if port.port is not None and not isinstance(port.port, str):
+        check_port(port.port)
     return port
-
-
-def _is_port(number: object) -> bool:
-    return type(number) is int and 1 <= number <= 65535
 
 
 def _merged(protocol: str, ports: Iterable[PolicyPort]) -> Ports:

@@ -244,11 +244,11 @@ def test_no_text_of_an_object_gets_into_a_match(texts: list[str], direction: str
     ports = [{"port": port}, {"port": 80, "protocol": protocol}, {"port": port, "endPort": 90}, {"port": 81}]
     peered = "from" if direction == "ingress" else "to"
     spec = {"podSelector": selector, direction: [{peered: peers}, {peered: peers, "ports": ports}]}
-    raw = {"metadata": {"namespace": place, "name": name}, "spec": spec}
+    view = NETWORK_POLICIES.view({"metadata": {"namespace": "shop", "name": "web"}, "spec": spec})
     labels = {key: value, other: key}
     pods = [running(f"{place}/x", "10.128.0.5", ports=(ContainerPort(port, 80, "TCP"),), **labels)]
     found.put(PODS, *pods, running(f"{place}/y", "10.128.0.6"))
-    found.put(NETWORK_POLICIES, NETWORK_POLICIES.view(raw))
+    found.put(NETWORK_POLICIES, evolve(view, namespace=place, name=name))
     matched = allowed(found)
     assert matched
     for text in matched:

@@ -18,10 +18,7 @@ def has_addresses(pod: Pod) -> bool:
 
 def of_pod(pod: Pod, family: int) -> Collection[Address]:
     """A pod's addresses of one IP version."""
-    text = pod.annotations.get(ANNOTATION)
-    if text is None or not has_addresses(pod):
-        return ()
-    return [address for address in podaddresses.annotated(text) if address.version == family]
+    return podaddresses.pod_addresses(pod, family)
 
 
 def ipv4(pod: Pod) -> Collection[str]:

@@ -51,7 +51,7 @@ class RequestedMacs:
         if mac == port_mac(addresses):
             return mac
         if mac.startswith(_DERIVED):
-            owner = IPv4Address(bytes.fromhex(mac[len(_DERIVED) :].replace(":", "")))
+            owner = IPv4Address(int(mac[len(_DERIVED) :].replace(":", ""), 16))
             if any(owner in subnet for subnet in subnets):
                 raise Reject(f"MAC address {mac} belongs to address {owner} of this subnet", reason="AlreadyInUse")
         return world.allocate(self._pool, pod.node, pod.key, mac)
@@ -62,10 +62,7 @@ def _held(world: World, node: str) -> Mapping[str, Collection[str]]:
     for pod in sorted(world.list(PODS, "node", node), key=lambda pod: pod.key):
         if not has_addresses(pod):
             continue
-        try:
-            found = podnetwork.parse(pod.annotations.get(podnetwork.ANNOTATION))
-        except Reject:
-            continue
-        if found is not None and found.mac_address != mac_from_ip(found.ip_addresses[0].ip):
-            held[pod.key] = (found.mac_address,)
+        addresses, mac = podnetwork.held(pod.annotations.get(podnetwork.ANNOTATION, ""))
+        if mac and not (addresses and mac == mac_from_ip(addresses[0])):
+            held[pod.key] = (mac,)
     return held

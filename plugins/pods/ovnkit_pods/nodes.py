@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
@@ -23,6 +23,7 @@ from ovnkit.api.nodenetwork import (
     nth_interface,
 )
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import host_network
 from ovnkit.api.world import World, derived
 from ovnkit_pods.texts import AnnotationText
 
@@ -43,7 +44,7 @@ class Layout:
         internal += config.kubernetes.service_cidrs
         for family in config.families:
             hairpin = hairpin_address(config.masquerade_subnet(family))
-            internal += [ip_network(hairpin), config.join_subnet(family)]
+            internal += [host_network(hairpin), config.join_subnet(family)]
         return cls(cluster, config.kubernetes.no_hostsubnet_selector, tuple(internal))
 
 

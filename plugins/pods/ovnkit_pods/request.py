@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_interface
 from typing import Any
 
-import orjson
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.nodenetwork import Address
+from ovnkit.api.text import parse_host, parse_json, parse_mac, quoted
 
 ANNOTATION = "v1.multus-cni.io/default-network"
-_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _SHORTHAND = re.compile(r"(?:[a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?(?:@[^\s,@/]+)?")
 
 
@@ -37,7 +35,9 @@ def parse(annotations: Mapping[str, str]) -> Request:
     try:
         return _parse(text.strip())
     except ValueError as error:
-        raise Reject(f"annotation {ANNOTATION} is {text!r}: {error}", reason="InvalidNetworkRequest") from None
+        raise Reject(
+            f"annotation {ANNOTATION} is {quoted(text)}: {error}", reason="InvalidNetworkRequest"
+        ) from None
 
 
 def _parse(text: str) -> Request:
@@ -45,7 +45,7 @@ def _parse(text: str) -> Request:
         if not _SHORTHAND.fullmatch(text):
             raise ValueError("neither JSON nor one network's name")
         return NOTHING
-    elements = orjson.loads(text)
+    elements = parse_json(text)
     if not isinstance(elements, list) or len(elements) != 1 or not isinstance(elements[0], dict):
         raise ValueError("needs exactly one network selection element")
     element = elements[0]
@@ -59,7 +59,7 @@ def _addresses(raw: Any) -> Mapping[int, Address]:
         return {}
     if not isinstance(raw, list) or not all(isinstance(text, str) for text in raw):
         raise ValueError("ips is not a list of strings")
-    found = [ip_interface(text).ip if "/" in text else ip_address(text) for text in raw]
+    found = [parse_host(text) for text in raw]
     by_family: dict[int, Address] = {address.version: address for address in found}
     if len(by_family) != len(found):
         raise ValueError("ips has two addresses of one family")
@@ -67,10 +67,4 @@ def _addresses(raw: Any) -> Mapping[int, Address]:
 
 
 def _mac(raw: Any) -> str:
-    if raw is None or raw == "":
-        return ""
-    if not isinstance(raw, str) or not _MAC.fullmatch(raw.lower()):
-        raise ValueError(f"mac {raw!r} is no MAC address")
-    if int(raw[:2], 16) & 1 or not raw.strip("0:"):
-        raise ValueError(f"mac {raw} is no unicast address")
-    return raw.lower()
+    return "" if raw is None or raw == "" else parse_mac(raw, unicast=True)

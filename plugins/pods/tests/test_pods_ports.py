@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from ovnkit.api import rows
+from ovnkit.api import podaddresses, rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.hooks import hookimpl
 from ovnkit.api.items import Row
@@ -364,6 +364,25 @@ def test_a_request_for_one_family_leaves_the_other_to_chance() -> None:
     assert value["ip_addresses"] == ["10.128.1.3/24", "fd01:0:0:1::99/64"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    ["fd01:0:0:1::60%x", "fd01:0:0:1::60%x/64", 'fd01:0:0:1::60%x","role":"primary', "fd01:0:0:1::60%\n",
+     "::ffff:10.128.1.60", "10.128.1.60/255.255.255.0", "10.128.1.\u0666\u0660"],
+)  # fmt: skip
+def test_an_address_that_others_read_differently_is_refused(given: str) -> None:
+    """Two texts of one address would be two addresses here, and one on the wire."""
+    found = bench(config((4, 6)), nodes=[worker("n1", SUBNETS[4], SUBNETS[6])])
+    found.put(PODS, pod("a/thief", "n1", {REQUEST: json.dumps([{"name": "default", "ips": [given]}])}))
+    plain = json.dumps([{"name": "default", "ips": ["fd01:0:0:1::60", "10.128.1.60"]}])
+    found.put(PODS, pod("a/web", "n1", {REQUEST: plain}))
+    assert [(key, reason) for key, reason, _ in found.events] == [("a/thief", "InvalidNetworkRequest")]
+    value = network(found, "a/web")
+    assert value is not None
+    assert value["ip_addresses"] == ["10.128.1.60/24", "fd01:0:0:1::60/64"]
+    assert set(found.rows("Logical_Switch_Port")) == {"a_web"}
+    assert POD_NETWORKS not in found.get(PODS, "a/thief").annotations
+
+
 @pytest.mark.parametrize("text", ["default", "ovn-kubernetes/default", "ovn-kubernetes/default@eth0"])
 def test_a_network_by_name_asks_for_nothing(text: str) -> None:
     found = bench()
@@ -389,8 +408,8 @@ def test_a_network_by_name_asks_for_nothing(text: str) -> None:
         ('[{"name":"x","ips":["10.128.1.0"]}]', "IPv4 address 10.128.1.0 can't be used"),
         ('[{"name":"x","ips":["10.128.1.255"]}]', "IPv4 address 10.128.1.255 can't be used"),
         ('[{"name":"x","ips":["10.128.1.3"]}]', "IPv4 address 10.128.1.3 is in use by a/first"),
-        ('[{"name":"x","mac":"02:00"}]', "no MAC address"),
-        ('[{"name":"x","mac":"01:00:5e:00:00:01"}]', "no unicast address"),
+        ('[{"name":"x","mac":"02:00"}]', "not a MAC address"),
+        ('[{"name":"x","mac":"01:00:5e:00:00:01"}]', "not a unicast MAC address"),
         ('[{"name":"x","mac":"0a:58:0a:80:01:03"}]', "belongs to address 10.128.1.3"),
         ('[{"name":"x","mac":"02:00:00:00:00:01"}]', "is in use by a/static"),
     ],
@@ -433,7 +452,7 @@ def test_a_requested_address_is_given_as_soon_as_its_holder_goes() -> None:
         (annotation("10.128.1.1/24")[POD_NETWORKS], "IPv4 address 10.128.1.1 can't be used"),
         (annotation("10.128.1.3/24", "02:00:00:00:00:07")[POD_NETWORKS], "10.128.1.3 is in use by a/first"),
         (annotation("10.128.1.7/24", "0a:58:0a:80:01:03")[POD_NETWORKS], "belongs to address 10.128.1.3"),
-        (annotation("10.128.1.7/24", "drop")[POD_NETWORKS], "no MAC address"),
+        (annotation("10.128.1.7/24", "drop")[POD_NETWORKS], "not a MAC address"),
     ],
 )
 def test_an_annotation_by_hand_gets_an_event_and_healing_it_is_enough(text: str, says: str) -> None:
@@ -447,6 +466,102 @@ def test_an_annotation_by_hand_gets_an_event_and_healing_it_is_enough(text: str,
     found.annotate(PODS, "a/bad", {POD_NETWORKS: None})
     assert "a_bad" in found.rows("Logical_Switch_Port")
     assert found.troubles == {}
+
+
+def started(*pods: Any) -> Bench:
+    """A new process that lists these pods at once, in this order."""
+    found = bench(nodes=[])
+    found.reconciler.observe(NODES, [("n1", worker())])
+    found.reconciler.observe(PODS, [(view.key, view) for view in pods])
+    found.settle()
+    return found
+
+
+FOREIGN = [
+    '{"x":NaN}',
+    "Infinity",
+    "1e400",
+    r'"\ud800"',
+    "18446744073709551616",
+    "[" * 2000 + "]" * 2000,
+    "what",
+    '{"a" : 1.0}',
+]
+"""What is no JSON to this or that parser, or comes out changed."""
+
+
+@pytest.mark.parametrize("foreign", FOREIGN, ids=lambda text: text[:20])
+def test_what_another_network_writes_frees_nothing_and_is_kept_letter_for_letter(foreign: str) -> None:
+    before = bench()
+    before.put(
+        PODS, pod("a/web", "n1"), pod("a/static", "n1", {REQUEST: '[{"name":"x","mac":"02:00:00:00:00:01"}]'})
+    )
+    for key in ("a/web", "a/static"):
+        text = before.get(PODS, key).annotations[POD_NETWORKS]
+        before.annotate(PODS, key, {POD_NETWORKS: f'{text[:-1]},"other/net":{foreign}}}'})
+    assert (before.events, before.troubles) == ([], {})
+
+    asks = '[{"name":"x","ips":["%s"],"mac":"%s"}]'
+    after = started(
+        pod("a/new", "n1"),
+        pod("a/thief", "n1", {REQUEST: asks % ("10.128.1.3", "02:00:00:00:00:09")}),
+        pod("b/thief", "n1", {REQUEST: asks % ("10.128.1.88", "02:00:00:00:00:01")}),
+        before.get(PODS, "a/web"),
+        before.get(PODS, "a/static"),
+    )
+    assert address(after, "a/new") == "10.128.1.5/24"
+    assert {key for key, _, _ in after.events} == {"a/thief", "b/thief"}
+    assert set(after.rows("Logical_Switch_Port")) == {"a_web", "a_static", "a_new"}
+
+    altered = after.get(PODS, "a/web").annotations[POD_NETWORKS].replace('"role":"primary"', '"role":"secondary"')
+    after.annotate(PODS, "a/web", {POD_NETWORKS: altered})
+    healed = after.get(PODS, "a/web").annotations[POD_NETWORKS]
+    assert '"role":"primary"' in healed
+    assert healed.endswith(f',"other/net":{foreign}}}')
+
+
+BROKEN = [
+    "{",
+    "",
+    "{}",
+    "[]",
+    '{"default":7}',
+    '{"default":{"ip_addresses":"10.128.1.3/24"}}',
+    '{"default":{"ip_addresses":["x"]}}',
+]
+
+
+@pytest.mark.parametrize("text", [*BROKEN, None])
+def test_an_annotation_that_cannot_be_read_frees_nothing_over_a_restart(text: str | None) -> None:
+    """The pod runs with what its status says."""
+    damaged = pod("z/web", "n1", {} if text is None else {POD_NETWORKS: text}, addresses=("10.128.1.3",))
+    asks = pod("a/thief", "n1", {REQUEST: '[{"name":"x","ips":["10.128.1.3"]}]'})
+    after = started(asks, pod("a/new", "n1"), damaged)
+    assert address(after, "a/new") == "10.128.1.4/24"
+    assert ("a/thief", "AlreadyInUse") in [(key, reason) for key, reason, _ in after.events]
+    assert list(podaddresses.ipv4(after.get(PODS, "z/web"))) == ["10.128.1.3"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"mac_address": "drop"},
+        {"ip_addresses": ["10.128.1.3/24", "fd01::5%x/64"]},
+        {"role": "boss"},
+        {"routes": 5},
+    ],
+    ids=lambda damage: next(iter(damage)),
+)
+def test_what_can_be_read_of_a_damaged_annotation_stays_taken(damage: dict[str, Any]) -> None:
+    hand = annotation("10.128.1.3/24", "02:00:00:00:00:01")
+    whole = json.loads(hand[POD_NETWORKS])
+    whole["default"] |= damage
+    damaged = pod("z/web", "n1", {POD_NETWORKS: json.dumps(whole)})
+    asks = '[{"name":"x","ips":["10.128.1.88"],"mac":"02:00:00:00:00:01"}]'
+    thief = pod("a/thief", "n1", {REQUEST: asks})
+    after = started(pod("a/new", "n1"), thief, damaged)
+    assert address(after, "a/new") == "10.128.1.4/24"
+    assert ("a/thief" in {key for key, _, _ in after.events}) is ("mac_address" not in damage)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
 from attrs import evolve, frozen
 
 from ovnkit.api.acllogging import OFF, SEVERITIES, AclLogging
 from ovnkit.api.models import NAMESPACES
+from ovnkit.api.text import parse_json
 from ovnkit.api.world import World, derived
 
 ANNOTATION = "k8s.ovn.org/acl-logging"
@@ -31,16 +31,16 @@ def parse(text: str) -> Levels:
     if not text.strip():
         return Levels()
     try:
-        found = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return Levels(faults=(f"{_shown(text)} is not JSON: {error}",))
+        found = parse_json(text)
+    except ValueError as error:
+        return Levels(faults=(f"{_shown(text)} is {error}",))
     if not isinstance(found, dict):
         return Levels(faults=(f"{_shown(text)} is not a JSON object",))
     logging, faults = OFF, []
     for key, value in found.items():
         if key not in VERDICTS:
             faults.append(f"key {_shown(key)} is none of {', '.join(VERDICTS)}")
-        elif value in SEVERITIES:
+        elif isinstance(value, str) and value in SEVERITIES:
             logging = evolve(logging, **{key: value})
         elif value not in ("", None):
             faults.append(f"{key} is {_shown(value)}, which is none of {', '.join(SEVERITIES)}")

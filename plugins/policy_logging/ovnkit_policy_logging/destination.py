@@ -15,6 +15,7 @@ from pathlib import Path
 
 from attrs import frozen
 
+from ovnkit.api.text import parse_port
 from ovnkit_policy_logging.lines import AuditLine
 
 FACILITIES = {
@@ -55,8 +56,9 @@ class Destination:
         if kind == "udp":
             host, _, port = rest.rpartition(":")
             host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-            if host and port.isdecimal() and 0 < int(port) < 65536:
-                return cls("udp", host=host, port=int(port))
+            with suppress(ValueError):
+                if host:
+                    return cls("udp", host=host, port=parse_port(port))
         raise ValueError(f"must be file, libc, null, unix:/PATH or udp:HOST:PORT, not {text!r}")
 
 

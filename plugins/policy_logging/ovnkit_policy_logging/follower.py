@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,6 +9,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from attrs import frozen
+
+from ovnkit.api.text import parse_json, print_json
 
 
 @frozen
@@ -53,7 +54,7 @@ class Follower:
         if self._file is None or position == self._saved:
             return
         partial = self._state.with_suffix(".new")
-        partial.write_text(json.dumps({"inode": position.inode, "offset": position.offset}))
+        partial.write_text(print_json({"inode": position.inode, "offset": position.offset}))
         partial.rename(self._state)
         self._saved = position
 
@@ -114,7 +115,7 @@ class Follower:
 
 def _read(state: Path) -> _Position | None:
     try:
-        found = json.loads(state.read_text())
+        found = parse_json(state.read_text())
         return _Position(int(found["inode"]), int(found["offset"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

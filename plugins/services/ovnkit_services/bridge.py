@@ -4,7 +4,7 @@ endpoints that are processes of the node are reached without OVN, so that they s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from attrs import frozen
 
@@ -23,6 +23,7 @@ from ovnkit.api.flows import (
     StripVlan,
     ToGroup,
 )
+from ovnkit.api.text import host_network
 from ovnkit_services.exposures import IP, Exposure, OwnNode
 
 PRIORITY, REFUSED = 110, 109
@@ -77,7 +78,7 @@ class ServiceFlows:
     def _reach(self, exposure: Exposure, address: IP | None, port: int) -> Iterable[FlowItem]:
         """From outside to the service at an address (None: any of the node's) and port, and back."""
         protocol = _PROTOCOLS[exposure.protocol, exposure.family]
-        target = ip_network(address) if address is not None else None
+        target = host_network(address) if address is not None else None
         sources = exposure.allowed if address in exposure.ingress else None
         restricted = [source for source in sources or () if source.version == exposure.family]
         for source in restricted if sources is not None else (None,):
@@ -145,7 +146,7 @@ class ServiceFlows:
                 in_port=facts.uplink, protocol=Protocol.ICMP6, icmp_type=135, nd_target=address, vlan=self._vlan
             )
         else:
-            target = ip_network(address)
+            target = host_network(address)
             match = Match(
                 in_port=facts.uplink, protocol=Protocol.ARP, arp_operation=1, target=target, vlan=self._vlan
             )

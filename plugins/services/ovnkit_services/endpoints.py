@@ -14,6 +14,7 @@ from ovnkit.api.service_models import (
     EndpointSlice,
     parse_address,
 )
+from ovnkit.api.text import quoted
 from ovnkit.api.world import World, derived
 
 FAMILIES = {"IPv4": 4, "IPv6": 6}
@@ -109,7 +110,7 @@ def fault(text: str, family: int) -> str:
     """Why an endpoint's address can't be used; empty when it can. As the API server should have said."""
     address = parse_address(text)
     if address is None:
-        return f"endpoint {text!r} is no address"
+        return f"endpoint {quoted(text)} is no address"
     if address.version != family:
         return f"endpoint {address} is no IPv{family} address"
     if address.is_unspecified or address.is_loopback or address.is_link_local or address.is_multicast:

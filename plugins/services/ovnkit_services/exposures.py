@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address
 
 from attrs import frozen
 
@@ -11,7 +11,9 @@ from ovnkit.api.config import Network
 from ovnkit.api.errors import Reject
 from ovnkit.api.gatewaynetwork import L3Gateway, l3_gateway
 from ovnkit.api.nodenetwork import host_cidrs
-from ovnkit.api.service_models import Service, parse_address
+from ovnkit.api.service_models import Service
+from ovnkit.api.service_models import parse_address as known_address
+from ovnkit.api.text import parse_address
 from ovnkit.api.world import World, derived
 from ovnkit_services.endpoints import NOBODY, Target, service_endpoints
 from ovnkit_services.frontends import frontends, source_ranges
@@ -83,7 +85,7 @@ def exposures(world: World, service: Service, node: OwnNode, layout: Layout) -> 
         return
     endpoints = service_endpoints(world, service.key, layout.cluster)
     allowed, _ = source_ranges(service)
-    announced = {str(parse_address(text)) for text in service.ingress_ips}
+    announced = {str(known_address(text)) for text in service.ingress_ips}
     for item in items:
         for family, cluster in item.cluster:
             outside = [text for version, text in item.external if version == family]
@@ -95,11 +97,11 @@ def exposures(world: World, service: Service, node: OwnNode, layout: Layout) -> 
             yield Exposure(
                 family=family,
                 protocol=item.port.protocol,
-                cluster=ip_address(cluster),
+                cluster=parse_address(cluster),
                 port=item.port.port,
                 node_port=node_port,
-                external=tuple(ip_address(text) for text in outside if text not in announced),
-                ingress=tuple(ip_address(text) for text in outside if text in announced),
+                external=tuple(parse_address(text) for text in outside if text not in announced),
+                ingress=tuple(parse_address(text) for text in outside if text in announced),
                 allowed=allowed,
                 here=here,
                 hosted=tuple(target for target in here if target.address in node.addresses),

@@ -4,7 +4,6 @@ gateway mode what comes from outside. Names of chains, sets and maps are upstrea
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
 from ovnkit.api.identity import hash_name
 from ovnkit.api.nft import (
@@ -29,6 +28,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
+from ovnkit.api.text import parse_address
 from ovnkit_services.exposures import IP, Exposure
 from ovnkit_services.layout import Layout
 
@@ -134,7 +134,7 @@ def _external(exposure: Exposure, address: IP, layout: Layout) -> Iterable[NftIt
         value = (_etp_local(exposure, layout), exposure.node_port)
         yield NftElement(f"external-ips-etp-local-v{family}", key, value)
         return
-    targets = tuple((ip_address(target.address), target.port) for target in exposure.here)
+    targets = tuple((parse_address(target.address), target.port) for target in exposure.here)
     action: Statement = DnatChoice(targets, by_source=exposure.affinity) if targets else Verdict.DROP
     yield NftRule("services-etp-no-nodeport", 0, (*_to(exposure, address), action))
     for target in targets:
@@ -151,7 +151,7 @@ def _internal(exposure: Exposure) -> NftElement:
 
 
 def _etp_local(exposure: Exposure, layout: Layout) -> IP:
-    return ip_address(layout.etp_local[exposure.family])
+    return parse_address(layout.etp_local[exposure.family])
 
 
 def _to(exposure: Exposure, address: IP) -> tuple[Match, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_network
 
 from attrs import frozen
 
 from ovnkit.api.config import Network
 from ovnkit.api.service_models import SERVICES, Service, ServicePort, parse_address
+from ovnkit.api.text import parse_network, quoted
 from ovnkit.api.world import World, derived
 from ovnkit_services.layout import Layout
 
@@ -79,7 +79,7 @@ def frontends(world: World, service: Service, layout: Layout) -> tuple[list[Fron
     lost: dict[tuple[str, str], list[str]] = {}
     for port in ports:
         if port.protocol not in PROTOCOLS:
-            message = f"port {port.port}: unknown protocol {port.protocol!r}"
+            message = f"port {port.port}: unknown protocol {quoted(port.protocol)}"
             complaints.append(Complaint("UnknownProtocol", message))
             continue
         own = []
@@ -101,7 +101,7 @@ def _addresses(texts: Iterable[str], what: str, layout: Layout, complaints: list
     for text in texts:
         address = parse_address(text)
         if address is None:
-            complaints.append(Complaint("InvalidAddress", f"{what} {text!r} is no address"))
+            complaints.append(Complaint("InvalidAddress", f"{what} {quoted(text)} is no address"))
         elif address.version not in layout.families:
             message = f"{what} {address}: the cluster network has no IPv{address.version}"
             complaints.append(Complaint("UnsupportedIPFamily", message))
@@ -121,7 +121,7 @@ def source_ranges(service: Service) -> tuple[tuple[Network, ...] | None, list[Co
     complaints = []
     for text in service.source_ranges:
         try:
-            found.append(ip_network(text.strip(), strict=False))
-        except ValueError:
-            complaints.append(Complaint("InvalidSourceRange", f"loadBalancerSourceRanges: {text!r} is no network"))
+            found.append(parse_network(text.strip() if isinstance(text, str) else text))
+        except ValueError as error:
+            complaints.append(Complaint("InvalidSourceRange", f"loadBalancerSourceRanges: {error}"))
     return tuple(found), complaints

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 
 from attrs import frozen
@@ -10,6 +9,7 @@ from attrs import frozen
 from ovnkit.api.host import HttpAnswer
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES
+from ovnkit.api.text import print_json
 from ovnkit.api.world import World, derived
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.layout import Layout
@@ -51,4 +51,4 @@ class HealthChecks:
         }
         headers = (("X-Content-Type-Options", "nosniff"), ("X-Load-Balancing-Endpoint-Weight", str(count)))
         status = 200 if count else 503
-        yield HttpAnswer(service.health_check_node_port, status, json.dumps(body), headers=headers)
+        yield HttpAnswer(service.health_check_node_port, status, print_json(body), headers=headers)

@@ -7,10 +7,10 @@ that keeps its port and sends often would be bound to it anew.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
 from ovnkit.api.host import TrackedPath
 from ovnkit.api.service_models import Service
+from ovnkit.api.text import parse_address
 from ovnkit.api.world import World
 from ovnkit_services.endpoints import NOBODY, Targets, service_endpoints
 from ovnkit_services.exposures import OwnNode
@@ -28,13 +28,13 @@ def paths(world: World, service: Service, node: OwnNode, layout: Layout) -> Iter
             known = endpoints.get((("UDP", item.port.name), family), NOBODY)
             for address, port in _fronts(item, family, node):
                 for target, target_port in _targets(known, family, node, layout):
-                    yield TrackedPath("UDP", ip_address(address), port, ip_address(target), target_port)
+                    yield TrackedPath("UDP", parse_address(address), port, parse_address(target), target_port)
 
 
 def _fronts(item: Frontend, family: int, node: OwnNode) -> set[tuple[str, int]]:
     found = {(text, item.port.port) for version, text in (*item.cluster, *item.external) if version == family}
     if item.port.node_port and node.gateway.node_port:
-        found |= {(text, item.port.node_port) for text in node.addresses if ip_address(text).version == family}
+        found |= {(text, item.port.node_port) for text in node.addresses if parse_address(text).version == family}
     return found
 
 

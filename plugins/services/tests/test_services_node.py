@@ -198,6 +198,33 @@ def test_source_ranges_drop_everybody_else() -> None:
     assert elements == {("203.0.113.0/24",): ()}
 
 
+BAD_RANGES = (
+    "fd00::%z/64",
+    "10.0.0.0/255.0.0.0",
+    "0.0.0.0",
+    "0.0.0.0/0 }",
+    "::ffff:0.0.0.0/96",
+    "0.0.0.0/\u0660",
+    "\ud800",
+)
+
+
+@pytest.mark.parametrize("mode", ["shared", "local"])
+@pytest.mark.parametrize("bad", BAD_RANGES, ids=ascii)
+def test_a_source_range_that_nft_reads_differently_lets_nobody_in(mode: str, bad: str) -> None:
+    """And what the others have in the same chain and the same bundle is as it would be without it."""
+    alone = Node(mode, V4, V6).put(service("shop/other", NODE_PORT, type="NodePort"))
+    found = Node(mode, V4, V6).put(service("shop/other", NODE_PORT, type="NodePort"))
+    found.put(service(WEB, **NO_PORTS, source_ranges=(bad,)), pods(POD))
+    assert {name: value for name, value in found.elements.items() if "sources" in name} == {}
+    drops = [item.statements[-1] for item in found.rules("services-sources")]
+    assert drops == [Verdict.DROP]
+    assert not [flow for flow in found.flows if "nw_dst=198.51.100.2/32,tp_dst=80 -> output" in flow]
+    assert alone.flows <= found.flows
+    mixed = Node(mode, V4, V6).put(service(WEB, **NO_PORTS, source_ranges=(bad, "203.0.113.0/24")), pods(POD))
+    assert {("203.0.113.0/24",): ()} in mixed.elements.values()
+
+
 # -- flows ------------------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar, overload
 
-import orjson
 from attrs import frozen
 
 from ovnkit.api.config import ClusterSubnet, Config, Network
@@ -19,6 +18,7 @@ from ovnkit.api.nodenetwork import (
     NODE_ID,
     NODE_SUBNETS,
     TRANSIT_ADDRESSES,
+    held_node_subnets,
     host_subnets,
     is_slice,
     is_unmanaged,
@@ -26,6 +26,7 @@ from ovnkit.api.nodenetwork import (
     transit_address,
 )
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import JsonMembers, print_json
 from ovnkit.api.world import Pool, World
 
 T = TypeVar("T", bound=Hashable)
@@ -128,7 +129,7 @@ class Assigner:
                 f"ipv{family}": str(transit_address(self._config.transit_subnet(family), number))
                 for family in self._config.families
             }
-            transit = orjson.dumps(addresses).decode()
+            transit = print_json(addresses)
         yield Annotation(NODES, node, TRANSIT_ADDRESSES, transit)
         for name in DEPRECATED:
             yield Annotation(NODES, node, name, None)
@@ -142,20 +143,18 @@ class Assigner:
     def _held(self, family: int) -> Callable[[World, str], Mapping[str, Collection[Network]]]:
         def held(world: World, _scope: str) -> Mapping[str, Collection[Network]]:
             return {
-                node.name: tuple(network for network in networks if network.version == family)
+                node.name: tuple(network for network in self._annotated(node) if network.version == family)
                 for node in _oldest_first(world)
-                if (networks := self._annotated(world, node.name)) is not None
+                if not is_unmanaged(world, node.name, self._unmanaged)
             }
 
         return held
 
-    def _annotated(self, world: World, node: str) -> tuple[Network, ...] | None:
-        if is_unmanaged(world, node, self._unmanaged):
-            return None
-        try:
-            return host_subnets(world, node, self._cluster)
-        except Reject:
-            return None
+    def _annotated(self, node: Node) -> Iterable[Network]:
+        """The slices a node has, also where the rest of the annotation is wrong: its pods may be in them."""
+        for network in held_node_subnets(node.annotations.get(NODE_SUBNETS, "")):
+            if any(is_slice(network, subnet) for subnet in self._cluster):
+                yield network
 
     def render_subnets(self, world: World, node: str) -> Iterable[Annotation | Event]:
         """The node's slice of the cluster network in each family; none for unmanaged nodes."""
@@ -169,7 +168,10 @@ class Assigner:
             subnet, complaint = _allocate(world, pool, node, wanted)
             yield from complaint
             chosen.append(str(subnet))
-        yield Annotation(NODES, node, NODE_SUBNETS, orjson.dumps({DEFAULT_NETWORK: chosen}).decode())
+        found = world.get(NODES, node)
+        text = found.annotations.get(NODE_SUBNETS) if found is not None else None
+        members = JsonMembers.parse(text or "{}").having(DEFAULT_NETWORK, chosen)
+        yield Annotation(NODES, node, NODE_SUBNETS, str(members))
 
 
 def _held_ids(world: World, _scope: str) -> Mapping[str, Collection[int]]:

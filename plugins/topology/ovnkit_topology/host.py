@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_address
 
-import orjson
 from attrs import frozen
 
 from ovnkit.api.config import Config
@@ -17,6 +15,7 @@ from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import parse_address, print_json
 from ovnkit.api.world import World, derived
 
 MANAGEMENT_LINK_PREFIX = "ovn-k8s-mp"
@@ -48,7 +47,10 @@ OVS_SYSTEM: Kind[OvsSystem] = Kind("ovs-system", Table("ovs", "Open_vSwitch", ("
 def internal_addresses(world: World, node: str) -> tuple[Address, ...]:
     """The node's InternalIP addresses, in order."""
     found = world.get(NODES, node)
-    return tuple(ip_address(text) for text in found.addresses) if found is not None else ()
+    try:
+        return tuple(parse_address(text) for text in found.addresses) if found is not None else ()
+    except ValueError as error:
+        raise Reject(f"InternalIP of node {node}: {error}", reason="InvalidAddress") from None
 
 
 @derived
@@ -78,7 +80,7 @@ def encap_addresses(world: World, node: str, configured: str) -> tuple[Address, 
     """Tunnel endpoint addresses: as configured (comma list), else the node's first InternalIP."""
     if configured:
         try:
-            return tuple(ip_address(text.strip()) for text in configured.split(","))
+            return tuple(parse_address(text.strip()) for text in configured.split(","))
         except ValueError as error:
             raise Reject(f"[default] encap-ip: {error}", reason="InvalidConfiguration") from None
     found = internal_addresses(world, node)
@@ -117,12 +119,12 @@ class OwnNode:
         yield Annotation(NODES, node, ZONE_NAME, self.scope.zone)
         reachable = [view for view in kernel_addresses(world, node) if not self._is_masquerade(view.address)]
         cidrs = sorted({str(view.address) for view in reachable})
-        yield Annotation(NODES, node, HOST_CIDRS, orjson.dumps(cidrs).decode())
+        yield Annotation(NODES, node, HOST_CIDRS, print_json(cidrs))
         primary = {f"ipv{item.version}": str(item) for item in self._primary(world, node, reachable)}
         if primary:
-            yield Annotation(NODES, node, PRIMARY_ADDRESSES, orjson.dumps(primary).decode())
+            yield Annotation(NODES, node, PRIMARY_ADDRESSES, print_json(primary))
         encaps = [str(address) for address in encap_addresses(world, node, self.config.default.encap_ip)]
-        yield Annotation(NODES, node, ENCAP_IPS, orjson.dumps(encaps).decode())
+        yield Annotation(NODES, node, ENCAP_IPS, print_json(encaps))
 
     def _is_masquerade(self, address: Interface) -> bool:
         return address.ip in self.config.masquerade_subnet(address.version)

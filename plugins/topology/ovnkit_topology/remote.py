@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from ipaddress import ip_network
 
 from attrs import frozen
 
@@ -15,6 +14,7 @@ from ovnkit.api.items import Lookup, Member, Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import gateway_router_join_address, is_unmanaged, port_mac
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import host_network
 from ovnkit.api.world import World
 from ovnkit_topology.facts import Layout, NodeFacts, node_facts
 from ovnkit_topology.release import leaves_remote_ports_unbound
@@ -52,7 +52,7 @@ class RemoteNodes:
         if facts.number is not None:
             for family in self.config.families:
                 gateway = gateway_router_join_address(self.config.join_subnet(family), facts.number)
-                yield _route(node, f"route-gateway-v{family}", ip_network(gateway.ip), facts)
+                yield _route(node, f"route-gateway-v{family}", host_network(gateway.ip), facts)
         if facts.chassis and facts.encaps:
             yield from self._chassis(node, facts)
             if leaves_remote_ports_unbound(world):

@@ -188,6 +188,19 @@ def test_a_bad_annotation_gets_an_event_and_stops_nobody_else(name: str, value: 
     assert set(found.get(NODES, "bad").annotations) == {NODE_ID, SUBNETS, TRANSIT}
 
 
+def test_what_other_networks_have_in_the_annotation_frees_nothing_and_stays() -> None:
+    mine = '{"blue":{"x":NaN},"default":["10.128.0.0/23"]}'
+    torn = '{"default":["10.128.2.0/23","fd01::%x/64"]}'
+    found = bench()
+    views = (node("new"), node("torn", {SUBNETS: torn}), node("mine", {SUBNETS: mine}))
+    found.reconciler.observe(NODES, [(view.key, view) for view in views])
+    found.settle()
+    assert subnets(found, "new") == [["10.128.4.0/23"]]
+    assert annotation(found, "mine", SUBNETS) == mine
+    assert annotation(found, "torn", SUBNETS) == torn
+    assert [event[0] for event in found.events] == ["torn"]
+
+
 def test_when_subnets_run_out_the_node_says_so_and_gets_one_as_soon_as_another_goes() -> None:
     found = bench(config("10.1.0.0/24/25"))
     found.put(NODES, node("a"), node("b"), node("c"))
