@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from attrs import field, frozen
@@ -85,7 +85,7 @@ class Pod(ObjectView):
     """A pod, as far as networking reads it.
 
     `node` is empty until it is scheduled. `addresses` is status.podIPs. `completed` is true in phase Succeeded
-    or Failed. `ports` are the declared container ports. `created` is creationTimestamp.
+    or Failed. `ports` are those that its containers and sidecars declare. `created` is creationTimestamp.
     """
 
     node: str
@@ -110,8 +110,17 @@ def _node(raw: Raw) -> Node:
     )
 
 
-def _container_ports(spec: Raw) -> Iterable[ContainerPort]:
-    for container in spec.get("containers") or ():
+def lasting_containers(spec: Raw) -> Iterator[Raw]:
+    """The containers that run as long as their pod does, and whose ports a name may stand for: its containers,
+    then its sidecars (init containers with `restartPolicy: Always`)."""
+    yield from spec.get("containers") or ()
+    for container in spec.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            yield container
+
+
+def _container_ports(spec: Raw) -> Iterator[ContainerPort]:
+    for container in lasting_containers(spec):
         for port in container.get("ports") or ():
             yield ContainerPort(port.get("name", ""), port["containerPort"], port.get("protocol", "TCP"))
 

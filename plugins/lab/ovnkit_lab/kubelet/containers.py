@@ -38,6 +38,11 @@ class Container:
         return str(self.spec["name"])
 
     @property
+    def sidecar(self) -> bool:
+        """Whether an init container is one that goes on running beside the pod's containers."""
+        return self.spec.get("restartPolicy") == "Always"
+
+    @property
     def alive(self) -> bool:
         """Whether its process runs."""
         return self.running is not None and self.running.exit_code is None
