@@ -99,6 +99,8 @@ def env(name: str) -> None:
     opened = Lab.open(name)
     spec, files = opened.spec, opened.files
     variables = {"KUBECONFIG": str(files.kubeconfig), "OVNKIT_LAB": name, "OVNKIT_NODES": " ".join(spec.nodes)}
+    if spec.kubernetes and spec.kubernetes.assets:
+        variables["KUBEBUILDER_ASSETS"] = spec.kubernetes.assets
     for node in spec.nodes:
         prefix = f"OVNKIT_{node.upper().replace('-', '_')}"
         zone = files.ovn(node if spec.per_node_zones else CONTROL)

@@ -97,7 +97,8 @@ class Lab:
                 **central,
                 "ovnkit": self._ovnkit(CONTROL),
                 "kubelet": self._own("kubelet", [*python, "ovnkit_lab.kubelet", self.spec.name]),
-                "controllers": self._own("controllers", [*python, "ovnkit_lab.controllers", self.spec.name]),
+                **apiservers.managers(self.spec),
+                **self._controllers([*python, "ovnkit_lab.controllers", self.spec.name]),
             }
         if host not in self.spec.nodes:
             known = ", ".join((*self.spec.nodes, CONTROL))
@@ -121,6 +122,11 @@ class Lab:
             log=self.files.log(host) / "ovnkit.log", pid_file=self.files.host(host) / "ovnkit.daemon",
             env={**stack.tool_environment(self.spec, host), "PATH": path, "KUBECONFIG": ""},
         )  # fmt: skip
+
+    def _controllers(self, command: list[str]) -> dict[str, Daemon]:
+        return (
+            {"controllers": self._own("controllers", command)} if apiservers.needs_controllers(self.spec) else {}
+        )
 
     def _own(self, name: str, command: list[str]) -> Daemon:
         # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
@@ -164,15 +170,17 @@ class Lab:
         pki.make(spec)
         daemons = self.daemons(CONTROL)
         for name, daemon in daemons.items():
-            if name not in ("ovnkit", "kubelet", "controllers"):
+            if name not in ("ovnkit", "kubelet", "controllers", *apiservers.managers(spec)):
                 daemon.start()
         apiservers.wait_ready(spec, daemons["apiserver"], self._say)
         pki.write_kubeconfig(
             spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, pki.token(spec, pki.ADMIN)
         )
         api = apiservers.client(spec)
-        daemons["kubelet"].launch()
-        daemons["controllers"].launch()
+        apiservers.write_credentials(spec)
+        for name in ("kubelet", "controllers", *apiservers.managers(spec)):
+            if name in daemons:
+                daemons[name].launch()
         access.grant(spec, api, role.result())
         access.define(api, crds.result())
         access.advertise(spec, api)
@@ -326,7 +334,7 @@ def create(
             _remove(name)
         spec = LabSpec(
             name, tuple(f"node{number}" for number in range(1, nodes + 1)), zones, ip_family, str(install.root),
-            config=config,
+            config=config, kubernetes=apiservers.find(),
         )  # fmt: skip
         lab = Lab(_numbered(spec), say)
         try:

@@ -54,10 +54,23 @@ def check_name(name: str) -> str:
 
 
 @frozen
+class Kubernetes:
+    """Paths of Kubernetes' own programs; empty for those that weren't found. `assets` is the directory that
+    `KUBEBUILDER_ASSETS` named, if kube-apiserver was found there."""
+
+    apiserver: str
+    etcd: str
+    controller_manager: str = ""
+    scheduler: str = ""
+    assets: str = ""
+
+
+@frozen
 class LabSpec:
     """A lab as it was asked for. `index` is its number among the labs of this machine, from 0.
 
     `ovn_root` is where OVN's programs are (`/`: the host's). `config` is the text of the user's configuration.
+    `kubernetes` is what was found when the lab was made; without it the lab has servers of its own.
     """
 
     name: str
@@ -67,6 +80,7 @@ class LabSpec:
     ovn_root: str = "/"
     index: int = 0
     config: str = field(default="", repr=False)
+    kubernetes: Kubernetes | None = None
 
     @property
     def families(self) -> tuple[int, ...]:

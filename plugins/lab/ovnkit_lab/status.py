@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from attrs import asdict
 from rich.console import Console
 from rich.table import Table
 
@@ -34,6 +35,7 @@ def as_json(lab: Lab) -> Json:
         "name": spec.name, "zones": spec.zones, "ipFamily": spec.ip_family,
         "ovn": {"root": spec.ovn_root, "version": ".".join(map(str, lab.install.ovn_version)),
                 "ovs": ".".join(map(str, lab.install.ovs_version))},
+        "kubernetes": asdict(spec.kubernetes) if spec.kubernetes else {},
         "kubeconfig": str(lab.files.kubeconfig), "healthy": running and all(item["ready"] for item in nodes),
         "control": {"addresses": [str(item.ip) for item in spec.addresses(CONTROL)], "daemons": control},
         "nodes": nodes,
