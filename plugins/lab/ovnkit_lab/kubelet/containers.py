@@ -108,6 +108,11 @@ def stamp(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def precise_stamp(seconds: float) -> str:
+    """The same to the microsecond, for fields of type MicroTime."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 def _terminated(running: Running) -> Json:
     code = running.exit_code or 0
     return {
