@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall, locate
 from ovnkit_lab import access, apiservers, layout, namespaces, pki, settings, stack
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.layout import BASE, CONTROL, Files, LabError, LabSpec
 
 Say = Callable[[str], None]
@@ -155,14 +156,26 @@ class Lab:
                 pool.submit(self._start_control, role, crds),
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
-            for job in jobs:
-                job.result()
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                self._abandon(pool, jobs)
+                raise
         self._say("ovnkit on every host")
         for host in (CONTROL, *spec.nodes):
             self.daemons(host)["ovnkit"].launch()
         self.wait_nodes()
         self.warm_up()
         self.files.ready.touch()
+
+    def _abandon(self, pool: Executor, jobs: Sequence[Future[None]]) -> None:
+        """Let all jobs end soon: what they wait for is killed as often as they start it."""
+        pool.shutdown(wait=False, cancel_futures=True)
+        with undisturbed():
+            while not all(job.done() for job in jobs):
+                namespaces.kill_all(self.spec.netns(host) for host in self.spec.hosts)
+                time.sleep(_STEP)
 
     def _start_control(self, role: Future[dict[str, Any]], crds: Future[list[dict[str, Any]]]) -> None:
         spec = self.spec
@@ -339,10 +352,13 @@ def create(
         lab = Lab(_numbered(spec), say)
         try:
             lab.up()
-        except BaseException:
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted)
             if not keep:
-                say(f"failed; removing lab {name}")
+                say(f"{'interrupted' if stopped else 'failed'}; removing lab {name}")
                 _remove(name)
+            if isinstance(error, Interrupted):
+                error.text = f"interrupted; lab {name} {'stays as it is' if keep else 'was removed'}"
             raise
         return lab
 
@@ -375,6 +391,11 @@ def remove(name: str) -> bool:
 
 
 def _remove(name: str) -> None:
+    with undisturbed():
+        _remove_all(name)
+
+
+def _remove_all(name: str) -> None:
     link = ""
     with suppress(LabError):
         link = layout.load(name).api_link_name

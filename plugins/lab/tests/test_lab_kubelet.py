@@ -152,6 +152,20 @@ def test_deletion_ends_the_process_and_leaves_nothing(lab: LabHandle) -> None:
     assert lab.node("node1", "ovs-vsctl", "list-ports", "br-int") == ports
 
 
+def test_names_may_be_as_long_as_the_api_allows(lab: LabHandle) -> None:
+    namespace, name = "n" * 63, ".".join(["p" * 62] * 4)
+    assert len(name) == 251
+    lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    names = [f"{name}-{number}" for number in (1, 2)]
+    lab.apply(*(lab.pod(item, "sh", "-c", f"echo {item[-1]}; exec sleep infinity", namespace=namespace)
+                for item in names))  # fmt: skip
+    lab.wait_ready(*names, namespace=namespace)
+    for item in names:
+        wait_until(lambda item=item: lab.run("logs", f"{namespace}/{item}").stdout == f"{item[-1]}\n")
+        assert lab.exec(f"{namespace}/{item}", "true").returncode == 0
+    lab.delete("namespace", namespace)
+
+
 def test_fifty_pods_at_once(lab: LabHandle) -> None:
     names = [f"many-{number}" for number in range(50)]
     lab.apply(*(lab.pod(name) for name in names))

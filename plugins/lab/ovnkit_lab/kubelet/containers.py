@@ -77,7 +77,8 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 def environment(pod: Json, spec: Json, addresses: Sequence[str], host_addresses: Sequence[str]) -> dict[str, str]:
     """The process' environment: a few of the machine's variables, the pod's name, and what the container names."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"]
+    # A host's name is shorter than a pod's may be; kubelets cut it there.
+    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
     for item in spec.get("env") or ():
         if "valueFrom" in item:
             path = (item["valueFrom"].get("fieldRef") or {}).get("fieldPath", "")

@@ -21,7 +21,7 @@ from ovnkit_lab.kubelet.containers import Container
 from ovnkit_lab.kubelet.probes import Prober
 from ovnkit_lab.kubelet.processes import Reaper, end, start
 from ovnkit_lab.kubelet.status import StatusWriter
-from ovnkit_lab.layout import LabError, LabSpec
+from ovnkit_lab.layout import LabError, LabSpec, pod_directory
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -247,7 +247,7 @@ class PodWorker(threading.Thread):
         netns = self._sandbox.netns if self._sandbox else context.spec.netns(context.node)
         env = model.environment(self._pod, spec, self._addresses, context.host_addresses)
         meta = self._pod["metadata"]
-        directory = context.log_dir / "pods" / f"{meta['namespace']}_{meta['name']}_{self.uid[:8]}"
+        directory = context.log_dir / "pods" / f"{pod_directory(meta['namespace'], meta['name'])}_{self.uid[:8]}"
         cwd = spec.get("workingDir") or "/"
         running = start(netns, model.command(spec, env), env, cwd if Path(cwd).is_dir() else "/",
                         directory / f"{container.name}.log")  # fmt: skip
