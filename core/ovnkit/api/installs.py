@@ -10,12 +10,13 @@ import fcntl
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -30,6 +31,7 @@ DEFAULT_CACHE = Path("/var/cache/ovnkit")
 ROOT_NAME = "debian-13"
 ROOT_SUITE = "trixie"
 ROOT_PACKAGES = ("openvswitch-switch", "ovn-central", "ovn-host")
+_END_SECONDS = 10.0
 RECENT = (24, 3)
 """OVN release from which ACL tiers, `pass` and sampling are all there; the host's own is then good enough."""
 
@@ -223,16 +225,33 @@ def _debootstrap(root: Path, progress: Progress) -> None:
         "debootstrap", "--variant=minbase", f"--include={','.join(ROOT_PACKAGES)}", ROOT_SUITE, str(partial),
     ]  # fmt: skip
     last: deque[str] = deque(maxlen=5)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        for line in process.stdout or ():
-            last.append(line.strip())
-            progress(f"OVN: debootstrap: {line.strip()[:90]}")
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            for line in process.stdout or ():
+                last.append(line.strip())
+                progress(f"OVN: debootstrap: {line.strip()[:90]}")
+        except BaseException:
+            _end_session(process)
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
     if process.returncode:
         shutil.rmtree(partial, ignore_errors=True)
         raise InstallError(f"debootstrap failed: {' | '.join(last)}")
     # Package archives are of no further use; they are a third of the size.
     shutil.rmtree(partial / "var/cache/apt/archives", ignore_errors=True)
     partial.rename(root)
+
+
+def _end_session(process: subprocess.Popen[str]) -> None:
+    """End a program with all that it has started; it gets a moment to undo its mounts."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_END_SECONDS)
+            return
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ class Resource:
     """A Kubernetes resource as a source of views.
 
     `node_field` is the field selector path (`spec.nodeName`) by which a process that holds only the node role
-    may narrow its watch to its own node; None when there is none.
+    may narrow its watch to its own node; None when there is none. An `optional` resource is one that clusters may
+    well be without (its CRD comes with something else): that it is missing is worth no warning.
     """
 
     api_version: str
@@ -36,6 +37,7 @@ class Resource:
     kind: str
     namespaced: bool = True
     node_field: str | None = None
+    optional: bool = False
 
     @property
     def path(self) -> str:

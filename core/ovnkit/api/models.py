@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -95,7 +95,7 @@ class Pod(ObjectView):
     """A pod, as far as networking reads it.
 
     `node` is empty until it is scheduled. `addresses` is status.podIPs. `completed` is true in phase Succeeded
-    or Failed. `ports` are the declared container ports. `created` is creationTimestamp.
+    or Failed. `ports` are those that its containers and sidecars declare. `created` is creationTimestamp.
     """
 
     node: str
@@ -120,8 +120,17 @@ def _node(raw: Raw) -> Node:
     )
 
 
-def _container_ports(spec: Raw) -> Iterable[ContainerPort]:
-    for container in spec.get("containers") or ():
+def lasting_containers(spec: Raw) -> Iterator[Raw]:
+    """The containers that run as long as their pod does, and whose ports a name may stand for: its containers,
+    then its sidecars (init containers with `restartPolicy: Always`)."""
+    yield from spec.get("containers") or ()
+    for container in spec.get("initContainers") or ():
+        if container.get("restartPolicy") == "Always":
+            yield container
+
+
+def _container_ports(spec: Raw) -> Iterator[ContainerPort]:
+    for container in lasting_containers(spec):
         for port in container.get("ports") or ():
             # What is no port can't be reached by its name; it is not worth losing the pod for.
             with suppress(ValueError):

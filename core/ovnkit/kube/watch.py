@@ -18,7 +18,7 @@ from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.text import parse_json
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import Client, Stream
-from ovnkit.kube.errors import Gone, KubeError, NotFound, error_from_status
+from ovnkit.kube.errors import Gone, KubeError, NotFound, ServerUnavailable, error_from_status
 
 log = structlog.get_logger()
 
@@ -38,6 +38,10 @@ _PAGE = 1000
 
 _SERVED_WELL = 5.0
 """Seconds after which a watch that ends counts as working, so that the next one starts at once."""
+
+
+_LONGEST_OUTAGE_WAIT = 5.0
+"""Seconds between two attempts to reach a server that doesn't answer at all, at most; refusals may wait longer."""
 
 
 @define
@@ -106,6 +110,7 @@ class Watcher:
         self._known: dict[str, str] = {}
         self._version = ""
         self._backoff = Backoff(*retry_seconds)
+        self._outage = Backoff(retry_seconds[0], min(retry_seconds[1], _LONGEST_OUTAGE_WAIT))
         self._stop = threading.Event()
         self._stream: Stream | None = None
         self._lock = threading.Lock()
@@ -166,11 +171,26 @@ class Watcher:
     def _pause(self, error: Exception, state: str) -> None:
         if self._stop.is_set():
             return
-        seconds = self._backoff.next(getattr(error, "retry_after", None))
+        seconds = self._wait(error)
         if str(error) != self.last_error:
-            log.warning("watch interrupted", kind=self.kind.name, error=str(error), retry_in=round(seconds, 2))
+            # Clusters without an optional resource are as they should be.
+            expected = state == "missing" and self.kind.resource.optional and not self._known
+            write = log.debug if expected else log.warning
+            write("watch interrupted", kind=self.kind.name, error=str(error), retry_in=round(seconds, 2))
         self.state, self.last_error = state, str(error)
         self._stop.wait(seconds)
+
+    def _wait(self, error: Exception) -> float:
+        """Seconds until the next attempt.
+
+        What a server refuses in its first moments (403 while it still reads its roles) it grants soon: its first
+        answer after an outage is waited for as if nothing had failed before.
+        """
+        if isinstance(error, ServerUnavailable) and not error.code:
+            self._backoff.reset()
+            return self._outage.next()
+        self._outage.reset()
+        return self._backoff.next(getattr(error, "retry_after", None))
 
     def _missing(self, error: NotFound) -> None:
         """The resource isn't there: what we knew of it is gone; look again later."""
@@ -272,6 +292,7 @@ class Watcher:
                 or received != self.counters.events + self.counters.bookmarks
             ):
                 self._backoff.reset()
+                self._outage.reset()
         if time.monotonic() - started < _SERVED_WELL:
             self._stop.wait(self._backoff.next())
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import PODS, ObjectView, metadata
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.store import Store
+from ovnkit.kube import watch
 from ovnkit.kube.client import Client
 from ovnkit.kube.watch import Watcher
 
@@ -201,6 +203,42 @@ def test_an_outage_is_survived(api: Any, world: World, until: Any) -> None:
     api.start()
     world.until(lambda: "a/p2" in world.names())
     assert watcher.status() == {"state": "watching", "listed": True, "objects": 2, "last_error": ""}
+
+
+def test_refusals_right_after_an_outage_are_soon_asked_about_again(api: Any, world: World, until: Any) -> None:
+    api.put(PATH, "a", "p1")
+    watcher = world.watch(retry_seconds=(0.05, 15.0))
+    until(lambda: watcher.state == "watching")
+    api.stop()
+    until(lambda: watcher.counters.errors >= 5)
+    api.put(PATH, "a", "p2")
+    fault = api.fail(403, path=PATH, times=3)
+    api.start()
+    world.until(lambda: "a/p2" in world.names())
+    assert fault.times == 0
+    refused = [request.at for request in api.requests][-4:]
+    assert refused[-1] - refused[0] < 1.0, "0.05, 0.1 and 0.2 s; 1.6, 3.2 and 6.4 if the outage counted"
+
+
+def test_refusals_that_stay_are_asked_about_less_and_less(api: Any, world: World, until: Any) -> None:
+    api.fail(403, path=PATH, times=100)
+    watcher = world.watch(retry_seconds=(0.01, 15.0))
+    until(lambda: watcher.counters.errors >= 7)
+    times = [request.at for request in api.requests]
+    assert times[-1] - times[-2] > 10 * (times[1] - times[0])
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_only_a_resource_that_must_be_there_is_warned_about(
+    world: World, until: Any, optional: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    logger = SimpleNamespace(warning=lambda text, **_: said.append(text), debug=lambda *_, **__: None)
+    monkeypatch.setattr(watch, "log", logger)
+    kind = evolve(THINGS, source=evolve(THINGS.resource, optional=optional))
+    watcher = world.watch(kind)
+    until(lambda: watcher.state == "missing" and watcher.last_error)
+    assert said == ([] if optional else ["watch interrupted"])
 
 
 def test_retry_after_of_a_busy_server_is_kept(api: Any, world: World) -> None:

@@ -124,7 +124,7 @@ def by_family(address: Address) -> tuple[int, int]:
 
 DNS_NAME_RESOLVERS: Kind[DnsNameResolver] = Kind(
     "dnsnameresolvers",
-    Resource("network.openshift.io/v1alpha1", "dnsnameresolvers", "DNSNameResolver"),
+    Resource("network.openshift.io/v1alpha1", "dnsnameresolvers", "DNSNameResolver", optional=True),
     _resolver,
     indexes={"name": lambda view: (view.dns_name,)},
 )

@@ -1,4 +1,5 @@
-"""The lab's Kubernetes API: kube-apiserver with etcd where they are found, else the embedded server."""
+"""The lab's Kubernetes: kube-apiserver with etcd, and kube-controller-manager and kube-scheduler, where they are
+found; the embedded server and the lab's own controllers otherwise."""
 
 from __future__ import annotations
 
@@ -6,35 +7,66 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ovnkit.api.daemons import Daemon
 from ovnkit_lab import pki
 from ovnkit_lab.client import ApiError, Client
-from ovnkit_lab.layout import API_PORT, CONTROL, SERVICE_SUBNETS, Files, LabError, LabSpec
+from ovnkit_lab.layout import API_PORT, CONTROL, SERVICE_SUBNETS, Files, Kubernetes, LabError, LabSpec
 
+CONTROLLER_MANAGER, SCHEDULER = "kube-controller-manager", "kube-scheduler"
 _ETCD = "http://127.0.0.1:2379"
 _READY_DEADLINE = 90.0
 
 
-def real_binaries() -> tuple[Path, Path] | None:
-    """kube-apiserver and etcd from KUBEBUILDER_ASSETS or PATH, None when either is missing."""
-    search = os.pathsep.join(filter(None, (os.environ.get("KUBEBUILDER_ASSETS"), os.environ.get("PATH"))))
+def find(environ: Mapping[str, str] = os.environ) -> Kubernetes | None:
+    """kube-apiserver and etcd from KUBEBUILDER_ASSETS or PATH, None when either is missing; and the others
+    that are in kube-apiserver's directory (elsewhere they might be of another version)."""
+    assets = environ.get("KUBEBUILDER_ASSETS", "")
+    search = os.pathsep.join(filter(None, (assets, environ.get("PATH"))))
     server, etcd = shutil.which("kube-apiserver", path=search), shutil.which("etcd", path=search)
-    return (Path(server), Path(etcd)) if server and etcd else None
+    if not (server and etcd):
+        return None
+    beside = str(Path(server).parent)
+    manager, scheduler = (
+        shutil.which(name, path=beside) or "" for name in ("kube-controller-manager", "kube-scheduler")
+    )
+    used = bool(assets) and Path(server).parent == Path(assets)
+    return Kubernetes(server, etcd, manager, scheduler, assets if used else "")
 
 
 def daemons(spec: LabSpec) -> dict[str, Daemon]:
     """The processes of the API server on the control host, in the order of starting."""
-    real = real_binaries()
-    if real is None:
+    if spec.kubernetes is None:
         return {"apiserver": _daemon(spec, "apiserver", _embedded(spec))}
-    server, etcd = real
     return {
-        "etcd": _daemon(spec, "etcd", _etcd(spec, etcd)),
-        "apiserver": _daemon(spec, "apiserver", _real(spec, server)),
+        "etcd": _daemon(spec, "etcd", _etcd(spec, spec.kubernetes.etcd)),
+        "apiserver": _daemon(spec, "apiserver", _real(spec, spec.kubernetes.apiserver)),
     }
+
+
+def managers(spec: LabSpec) -> dict[str, Daemon]:
+    """Kubernetes' own controllers and scheduler, as far as they were found; the lab's own do the rest."""
+    found: dict[str, Daemon] = {}
+    if spec.kubernetes and spec.kubernetes.controller_manager:
+        command = _controller_manager(spec, spec.kubernetes.controller_manager)
+        found[CONTROLLER_MANAGER] = _daemon(spec, CONTROLLER_MANAGER, command)
+    if spec.kubernetes and spec.kubernetes.scheduler:
+        found[SCHEDULER] = _daemon(spec, SCHEDULER, _scheduler(spec, spec.kubernetes.scheduler))
+    return found
+
+
+def needs_controllers(spec: LabSpec) -> bool:
+    """Whether anything is left for the lab's own controllers to do."""
+    return len(managers(spec)) < len(pki.MANAGERS)
+
+
+def write_credentials(spec: LabSpec) -> None:
+    """Write the kubeconfig of each of Kubernetes' own controllers that runs here."""
+    for name in managers(spec):
+        user = f"system:{name}"
+        pki.write_kubeconfig(spec, _kubeconfig(spec, name), pki.fabric_url(spec), user, pki.token(spec, user))
 
 
 def client(spec: LabSpec, user: str = pki.ADMIN, *, on_machine: bool = True) -> Client:
@@ -85,18 +117,45 @@ def _embedded(spec: LabSpec) -> list[str]:
     ]  # fmt: skip
 
 
-def _etcd(spec: LabSpec, program: Path) -> list[str]:
+def _etcd(spec: LabSpec, program: str) -> list[str]:
     return [
-        str(program), "--data-dir", str(Files(spec.name).host(CONTROL) / "etcd"),
+        program, "--data-dir", str(Files(spec.name).host(CONTROL) / "etcd"),
         "--listen-client-urls", _ETCD, "--advertise-client-urls", _ETCD,
         "--listen-peer-urls", "http://127.0.0.1:2380", "--unsafe-no-fsync",
     ]  # fmt: skip
 
 
-def _real(spec: LabSpec, program: Path) -> list[str]:
+def _kubeconfig(spec: LabSpec, name: str) -> Path:
+    return Files(spec.name).base / f"{name}.kubeconfig"
+
+
+def _manager(spec: LabSpec, name: str, program: str) -> list[str]:
+    """What both of Kubernetes' managers are told: one of each, and no port that others reach."""
+    kubeconfig = _kubeconfig(spec, name)
+    return [
+        program, f"--kubeconfig={kubeconfig}", f"--authentication-kubeconfig={kubeconfig}",
+        f"--authorization-kubeconfig={kubeconfig}", "--leader-elect=false", "--bind-address=127.0.0.1",
+        f"--cert-dir={Files(spec.name).host(CONTROL) / name}",
+    ]  # fmt: skip
+
+
+def _controller_manager(spec: LabSpec, program: str) -> list[str]:
     directory = Files(spec.name).pki
     return [
-        str(program), f"--etcd-servers={_ETCD}", "--bind-address=::", f"--secure-port={API_PORT}",
+        *_manager(spec, CONTROLLER_MANAGER, program), f"--cluster-name=ovnkit-{spec.name}",
+        "--use-service-account-credentials=true", f"--root-ca-file={directory / 'ca.crt'}",
+        f"--service-account-private-key-file={directory / 'sa.key'}",
+    ]  # fmt: skip
+
+
+def _scheduler(spec: LabSpec, program: str) -> list[str]:
+    return _manager(spec, SCHEDULER, program)
+
+
+def _real(spec: LabSpec, program: str) -> list[str]:
+    directory = Files(spec.name).pki
+    return [
+        program, f"--etcd-servers={_ETCD}", "--bind-address=::", f"--secure-port={API_PORT}",
         f"--advertise-address={spec.addresses(CONTROL)[0].ip}", f"--cert-dir={directory}",
         f"--tls-cert-file={directory / 'apiserver.crt'}", f"--tls-private-key-file={directory / 'apiserver.key'}",
         f"--token-auth-file={directory / 'tokens.csv'}", "--authorization-mode=RBAC", "--allow-privileged",
@@ -104,6 +163,6 @@ def _real(spec: LabSpec, program: Path) -> list[str]:
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={directory / 'sa.key'}",
         f"--service-account-signing-key-file={directory / 'sa.key'}",
-        # No controller makes service accounts for namespaces here.
-        "--disable-admission-plugins=ServiceAccount",
+        # Nobody here knows the nodes' names; the default is to look these up first.
+        "--kubelet-preferred-address-types=InternalIP",
     ]  # fmt: skip

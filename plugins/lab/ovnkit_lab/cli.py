@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 import click
 
 from ovnkit_lab import lab as labs
-from ovnkit_lab import settings, stack
+from ovnkit_lab import layout, settings, stack
 from ovnkit_lab.demo import demo
+from ovnkit_lab.interrupts import Interrupted, interruptible
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, DEFAULT_NAME, EXTERNAL, MAX_NODES, LabError
 from ovnkit_lab.progress import Reporter
-from ovnkit_lab.status import as_json, show
+from ovnkit_lab.status import as_json, show, show_list, summary
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RUNS_COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -47,7 +48,20 @@ def up_options(command: F) -> F:
     return command
 
 
-@click.group()
+class Commands(click.Group):
+    """Commands that a signal ends with one line and the exit code that a shell gives for it."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run one."""
+        try:
+            with interruptible():
+                return super().invoke(ctx)
+        except Interrupted as error:
+            click.echo(f"ovnkit: {error.text}", err=True)
+            raise SystemExit(error.exit_code) from None
+
+
+@click.group(cls=Commands)
 def lab() -> None:
     """A whole cluster on this machine: namespaces as nodes, real OVN, real packets. Needs root.
 
@@ -92,6 +106,17 @@ def down(name: str, everything: bool) -> None:
             reporter.done(f"lab {each} is down" if labs.remove(each) else f"there is no lab {each}")
 
 
+@lab.command("list")
+@click.option("--output", "-o", type=click.Choice(("table", "json")), default="table", show_default=True)
+def list_(output: str) -> None:
+    """List the labs of this machine, with what is left of those that didn't come up."""
+    found = [summary(name) for name in labs.leftovers()]
+    if output == "json":
+        click.echo(json.dumps(found, indent=2))
+    else:
+        show_list(found)
+
+
 @lab.command()
 @name_option
 def env(name: str) -> None:
@@ -99,6 +124,8 @@ def env(name: str) -> None:
     opened = Lab.open(name)
     spec, files = opened.spec, opened.files
     variables = {"KUBECONFIG": str(files.kubeconfig), "OVNKIT_LAB": name, "OVNKIT_NODES": " ".join(spec.nodes)}
+    if spec.kubernetes and spec.kubernetes.assets:
+        variables["KUBEBUILDER_ASSETS"] = spec.kubernetes.assets
     for node in spec.nodes:
         prefix = f"OVNKIT_{node.upper().replace('-', '_')}"
         zone = files.ovn(node if spec.per_node_zones else CONTROL)
@@ -221,7 +248,7 @@ def logs(name: str, follow: bool, node: str, daemon: str) -> None:
     """Show the log of a node's daemon, or (NAMESPACE/POD [CONTAINER]) what a pod printed."""
     opened = Lab.open(name)
     if "/" in node:
-        pattern = f"*/log/pods/{node.replace('/', '_')}_*/{daemon or '*'}.log"
+        pattern = f"*/log/pods/{layout.pod_directory(*node.split('/', 1))}_*/{daemon or '*'}.log"
         files = sorted(opened.files.base.glob(pattern), key=lambda path: path.stat().st_mtime)
         if not files:
             raise LabError(f"lab {name}: no log of pod {node}")

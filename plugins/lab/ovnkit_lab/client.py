@@ -22,6 +22,9 @@ log = structlog.get_logger()
 
 MERGE_PATCH = "application/merge-patch+json"
 STRATEGIC_PATCH = "application/strategic-merge-patch+json"
+METADATA = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA_LIST = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+"""Forms in which objects come without anything but their metadata."""
 _WATCH_SECONDS = 300
 _RETRY_DELAY = 0.3
 
@@ -46,10 +49,10 @@ class Client:
 
     def request(
         self, method: str, path: str, body: Json | None = None, *,
-        content_type: str = "application/json", **query: str,
+        content_type: str = "application/json", accept: str = "", **query: str,
     ) -> Json:  # fmt: skip
         """Send a request and decode the answer; raises ApiError."""
-        headers = {**self._headers, "Content-Type": content_type}
+        headers = {**self._headers, "Content-Type": content_type, **_accepting(accept)}
         url = self._server + path + (f"?{urlencode(query)}" if query else "")
         try:
             answer = self._pool.request(
@@ -61,9 +64,9 @@ class Client:
             raise ApiError(answer.status, f"{method} {path}: {_message(answer.data)}")
         return dict(orjson.loads(answer.data)) if answer.data[:1] == b"{" else {}
 
-    def get(self, path: str, **query: str) -> Json:
-        """GET a decoded object or list."""
-        return self.request("GET", path, None, content_type="application/json", **query)
+    def get(self, path: str, *, accept: str = "", **query: str) -> Json:
+        """GET a decoded object or list, in the form that `accept` names."""
+        return self.request("GET", path, None, accept=accept, **query)
 
     def create(self, path: str, body: Json) -> Json:
         """POST an object to a collection."""
@@ -92,13 +95,14 @@ class Client:
                 raise
             return {}
 
-    def watch(self, path: str, version: str) -> Iterator[Json]:
+    def watch(self, path: str, version: str, accept: str = "") -> Iterator[Json]:
         """The events of a collection after a resourceVersion, until the server ends the watch."""
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true",
                  "timeoutSeconds": str(_WATCH_SECONDS)}  # fmt: skip
         try:
             answer = self._pool.request(
-                "GET", f"{self._server}{path}?{urlencode(query)}", headers=self._headers,
+                "GET", f"{self._server}{path}?{urlencode(query)}",
+                headers={**self._headers, **_accepting(accept)},
                 preload_content=False, timeout=urllib3.Timeout(connect=5, read=_WATCH_SECONDS + 15),
             )  # fmt: skip
             try:
@@ -112,6 +116,10 @@ class Client:
                 answer.close()
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise ApiError(0, f"watch {path}: {error}") from error
+
+
+def _accepting(form: str) -> dict[str, str]:
+    return {"Accept": form} if form else {}
 
 
 def _message(data: bytes) -> str:
@@ -128,15 +136,26 @@ def key_of(item: Json) -> str:
 
 
 class Informer:
-    """A listing kept up to date by a thread of its own; `changed(key)` is called in that thread."""
+    """A listing kept up to date by a thread of its own; `changed(key)` is called in that thread.
 
-    def __init__(self, client: Client, path: str, changed: Callable[[str], None]) -> None:
+    With `metadata_only` the objects have nothing else.
+    """
+
+    def __init__(
+        self, client: Client, path: str, changed: Callable[[str], None], *, metadata_only: bool = False
+    ) -> None:
         self._client, self._path, self._changed = client, path, changed
+        self._forms = (METADATA_LIST, METADATA) if metadata_only else ("", "")
+        self._stopped = threading.Event()
         self._objects: dict[str, Json] = {}
         self._deleted: deque[str] = deque(maxlen=1000)
         self._lock = threading.Lock()
         self.synced = threading.Event()
         threading.Thread(target=self._run, name=f"watch {path}", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread, at the latest when its present watch ends."""
+        self._stopped.set()
 
     def get(self, key: str) -> Json | None:
         """The object as last observed."""
@@ -157,17 +176,17 @@ class Informer:
                 self._objects[key_of(item)] = item
 
     def _run(self) -> None:
-        while True:
+        while not self._stopped.is_set():
             try:
                 version = self._list()
-                while version:
+                while version and not self._stopped.is_set():
                     version = self._follow(version)
             except Exception as error:  # a watch must outlive whatever the server says
                 log.info("watch interrupted", path=self._path, error=str(error)[:200])
             time.sleep(_RETRY_DELAY * (1 + random.random()))
 
     def _list(self) -> str:
-        answer = self._client.get(self._path)
+        answer = self._client.get(self._path, accept=self._forms[0])
         found = {key_of(item): item for item in answer.get("items") or ()}
         touched = found.keys() | self._objects.keys()
         with self._lock:
@@ -179,7 +198,7 @@ class Informer:
 
     def _follow(self, version: str) -> str:
         """Apply the events of one watch; the version to go on from, empty when a new listing is needed."""
-        for event in self._client.watch(self._path, version):
+        for event in self._client.watch(self._path, version, self._forms[1]):
             item = event["object"]
             if event["type"] == "ERROR":
                 return ""

@@ -60,6 +60,7 @@ def demo(
     """
     directory = _manifests(manifests)
     reporter = Reporter()
+    lab: Lab | None = None
     try:
         with reporter.running():
             if labs.remove(name):
@@ -72,7 +73,7 @@ def demo(
         if failed:
             raise LabError(f"{failed} of {len(results)} connections failed")
     finally:
-        if keep:
+        if keep and lab is not None:
             click.echo(f'the lab stays: eval "$(ovnkit lab env --name {name})"', err=True)
         else:
             labs.remove(name)

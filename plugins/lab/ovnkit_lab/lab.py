@@ -9,8 +9,8 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall, locate
 from ovnkit_lab import access, apiservers, layout, namespaces, pki, settings, stack
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.layout import BASE, CONTROL, Files, LabError, LabSpec
 
 Say = Callable[[str], None]
@@ -97,7 +98,8 @@ class Lab:
                 **central,
                 "ovnkit": self._ovnkit(CONTROL),
                 "kubelet": self._own("kubelet", [*python, "ovnkit_lab.kubelet", self.spec.name]),
-                "controllers": self._own("controllers", [*python, "ovnkit_lab.controllers", self.spec.name]),
+                **apiservers.managers(self.spec),
+                **self._controllers([*python, "ovnkit_lab.controllers", self.spec.name]),
             }
         if host not in self.spec.nodes:
             known = ", ".join((*self.spec.nodes, CONTROL))
@@ -121,6 +123,11 @@ class Lab:
             log=self.files.log(host) / "ovnkit.log", pid_file=self.files.host(host) / "ovnkit.daemon",
             env={**stack.tool_environment(self.spec, host), "PATH": path, "KUBECONFIG": ""},
         )  # fmt: skip
+
+    def _controllers(self, command: list[str]) -> dict[str, Daemon]:
+        return (
+            {"controllers": self._own("controllers", command)} if apiservers.needs_controllers(self.spec) else {}
+        )
 
     def _own(self, name: str, command: list[str]) -> Daemon:
         # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
@@ -149,8 +156,12 @@ class Lab:
                 pool.submit(self._start_control, role, crds),
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
-            for job in jobs:
-                job.result()
+            try:
+                for job in jobs:
+                    job.result()
+            except BaseException:
+                self._abandon(pool, jobs)
+                raise
         self._say("ovnkit on every host")
         for host in (CONTROL, *spec.nodes):
             self.daemons(host)["ovnkit"].launch()
@@ -158,21 +169,31 @@ class Lab:
         self.warm_up()
         self.files.ready.touch()
 
+    def _abandon(self, pool: Executor, jobs: Sequence[Future[None]]) -> None:
+        """Let all jobs end soon: what they wait for is killed as often as they start it."""
+        pool.shutdown(wait=False, cancel_futures=True)
+        with undisturbed():
+            while not all(job.done() for job in jobs):
+                namespaces.kill_all(self.spec.netns(host) for host in self.spec.hosts)
+                time.sleep(_STEP)
+
     def _start_control(self, role: Future[dict[str, Any]], crds: Future[list[dict[str, Any]]]) -> None:
         spec = self.spec
         self._say("certificates and the Kubernetes API")
         pki.make(spec)
         daemons = self.daemons(CONTROL)
         for name, daemon in daemons.items():
-            if name not in ("ovnkit", "kubelet", "controllers"):
+            if name not in ("ovnkit", "kubelet", "controllers", *apiservers.managers(spec)):
                 daemon.start()
         apiservers.wait_ready(spec, daemons["apiserver"], self._say)
         pki.write_kubeconfig(
             spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, pki.token(spec, pki.ADMIN)
         )
         api = apiservers.client(spec)
-        daemons["kubelet"].launch()
-        daemons["controllers"].launch()
+        apiservers.write_credentials(spec)
+        for name in ("kubelet", "controllers", *apiservers.managers(spec)):
+            if name in daemons:
+                daemons[name].launch()
         access.grant(spec, api, role.result())
         access.define(api, crds.result())
         access.advertise(spec, api)
@@ -326,15 +347,18 @@ def create(
             _remove(name)
         spec = LabSpec(
             name, tuple(f"node{number}" for number in range(1, nodes + 1)), zones, ip_family, str(install.root),
-            config=config,
+            config=config, kubernetes=apiservers.find(),
         )  # fmt: skip
         lab = Lab(_numbered(spec), say)
         try:
             lab.up()
-        except BaseException:
+        except BaseException as error:
+            stopped = isinstance(error, Interrupted)
             if not keep:
-                say(f"failed; removing lab {name}")
+                say(f"{'interrupted' if stopped else 'failed'}; removing lab {name}")
                 _remove(name)
+            if isinstance(error, Interrupted):
+                error.text = f"interrupted; lab {name} {'stays as it is' if keep else 'was removed'}"
             raise
         return lab
 
@@ -367,6 +391,11 @@ def remove(name: str) -> bool:
 
 
 def _remove(name: str) -> None:
+    with undisturbed():
+        _remove_all(name)
+
+
+def _remove_all(name: str) -> None:
     link = ""
     with suppress(LabError):
         link = layout.load(name).api_link_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import tomllib
@@ -36,6 +37,8 @@ API_PORT = 6443
 NB_PORT = 6641
 SB_PORT = 6642
 
+_MAX_FILE_NAME = 200
+"""Bytes; file systems take 255, and some are for what is appended."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 _FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
 
@@ -54,10 +57,23 @@ def check_name(name: str) -> str:
 
 
 @frozen
+class Kubernetes:
+    """Paths of Kubernetes' own programs; empty for those that weren't found. `assets` is the directory that
+    `KUBEBUILDER_ASSETS` named, if kube-apiserver was found there."""
+
+    apiserver: str
+    etcd: str
+    controller_manager: str = ""
+    scheduler: str = ""
+    assets: str = ""
+
+
+@frozen
 class LabSpec:
     """A lab as it was asked for. `index` is its number among the labs of this machine, from 0.
 
     `ovn_root` is where OVN's programs are (`/`: the host's). `config` is the text of the user's configuration.
+    `kubernetes` is what was found when the lab was made; without it the lab has servers of its own.
     """
 
     name: str
@@ -67,6 +83,7 @@ class LabSpec:
     ovn_root: str = "/"
     index: int = 0
     config: str = field(default="", repr=False)
+    kubernetes: Kubernetes | None = None
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -223,6 +240,15 @@ class Files:
 def netns_prefix(lab: str) -> str:
     """What the names of a lab's namespaces begin with. Lab names have no dot, so prefixes are never shared."""
     return f"ovnlab-{lab}."
+
+
+def pod_directory(namespace: str, name: str) -> str:
+    """What the name of a pod's log directory begins with: short enough for a file, and no other pod's."""
+    text = f"{namespace}_{name}"
+    if len(text) <= _MAX_FILE_NAME:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return f"{text[: _MAX_FILE_NAME - len(digest) - 1]}-{digest}"
 
 
 def bracketed(interface: Interface) -> str:

@@ -23,6 +23,8 @@ from ovnkit_lab.namespaces import run
 
 ADMIN = "kubernetes-admin"
 AGENT = "ovnkit-lab-agent"
+MANAGERS = ("system:kube-controller-manager", "system:kube-scheduler")
+"""Users that every cluster has roles for."""
 _DAYS = "3650"
 _CA_EXTENSIONS = ("basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign,digitalSignature")
 
@@ -39,10 +41,10 @@ def make(spec: LabSpec) -> None:
     # Real API servers sign tokens with this key; RSA is what all of them take.
     _openssl("genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", str(directory / "sa.key"))
     lines = []
-    for user, group in ((ADMIN, "system:masters"), (AGENT, "system:masters")):
+    for user, group in ((ADMIN, "system:masters"), (AGENT, "system:masters"), *((name, "") for name in MANAGERS)):
         token = secrets.token_hex(20)
         _write_secret(directory / f"{user}.token", token)
-        lines.append(f'{token},{user},{user},"{group}"')
+        lines.append(f'{token},{user},{user},"{group}"' if group else f"{token},{user},{user}")
     _write_secret(directory / "tokens.csv", "\n".join(lines) + "\n")
 
 

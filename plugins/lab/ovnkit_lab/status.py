@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from attrs import asdict
 from rich.console import Console
 from rich.table import Table
 
-from ovnkit_lab import apiservers
+from ovnkit_lab import apiservers, layout
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
-from ovnkit_lab.lab import Lab
-from ovnkit_lab.layout import CONTROL
+from ovnkit_lab.lab import Lab, locked
+from ovnkit_lab.layout import CONTROL, Files, LabError
 
 Json = dict[str, Any]
 
@@ -34,10 +36,23 @@ def as_json(lab: Lab) -> Json:
         "name": spec.name, "zones": spec.zones, "ipFamily": spec.ip_family,
         "ovn": {"root": spec.ovn_root, "version": ".".join(map(str, lab.install.ovn_version)),
                 "ovs": ".".join(map(str, lab.install.ovs_version))},
+        "kubernetes": asdict(spec.kubernetes) if spec.kubernetes else {},
         "kubeconfig": str(lab.files.kubeconfig), "healthy": running and all(item["ready"] for item in nodes),
         "control": {"addresses": [str(item.ip) for item in spec.addresses(CONTROL)], "daemons": control},
         "nodes": nodes,
     }  # fmt: skip
+
+
+def summary(name: str) -> Json:
+    """A lab in a line: what it is, and whether it is up, being made or only left over."""
+    try:
+        spec = layout.load(name)
+    except LabError:
+        return {"name": name, "state": "incomplete", "nodes": 0, "zones": "", "ipFamily": ""}
+    with locked(name, wait=False) as idle:
+        state = "up" if Files(name).ready.exists() else "incomplete" if idle else "starting"
+    return {"name": name, "state": state, "nodes": len(spec.nodes), "zones": spec.zones,
+            "ipFamily": spec.ip_family}  # fmt: skip
 
 
 def _daemons(lab: Lab, host: str) -> Json:
@@ -61,10 +76,22 @@ def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
     return {node["metadata"]["name"]: is_true(node, "Ready") for node in nodes}, pods
 
 
+def show_list(labs: Sequence[Json]) -> None:
+    """Print summaries as a table."""
+    table = Table("name", "state", "nodes", "zones", "IP family")
+    for item in labs:
+        table.add_row(*(str(item[key]) for key in ("name", "state", "nodes", "zones", "ipFamily")))
+    _console().print(table)
+
+
+def _console() -> Console:
+    console = Console(emoji=False)
+    return console if console.is_terminal else Console(width=200, emoji=False)
+
+
 def show(state: Json) -> None:
     """Print it as a table."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=200)
+    console = _console()
     table = Table("host", "state", "addresses", "pods", "daemons that run", "daemons that don't")
     for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
         daemons = host["daemons"]

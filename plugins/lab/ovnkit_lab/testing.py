@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,11 +39,14 @@ def wait_until(condition: Callable[[], T], deadline: float = 20.0, what: str = "
 
 
 def ovnkit_lab(
-    *arguments: str, input: str | None = None, check: bool = False, timeout: float = 240
-) -> subprocess.CompletedProcess[str]:
-    """Run `ovnkit lab …`; with `check` a failure fails the test with what was said."""
+    *arguments: str, input: str | None = None, check: bool = False, timeout: float = 240,
+    env: Mapping[str, str] | None = None,
+) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    """Run `ovnkit lab …`, in `env` if given; with `check` a failure fails the test with what was said."""
     command = [sys.executable, "-m", "ovnkit_lab", *arguments]
-    result = subprocess.run(command, input=input, capture_output=True, text=True, check=False, timeout=timeout)
+    result = subprocess.run(
+        command, input=input, capture_output=True, text=True, check=False, timeout=timeout, env=env
+    )
     if check and result.returncode:
         pytest.fail(f"{shlex.join(command[2:])}: exit code {result.returncode}\n{result.stdout}\n{result.stderr}")
     return result

@@ -1,6 +1,8 @@
 """What becomes of pods: completion, crashes, probes, deletion."""
 
 import json
+import os
+import signal
 import subprocess
 from typing import Any
 
@@ -82,6 +84,38 @@ def test_init_containers_come_first(lab: LabHandle, tmp_path: Any) -> None:
     lab.delete("pod", "init")
 
 
+def test_a_sidecar_starts_before_the_others_and_is_restarted_and_goes_last(lab: LabHandle, tmp_path: Any) -> None:
+    said = tmp_path / "said"
+    script = (
+        f"trap 'echo sidecar ended >> {said}; exit' TERM; echo sidecar >> {said}; while :; do sleep 0.05; done"
+    )
+    init = [
+        {"name": "proxy", "image": "any", "command": ["sh", "-c", script], "restartPolicy": "Always",
+         "ports": [{"name": "web", "containerPort": 9443}]},
+        {"name": "first", "image": "any", "command": ["sh", "-c", f"sleep 0.5; echo init >> {said}"]},
+    ]  # fmt: skip
+    main = f"trap 'echo main ended >> {said}; exit' TERM; echo main >> {said}; while :; do sleep 0.05; done"
+    lab.apply(lab.pod("beside", "sh", "-c", main, initContainers=init, restartPolicy="Never",
+                      terminationGracePeriodSeconds=5))  # fmt: skip
+    lab.wait_ready("beside")
+    assert said.read_text().split("\n")[:3] == ["sidecar", "init", "main"]
+    assert "2/2" in lab.kubectl("get", "pod", "beside")
+    process = status(lab, "beside")["initContainerStatuses"][0]["containerID"].removeprefix("lab://")
+    os.kill(int(process), signal.SIGKILL)
+    wait_until(lambda: said.read_text().count("sidecar\n") == 2, what="the sidecar is started again")
+    wait_until(lambda: status(lab, "beside")["initContainerStatuses"][0]["restartCount"] == 1)
+    lab.delete("pod", "beside")
+    assert said.read_text().split("\n")[-3:] == ["main ended", "sidecar ended", ""]
+
+
+def test_a_sidecar_does_not_keep_a_pod_from_completing(lab: LabHandle) -> None:
+    init = [{"name": "proxy", "image": "any", "command": ["sleep", "infinity"], "restartPolicy": "Always"}]
+    lab.apply(lab.pod("done", "true", initContainers=init, restartPolicy="OnFailure"))
+    wait_until(lambda: status(lab, "done").get("phase") == "Succeeded", what="the pod is complete")
+    wait_until(lambda: "terminated" in status(lab, "done")["initContainerStatuses"][0]["state"])
+    lab.delete("pod", "done")
+
+
 def test_readiness_follows_the_probe(lab: LabHandle, tmp_path: Any) -> None:
     mark = tmp_path / "ready"
     pod = lab.pod("probed")
@@ -116,6 +150,20 @@ def test_deletion_ends_the_process_and_leaves_nothing(lab: LabHandle) -> None:
     lab.delete("pod", "stubborn")
     assert namespaces(lab) == before
     assert lab.node("node1", "ovs-vsctl", "list-ports", "br-int") == ports
+
+
+def test_names_may_be_as_long_as_the_api_allows(lab: LabHandle) -> None:
+    namespace, name = "n" * 63, ".".join(["p" * 62] * 4)
+    assert len(name) == 251
+    lab.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
+    names = [f"{name}-{number}" for number in (1, 2)]
+    lab.apply(*(lab.pod(item, "sh", "-c", f"echo {item[-1]}; exec sleep infinity", namespace=namespace)
+                for item in names))  # fmt: skip
+    lab.wait_ready(*names, namespace=namespace)
+    for item in names:
+        wait_until(lambda item=item: lab.run("logs", f"{namespace}/{item}").stdout == f"{item[-1]}\n")
+        assert lab.exec(f"{namespace}/{item}", "true").returncode == 0
+    lab.delete("namespace", namespace)
 
 
 def test_fifty_pods_at_once(lab: LabHandle) -> None:

@@ -1,9 +1,11 @@
 """Labs come and go whole: what `up` makes, `down` takes away, whatever happened in between."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,48 @@ def test_an_up_killed_half_way_is_recognised_and_replaced() -> None:
     finally:
         ovnkit_lab("down", "--name", name, check=True)
     assert traces(name) == NOTHING
+
+
+@pytest.mark.parametrize(
+    ("command", "seen", "signals"),
+    [
+        ("up", "namespaces", [signal.SIGTERM]),
+        ("up", "processes", [signal.SIGTERM]),
+        ("up", "processes", [signal.SIGINT] * 3),
+        ("demo", "processes", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]),
+    ],
+)
+def test_an_interrupted_command_leaves_nothing_and_says_one_line(
+    command: str, seen: str, signals: list[signal.Signals]
+) -> None:
+    name = f"i{os.getpid()}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "ovnkit_lab", command, "--name", name, "--nodes", "2"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_until(lambda: traces(name)[seen], what="the lab has begun")
+        for number in signals:
+            os.killpg(process.pid, number)
+            time.sleep(0.2)
+        _, said = process.communicate(timeout=60)
+        assert process.returncode == 128 + signals[0]
+        assert said.splitlines()[-1] == f"ovnkit: interrupted; lab {name} was removed"
+        assert "Aborted" not in said
+        assert "Traceback" not in said
+        assert traces(name) == NOTHING
+    finally:
+        process.kill()
+        ovnkit_lab("down", "--name", name)
+
+
+def test_list_tells_which_labs_there_are(lab_factory: LabFactory) -> None:
+    lab = lab_factory()
+    found = {item["name"]: item for item in json.loads(ovnkit_lab("list", "--output", "json").stdout)}
+    assert found[lab.name] == {
+        "name": lab.name, "state": "up", "nodes": 2, "zones": "per-node", "ipFamily": "ipv4",
+    }  # fmt: skip
+    assert lab.name in ovnkit_lab("list", check=True).stdout
 
 
 def test_two_labs_side_by_side_do_not_see_each_other(lab_factory: LabFactory) -> None:

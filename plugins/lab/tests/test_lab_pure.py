@@ -174,6 +174,16 @@ def test_a_named_port_with_different_numbers_makes_two_slices() -> None:
     assert len({item["metadata"]["name"] for item in found}) == 2
 
 
+def test_a_named_port_of_a_sidecar_is_an_endpoint_and_that_of_an_init_container_is_not() -> None:
+    made = pod("a", "10.0.0.1")
+    port = {"name": "web", "containerPort": 9443}
+    made["spec"] = {"nodeName": "n", "containers": [{}], "initContainers": [
+        {"ports": [{"name": "web", "containerPort": 1}]}, {"restartPolicy": "Always", "ports": [port]},
+    ]}  # fmt: skip
+    [found] = slices(service("IPv4"), [made])
+    assert [item["port"] for item in found["ports"]] == [9443]
+
+
 @pytest.mark.parametrize(
     ("ready", "deleting", "publish", "expected"),
     [

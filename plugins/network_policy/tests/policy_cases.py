@@ -150,6 +150,10 @@ CONTAINER_PORTS = st.fixed_dictionaries(
     optional={"protocol": st.sampled_from(("TCP", "UDP"))},
 )
 
+INIT_CONTAINERS = st.fixed_dictionaries(
+    {"ports": st.lists(CONTAINER_PORTS, max_size=1)}, optional={"restartPolicy": st.just("Always")}
+)
+
 
 @st.composite
 def pods(draw: st.DrawFn, number: int, families: Iterable[int]) -> Raw:
@@ -179,6 +183,7 @@ def pods(draw: st.DrawFn, number: int, families: Iterable[int]) -> Raw:
                     max_size=2,
                 )
             ),
+            "initContainers": draw(st.lists(INIT_CONTAINERS, max_size=2)),
         },
         "status": {
             "phase": "Running" if host else state,

@@ -157,9 +157,13 @@ def _labels(pod: Raw) -> Mapping[str, str]:
 def _declared(pod: Raw) -> set[tuple[str, str, int]]:
     return {
         (port.get("name", ""), port.get("protocol", "TCP"), port["containerPort"])
-        for container in pod["spec"]["containers"]
+        for container in (*pod["spec"]["containers"], *_sidecars(pod))
         for port in container.get("ports") or []
     }
+
+
+def _sidecars(pod: Raw) -> list[Raw]:
+    return [item for item in pod["spec"].get("initContainers") or () if item.get("restartPolicy") == "Always"]
 
 
 def _in_block(address: str, block: Raw) -> bool:

@@ -166,6 +166,25 @@ def test_a_named_port_is_the_number_it_has_in_each_pod() -> None:
     assert len(allowed(found)) == 1
 
 
+def test_a_sidecars_named_port_counts_and_an_init_containers_does_not() -> None:
+    found = bench()
+    web = [{"name": "web", "containerPort": 9443}]
+    raw = {
+        "metadata": {"name": "x", "namespace": "a", "uid": "x", "resourceVersion": "1"},
+        "spec": {
+            "containers": [{"name": "main"}],
+            "initContainers": [{"name": "i", "ports": [{"name": "web", "containerPort": 1}]},
+                               {"name": "s", "restartPolicy": "Always", "ports": web}],
+        },
+    }  # fmt: skip
+    ports = PODS.view(raw).ports
+    assert ports == (ContainerPort("web", 9443, "TCP"),)
+    found.put(PODS, running("a/x", "10.128.0.5", ports=ports))
+    found.put(NETWORK_POLICIES, policy({"ingress": [{"ports": [{"port": "web"}]}]}))
+    (rule,) = allowed(found)
+    assert rule.endswith("tcp.dst==9443")
+
+
 @pytest.mark.parametrize(
     ("rule", "message"),
     [

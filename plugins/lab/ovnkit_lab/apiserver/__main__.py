@@ -44,6 +44,11 @@ def _networks(_context: click.Context, _parameter: click.Parameter, text: str) -
 @click.option("--history", default=20_000, show_default=True, help="Changes kept per resource for watches.")
 @click.option("--bookmark-seconds", default=30.0, show_default=True, help="Pause between watch bookmarks.")
 @click.option("--max-requests-per-second", default=0, help="Answer more with 429 and Retry-After (0: never).")
+@click.option(
+    "--controllers/--no-controllers", default=True, show_default=True,
+    help="Collect garbage, empty namespaces that end and make default service accounts, "
+    "or leave it to a controller manager.",
+)  # fmt: skip
 @click.option("--ready-fd", type=int, help="Descriptor that gets the URL once requests are taken.")
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="File that gets the URL once requests are taken."
@@ -58,6 +63,7 @@ def main(
     history: int,
     bookmark_seconds: float,
     max_requests_per_second: int,
+    controllers: bool,
     ready_fd: int | None,
     ready_file: Path | None,
 ) -> None:
@@ -68,7 +74,9 @@ def main(
         tokens = read_token_file(token_file) if token_file else None
     except ValueError as error:
         raise click.UsageError(str(error)) from error
-    settings = Settings(data_dir, networks, tokens, history, bookmark_seconds, max_requests_per_second)
+    settings = Settings(
+        data_dir, networks, tokens, history, bookmark_seconds, max_requests_per_second, controllers=controllers
+    )
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
     serve(settings, listen, tls, ready_fd, ready_file)
 

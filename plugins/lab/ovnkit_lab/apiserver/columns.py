@@ -6,6 +6,8 @@ from typing import Any
 
 from attrs import frozen
 
+from ovnkit.api.models import lasting_containers
+
 from .clock import age, duration
 from .errors import Json
 
@@ -74,13 +76,20 @@ def _pod_status(pod: Json) -> str:
 
 
 def _pod_ready(pod: Json) -> str:
-    total = len(_get(pod, "spec.containers", []))
-    ready = sum(bool(c.get("ready")) for c in _get(pod, "status.containerStatuses", []))
+    total = len(list(lasting_containers(pod.get("spec") or {})))
+    ready = sum(bool(c.get("ready")) for c in _lasting_statuses(pod))
     return f"{ready}/{total}"
 
 
 def _restarts(pod: Json) -> str:
-    return str(sum(c.get("restartCount", 0) for c in _get(pod, "status.containerStatuses", [])))
+    return str(sum(c.get("restartCount", 0) for c in _lasting_statuses(pod)))
+
+
+def _lasting_statuses(pod: Json) -> list[Json]:
+    """Statuses of the containers that run as long as the pod does, its sidecars among them."""
+    names = {c.get("name") for c in lasting_containers(pod.get("spec") or {})}
+    found = [*_get(pod, "status.containerStatuses", []), *_get(pod, "status.initContainerStatuses", [])]
+    return [c for c in found if c.get("name") in names]
 
 
 def _pod_ip(pod: Json) -> str:

@@ -1,7 +1,7 @@
 """Delete: preconditions, grace periods, finalizers, propagation; and what follows from a deletion.
 
 Garbage collection of dependents and the emptying of namespaces run here, in the event loop after the write
-that causes them, because the lab has no controller manager.
+that causes them, unless a controller manager does it.
 """
 
 import asyncio
@@ -105,6 +105,14 @@ class Deletes:
         if loop is None:
             return
         record = change.record
+        if collection.name == crds.CRDS and record.deleting and not change.deleted:
+            loop.call_soon(self._finish_definition, record.key)
+        if self._cluster.settings.controllers:
+            self._control(loop, collection, change)
+
+    def _control(self, loop: asyncio.AbstractEventLoop, collection: Collection, change: Change) -> None:
+        """What the controllers of a controller manager would do about a change."""
+        record = change.record
         if change.deleted:
             if record.uid in self._store.dependents:
                 loop.call_soon(self._collect, record.uid)
@@ -115,7 +123,7 @@ class Deletes:
         elif collection.name == "namespaces":
             loop.call_soon(self._namespace_changed, record)
         elif collection.name == crds.CRDS and record.deleting:
-            loop.call_soon(self._finish_definition, record.key)
+            return
         elif record.deleting and change.previous is not None and not change.previous.deleting:
             loop.call_soon(self._propagate, collection, record.key)
         if (
@@ -129,10 +137,12 @@ class Deletes:
         """Take up deletions that a restart interrupted, and complete namespaces."""
         for collection in list(self._store.collections()):
             for record in list(collection.objects.values()):
-                if collection.name == "namespaces":
-                    self._namespace_changed(record)
-                elif record.deleting and collection.name == crds.CRDS:
+                if record.deleting and collection.name == crds.CRDS:
                     self._finish_definition(record.key)
+                elif not self._cluster.settings.controllers:
+                    continue
+                elif collection.name == "namespaces":
+                    self._namespace_changed(record)
                 elif record.deleting:
                     self._propagate(collection, record.key)
                 elif record.owners and not any(o in self._store.by_uid for o in record.owners):

@@ -205,6 +205,14 @@ def too_many_requests(retry_after: int) -> ApiError:
     return ApiError(429, "TooManyRequests", message, details, {"Retry-After": str(retry_after)})
 
 
+def disruption_budget(budget: str) -> ApiError:
+    """An eviction that a PodDisruptionBudget forbids at present."""
+    why = f"The disruption budget {budget} allows no more pods to be evicted now."
+    details = {"causes": [{"reason": "DisruptionBudget", "message": why}]}
+    message = "Cannot evict pod as it would violate the pod's disruption budget."
+    return ApiError(429, "TooManyRequests", message, details)
+
+
 def _details(plural: str, group: str, name: str) -> Json:
     details: Json = {"name": name} if name else {}
     if group:

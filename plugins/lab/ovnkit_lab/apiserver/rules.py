@@ -119,6 +119,12 @@ def _pod_spec(spec: Json, path: str) -> Problems:
             if not container.get("image"):
                 found.append(FieldProblem.required(f"{here}.image"))
             found += _container_ports(container, here)
+            again = container.get("restartPolicy")
+            if again is not None and field == "containers":
+                text = "may not be set for non-init containers"
+                found.append(FieldProblem.forbidden(f"{here}.restartPolicy", text))
+            elif again not in (None, "Always"):
+                found.append(FieldProblem.unsupported(f"{here}.restartPolicy", again, ["Always"]))
     policy = spec.get("restartPolicy")
     if policy not in ("Always", "OnFailure", "Never"):
         found.append(FieldProblem.unsupported(f"{path}.restartPolicy", policy, ["Always", "OnFailure", "Never"]))

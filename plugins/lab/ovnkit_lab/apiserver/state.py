@@ -20,7 +20,8 @@ class Settings:
     """How the server runs: where it keeps its data (None: nowhere), service networks, history per resource.
 
     ``tokens`` None means that everybody is the administrator. ``bookmark_seconds`` is the pause between watch
-    bookmarks; ``requests_per_second`` above 0 answers more than that with 429.
+    bookmarks; ``requests_per_second`` above 0 answers more than that with 429. Without ``controllers`` the server
+    leaves garbage, namespaces and default service accounts to others, as kube-apiserver does.
     """
 
     data_dir: Path | None = None
@@ -30,6 +31,7 @@ class Settings:
     bookmark_seconds: float = 30.0
     requests_per_second: int = 0
     url: str = ""
+    controllers: bool = True
 
 
 @define

@@ -5,6 +5,8 @@ from typing import Any
 
 import orjson
 
+from ovnkit.api.selectors import LabelSelector
+
 from . import clock, convert, errors, writes
 from .deletes import Deletes
 from .errors import Json
@@ -33,9 +35,7 @@ class Subresources:
             case "binding" if request.method == "POST":
                 return 201, self._bind(request, resource, record)
             case "eviction" if request.method == "POST":
-                options = request.decode().get("deleteOptions") or {}
-                self._deletes.delete(request, resource, record, options)
-                return 201, _success()
+                return 201, self._evict(request, resource, record)
             case "token" if request.method == "POST":
                 return 201, self._token(request, record)
             case "finalize" if request.method == "PUT":
@@ -69,6 +69,27 @@ class Subresources:
         data = self._writes.replace(request, resource, record, obj)
         return orjson.dumps(_scale_of(resource, orjson.loads(data)))
 
+    def _evict(self, request: Request, resource: Resource, record: Record) -> bytes:
+        """Delete a pod unless its disruption budget has nothing left; one that isn't ready costs nothing."""
+        pod = record.load()
+        conditions = (pod.get("status") or {}).get("conditions") or []
+        counts = any(c["type"] == "Ready" and c["status"] == "True" for c in conditions) and not record.deleting
+        for budget in list(self._cluster.store.collection("poddisruptionbudgets.policy").objects.values()):
+            obj = budget.load()
+            selector = obj["spec"].get("selector")
+            chosen = selector is not None and LabelSelector.parse(selector).matches(record.labels)
+            if budget.namespace == record.namespace and chosen and counts:
+                self._spend(budget, obj)
+        self._deletes.delete(request, resource, record, request.decode().get("deleteOptions") or {})
+        return _success()
+
+    def _spend(self, budget: Record, obj: Json) -> None:
+        status = obj.setdefault("status", {})
+        if (status.get("disruptionsAllowed") or 0) <= 0:
+            raise errors.disruption_budget(budget.name)
+        status["disruptionsAllowed"] -= 1
+        self._cluster.store.put(self._cluster.store.collection("poddisruptionbudgets.policy"), obj, budget)
+
     def _bind(self, request: Request, resource: Resource, record: Record) -> bytes:
         target = (request.decode().get("target") or {}).get("name", "")
         obj = record.load()
@@ -101,7 +122,10 @@ class Subresources:
         obj = record.load()
         obj.setdefault("spec", {})["finalizers"] = (wanted.get("spec") or {}).get("finalizers") or []
         store = self._cluster.store
-        return store.put(store.collection(resource.collection), obj, record).data
+        collection = store.collection(resource.collection)
+        if record.deleting and not obj["spec"]["finalizers"] and not obj["metadata"].get("finalizers"):
+            return store.remove(collection, record, obj).data
+        return store.put(collection, obj, record).data
 
     def _ephemeral(self, request: Request, resource: Resource, record: Record) -> bytes:
         obj = record.load()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+from ovnkit.api.models import lasting_containers
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import World, completed, deleting, is_true, owner_reference
 
@@ -118,7 +119,7 @@ def _port(name: str, number: int, protocol: str, application: str) -> Json:
 
 
 def _named(pod: Json, name: str, protocol: str) -> int | None:
-    for container in pod["spec"].get("containers") or ():
+    for container in lasting_containers(pod["spec"]):
         for port in container.get("ports") or ():
             if port.get("name") == name and port.get("protocol", "TCP") == protocol:
                 return int(port["containerPort"])

@@ -218,8 +218,9 @@ def sync_daemonset(world: World, item: Json) -> bool:
             _new_pod(world, item, "DaemonSet", {"affinity": _pin(node)}, {_GENERATION_LABEL: current})
             acted = True
         for name, held in by_node.items():
+            surplus = {id(pod) for pod in _surplus(held)}
             for pod in held:
-                if not deleting(pod) and (name not in nodes or completed(pod)):
+                if not deleting(pod) and (name not in nodes or completed(pod) or id(pod) in surplus):
                     world.delete("pods", pod)
                     acted = True
         acted = acted or _replace_old(world, item, _live(pods), current)
@@ -232,6 +233,12 @@ def sync_daemonset(world: World, item: Json) -> bool:
         "updatedNumberScheduled": len(updated),
     })  # fmt: skip
     return acted
+
+
+def _surplus(held: Sequence[Json]) -> list[Json]:
+    """What a node has beside the one pod of a DaemonSet that stays: a ready one, or else the oldest."""
+    live = sorted(_live(held), key=lambda pod: (not is_true(pod, "Ready"), pod["metadata"]["creationTimestamp"]))
+    return live[1:]
 
 
 def _replace_old(world: World, item: Json, live: Sequence[Json], current: str) -> bool:

@@ -14,11 +14,14 @@ Json = dict[str, Any]
 PATHS = {
     "pods": "/api/v1/pods",
     "nodes": "/api/v1/nodes",
+    "namespaces": "/api/v1/namespaces",
+    "serviceaccounts": "/api/v1/serviceaccounts",
     "services": "/api/v1/services",
     "endpointslices": "/apis/discovery.k8s.io/v1/endpointslices",
     "deployments": "/apis/apps/v1/deployments",
     "replicasets": "/apis/apps/v1/replicasets",
     "daemonsets": "/apis/apps/v1/daemonsets",
+    "poddisruptionbudgets": "/apis/policy/v1/poddisruptionbudgets",
 }
 
 

@@ -38,6 +38,11 @@ class Container:
         return str(self.spec["name"])
 
     @property
+    def sidecar(self) -> bool:
+        """Whether an init container is one that goes on running beside the pod's containers."""
+        return self.spec.get("restartPolicy") == "Always"
+
+    @property
     def alive(self) -> bool:
         """Whether its process runs."""
         return self.running is not None and self.running.exit_code is None
@@ -72,7 +77,8 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 def environment(pod: Json, spec: Json, addresses: Sequence[str], host_addresses: Sequence[str]) -> dict[str, str]:
     """The process' environment: a few of the machine's variables, the pod's name, and what the container names."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"]
+    # A host's name is shorter than a pod's may be; kubelets cut it there.
+    env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
     for item in spec.get("env") or ():
         if "valueFrom" in item:
             path = (item["valueFrom"].get("fieldRef") or {}).get("fieldPath", "")
@@ -101,6 +107,11 @@ def _field(pod: Json, path: str, addresses: Sequence[str], host_addresses: Seque
 def stamp(seconds: float) -> str:
     """A time in seconds as the API writes it."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def precise_stamp(seconds: float) -> str:
+    """The same to the microsecond, for fields of type MicroTime."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _terminated(running: Running) -> Json:

@@ -1,4 +1,4 @@
-"""The Node objects of the lab and their Ready condition."""
+"""The Node objects of the lab, their Ready condition, and the Leases that say that they live."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ import structlog
 
 from ovnkit_lab.client import STRATEGIC_PATCH, ApiError, Client
 from ovnkit_lab.kubelet.cni import Runtime
-from ovnkit_lab.kubelet.containers import stamp
+from ovnkit_lab.kubelet.containers import precise_stamp, stamp
 from ovnkit_lab.layout import LabSpec
 
 Json = dict[str, Any]
 log = structlog.get_logger()
 _POLL = 0.1
+_RENEWAL, _LEASE_SECONDS = 10.0, 40
+"""Seconds between two renewals of a node's Lease, and how long one holds; as of a kubelet."""
+_HEARTBEAT = 60.0
+"""Seconds between two reports of a node whose conditions stay as they are."""
+_LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
+_UNREACHABLE = "node.kubernetes.io/unreachable"
 _VERSION = "v1.32.0"
 MAX_PODS = "1000"
 
 
 class NodeReporter(threading.Thread):
-    """Registers a node and keeps its Ready condition: ready when a CNI configuration is there."""
+    """Registers a node, renews its Lease and keeps its Ready condition: ready with a CNI configuration."""
 
     def __init__(self, spec: LabSpec, node: str, client: Client, cni: Runtime, is_up: Callable[[], bool],
                  came_up: Callable[[], None]) -> None:  # fmt: skip
@@ -33,22 +39,54 @@ class NodeReporter(threading.Thread):
         self._spec, self._node, self._client, self._cni, self._is_up = spec, node, client, cni, is_up
         self._came_up = came_up
         self._said: tuple[bool, ...] | None = None
+        self._uid = ""
+        self._next_report = self._next_renewal = 0.0
 
     def run(self) -> None:
         """Report whenever something is new; the API server may be away for any time."""
-        registered = False
         while True:
-            up = self._is_up()
             try:
-                if up and not registered:
-                    self._client.ensure("/api/v1/nodes", self._object())
-                    registered = True
-                if registered and (up, self._cni.configured) != self._said:
-                    self._report(up, self._cni.configured)
+                self.look(self._is_up(), self._cni.configured, time.monotonic())
             except ApiError as error:
-                log.info("node not reported", node=self._node, error=str(error)[:200])
-                registered = registered and error.status != 404
+                self.failed(error)
             time.sleep(_POLL)
+
+    def failed(self, error: ApiError) -> None:
+        """Take note of what the API server refused; a Node that somebody deleted is registered again."""
+        log.info("node not reported", node=self._node, error=str(error)[:200])
+        if error.status == 404:
+            self._uid, self._said = "", None
+
+    def look(self, up: bool, configured: bool, now: float) -> None:
+        """Report what is new, or what is due; a node that is down does neither. Raises ApiError."""
+        if up and not self._uid:
+            self._client.ensure("/api/v1/nodes", self._object())
+            self._uid = str(self._client.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
+            self._next_renewal = 0.0
+        if not self._uid:
+            return
+        if (up, configured) != self._said or (up and now >= self._next_report):
+            self._report(up, configured)
+            self._next_report = now + _HEARTBEAT
+        if up and now >= self._next_renewal:
+            self._renew()
+            self._next_renewal = now + _RENEWAL
+
+    def _renew(self) -> None:
+        """Write the node's Lease: node controllers take a node whose Lease isn't renewed for lost."""
+        owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._uid}
+        spec = {"holderIdentity": self._node, "leaseDurationSeconds": _LEASE_SECONDS,
+                "renewTime": precise_stamp(time.time())}  # fmt: skip
+        body = {
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": self._node, "ownerReferences": [owner]}, "spec": spec,
+        }  # fmt: skip
+        try:
+            self._client.patch(f"{_LEASES}/{self._node}", body)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            self._client.create(_LEASES, body)
 
     def _report(self, up: bool, configured: bool) -> None:
         """Write the conditions. A node that is down says nothing: its condition becomes Unknown, as the node
@@ -66,13 +104,28 @@ class NodeReporter(threading.Thread):
             for kind, word in (("MemoryPressure", "SufficientMemory"), ("DiskPressure", "NoDiskPressure"),
                                ("PIDPressure", "SufficientPID"))
         ]  # fmt: skip
+        held = self._client.get(f"/api/v1/nodes/{self._node}")
+        since = {
+            (entry["type"], entry["status"]): entry.get("lastTransitionTime")
+            for entry in (held.get("status") or {}).get("conditions") or ()
+        }
+        for entry in (*healthy, ready):
+            entry["lastTransitionTime"] = since.get((entry["type"], entry["status"])) or entry["lastHeartbeatTime"]
+        if (up,) != (self._said or ())[:1]:
+            self._taint(held, up)
         body = {"status": {**self._status(), "conditions": [*healthy, ready]}}
         self._client.patch(f"/api/v1/nodes/{self._node}/status", body, STRATEGIC_PATCH)
-        taints = [] if up else [{"key": "node.kubernetes.io/unreachable", "effect": "NoSchedule"}]
-        self._client.patch(f"/api/v1/nodes/{self._node}", {"spec": {"taints": taints}})
         if up and self._said is not None and not self._said[0]:
             self._came_up()
         self._said = (up, configured)
+
+    def _taint(self, held: Json, up: bool) -> None:
+        """Mark the node as unreachable, or no longer; taints of others stay."""
+        taints = [item for item in held["spec"].get("taints") or () if item["key"] != _UNREACHABLE]
+        taints += [] if up else [{"key": _UNREACHABLE, "effect": "NoSchedule"}]
+        if taints != (held["spec"].get("taints") or []):
+            version = {"resourceVersion": held["metadata"]["resourceVersion"]}
+            self._client.patch(f"/api/v1/nodes/{self._node}", {"metadata": version, "spec": {"taints": taints}})
 
     def _object(self) -> Json:
         return {
@@ -103,7 +156,7 @@ class NodeReporter(threading.Thread):
     def _condition(kind: str, status: str, reason: str, message: str) -> Json:
         now = stamp(time.time())
         return {"type": kind, "status": status, "reason": reason, "message": message,
-                "lastHeartbeatTime": now, "lastTransitionTime": now}  # fmt: skip
+                "lastHeartbeatTime": now}  # fmt: skip
 
 
 def _architecture() -> str:

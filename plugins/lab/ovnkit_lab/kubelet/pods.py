@@ -21,10 +21,12 @@ from ovnkit_lab.kubelet.containers import Container
 from ovnkit_lab.kubelet.probes import Prober
 from ovnkit_lab.kubelet.processes import Reaper, end, start
 from ovnkit_lab.kubelet.status import StatusWriter
-from ovnkit_lab.layout import LabError, LabSpec
+from ovnkit_lab.layout import LabError, LabSpec, pod_directory
 
 Json = dict[str, Any]
 log = structlog.get_logger()
+_LEAST_GRACE = 2.0
+"""Seconds that a sidecar gets to end when its pod's others have used up the grace period, as of a kubelet."""
 _SANDBOX_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
@@ -61,6 +63,7 @@ class PodWorker(threading.Thread):
         spec = pod["spec"]
         self._policy = str(spec.get("restartPolicy") or "Always")
         self._init = [Container(item) for item in spec.get("initContainers") or ()]
+        self._sidecars = [item for item in self._init if item.sidecar]
         self._containers = [Container(item) for item in spec["containers"]]
         self._probes: list[Prober] = []
         self._status = StatusWriter(context.client, pod, context.host_addresses)
@@ -181,37 +184,46 @@ class PodWorker(threading.Thread):
         self._record_path.unlink(missing_ok=True)
 
     def _initialize(self) -> bool:
-        """Run the init containers one after another; whether all have succeeded."""
+        """Run the init containers one after another; whether all have succeeded. Sidecars are kept running."""
+        begun: list[Container] = []
         for container in self._init:
-            while not self._ending:
-                if not container.alive:
-                    if container.exit_code == 0:
-                        break
-                    if container.exit_code is not None and self._policy == "Never":
-                        self._write_status()
-                        return False
-                    self._start_when_due(container)
+            if container.sidecar:
+                self._start(container)
+                begun.append(container)
+                continue
+            while not self._ending and container.exit_code != 0:
+                if container.exit_code is not None and self._policy == "Never":
                     self._write_status()
-                self._sleep(self._next_start([container]))
+                    return False
+                self._keep([*begun, container])
+                self._write_status()
+                self._sleep(self._next_start([*begun, container]))
         return not self._ending
+
+    def _keep(self, group: Sequence[Container]) -> None:
+        """Start those of the containers that should run and don't, each when its time has come."""
+        for container in group:
+            if not container.alive and self._wanted(container):
+                self._start_when_due(container)
 
     def _supervise(self) -> None:
         """Keep the containers running until the pod is complete or to be deleted."""
+        group = [*self._sidecars, *self._containers]
         while not self._ending:
-            for container in self._containers:
-                if not container.alive and self._wanted(container):
-                    self._start_when_due(container)
+            self._keep(group)
             # Asked before writing: a process that ends meanwhile must not end the pod unreported.
             over = model.phase(self._containers, self._policy, True) in ("Succeeded", "Failed")
             self._write_status()
             if over:
                 return
-            self._sleep(self._next_start(self._containers))
+            self._sleep(self._next_start(group))
 
     def _wanted(self, container: Container) -> bool:
         """Whether a container that doesn't run should be started (again)."""
-        if container.exit_code is None:
+        if container.exit_code is None or container in self._sidecars:
             return True
+        if container in self._init:
+            return container.exit_code != 0
         return self._policy == "Always" or (self._policy == "OnFailure" and container.exit_code != 0)
 
     def _start_when_due(self, container: Container) -> None:
@@ -235,14 +247,14 @@ class PodWorker(threading.Thread):
         netns = self._sandbox.netns if self._sandbox else context.spec.netns(context.node)
         env = model.environment(self._pod, spec, self._addresses, context.host_addresses)
         meta = self._pod["metadata"]
-        directory = context.log_dir / "pods" / f"{meta['namespace']}_{meta['name']}_{self.uid[:8]}"
+        directory = context.log_dir / "pods" / f"{pod_directory(meta['namespace'], meta['name'])}_{self.uid[:8]}"
         cwd = spec.get("workingDir") or "/"
         running = start(netns, model.command(spec, env), env, cwd if Path(cwd).is_dir() else "/",
                         directory / f"{container.name}.log")  # fmt: skip
         container.running = running
         container.ready = "readinessProbe" not in spec
         context.reaper.watch(running, self.poke)
-        if not container.ready and container in self._containers and container.restarts == 0:
+        if not container.ready and container in (*self._sidecars, *self._containers) and container.restarts == 0:
             prober = Prober(context.spec.netns(context.node), netns, self._addresses, container, self.poke)
             self._probes.append(prober)
             prober.start()
@@ -257,10 +269,14 @@ class PodWorker(threading.Thread):
         for prober in self._probes:
             prober.stop()
         grace = 0.0 if self._gone else float(self._pod["metadata"].get("deletionGracePeriodSeconds") or 0)
-        group = [item.running for item in (*self._init, *self._containers) if item.running]
         if self._ending:
             self._write_status()
-        end(group, grace, self._wake)
+        until = time.monotonic() + grace
+        # Sidecars serve the others to their end; they go last, in the reverse order of their start.
+        others = [item for item in self._init if not item.sidecar]
+        for group in ([*others, *self._containers], *([item] for item in reversed(self._sidecars))):
+            running = [item.running for item in group if item.running]
+            end(running, min(max(until - time.monotonic(), _LEAST_GRACE), grace), self._wake)
 
     def _remove_sandbox(self) -> None:
         """Take the sandbox off the network and remove it; goes on trying until that has worked."""

@@ -58,12 +58,15 @@ class StatusWriter:
     def _status(
         self, init: Sequence[Container], main: Sequence[Container], policy: str, addresses: Sequence[str]
     ) -> Json:
-        initialized = all(item.exit_code == 0 for item in init)
+        sidecars = [item for item in init if item.sidecar]
+        initialized = all(item.exit_code == 0 for item in init if not item.sidecar) and all(
+            item.running for item in sidecars
+        )
         now = phase(main, policy, any(item.running for item in main))
-        if any(item.exit_code for item in init) and policy == "Never":
+        if any(item.exit_code for item in init if not item.sidecar) and policy == "Never":
             now = "Failed"
         over = now in ("Succeeded", "Failed")
-        ready = bool(main) and not over and all(item.alive and item.ready for item in main)
+        ready = bool(main) and not over and all(item.alive and item.ready for item in (*main, *sidecars))
         reason = "PodCompleted" if over else ("" if ready else "ContainersNotReady")
         status: Json = {
             "phase": now, "startTime": self._started, "hostIP": self._host[0]["ip"], "hostIPs": self._host,
@@ -76,8 +79,9 @@ class StatusWriter:
             "containerStatuses": [container_status(item, _again(item, policy)) for item in main],
         }  # fmt: skip
         if init:
+            initial = "Never" if policy == "Never" else "OnFailure"
             status["initContainerStatuses"] = [
-                container_status(item, policy != "Never" and item.exit_code not in (None, 0)) for item in init
+                container_status(item, not over if item.sidecar else _again(item, initial)) for item in init
             ]
         if addresses:
             status |= {"podIP": addresses[0], "podIPs": [{"ip": address} for address in addresses]}
