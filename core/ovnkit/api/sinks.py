@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from attrs import frozen
+
+from ovnkit.api.kinds import Kind
 
 
 @frozen
@@ -26,10 +28,15 @@ class Sink(Protocol):
     All methods are called in the reconciler's thread and never block; I/O happens in threads of the sink's
     own, which come back through the reconciler's inbox. A sink is level-triggered: it converges from any
     state, and a change from outside is put right.
+
+    Sinks inherit from this class, so that what the kernel tells all of them has one name, one meaning and one
+    type. `keep` and `observed_changed` do nothing unless a sink has use for them.
     """
 
     name: str
     item_types: tuple[type, ...]
+    db: str = ""
+    """The database whose rows it takes; empty for other items."""
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         """From now on `owner` wants exactly `items` (of this sink's types); empty when it is gone."""
@@ -39,6 +46,17 @@ class Sink(Protocol):
 
     def settle(self) -> None:
         """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
+
+    def keep(self, paths: Collection[str]) -> None:  # noqa: ARG002 (nothing to keep by default)
+        """Leftovers of these plugins and owner paths stay, because nobody knows what they want.
+
+        Each call replaces the one before. What an owner has stopped wanting in this process is no leftover.
+        """
+        return
+
+    def observed_changed(self, kind: Kind[Any], key: str) -> None:  # noqa: ARG002 (of no interest by default)
+        """The view of an object has come, changed or gone."""
+        return
 
     @property
     def idle(self) -> bool:

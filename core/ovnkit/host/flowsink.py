@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,25 @@ import structlog
 from attrs import define, field, frozen
 
 from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, Match, Output, Port, plugin_mark
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.refusals import Refusals
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import ofctl
-from ovnkit.host.flowworker import RETRY, Bundle, Post, Worker
+from ovnkit.host.flowworker import RETRY, Bundle, Change, Outcome, Post, Verb, Worker
 from ovnkit.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
 
 INTEGRATION_BRIDGE = "br-int"
 """The bridge whose flows are ovn-controller's."""
+
+FIRST_RETRY, LAST_RETRY = 1.0, 60.0
+"""Seconds until a flow that the bridge refused is tried again."""
+
+BURST = 0.05
+"""Seconds from the first of several deletions to the look at what is missing."""
+
+QUIET = 10.0
+"""Seconds between log lines on flows that others delete."""
 
 
 def cookie_of(plugin: str, text: str) -> int:
@@ -46,15 +57,18 @@ def switching(bridge: str) -> Flow:
 
 @frozen
 class _Claim:
-    """What one owner wants at one place: the text, and for a flow its cookie."""
+    """What one owner wants at one place: the text, and a flow's cookie or a group's number."""
 
     text: str
-    cookie: int = 0
+    cookie: int
 
 
 @define
 class _State:
-    """A bridge: what is wanted by place, and what it has. `flows` is None while that is not known."""
+    """A bridge: what is wanted by place, and what it has. `flows` is None while that is not known.
+
+    `places` and `dropped` know the flows of this process only: where they are, and which nobody wants any more.
+    """
 
     worker: Worker
     flows_wanted: dict[Any, dict[Owner, _Claim]] = field(factory=dict)
@@ -62,16 +76,30 @@ class _State:
     flows: set[int] | None = None
     last: int | None = None
     groups: set[int] = field(factory=set)
+    places: dict[int, Any] = field(factory=dict)
+    dropped: set[Change] = field(factory=set)
+    refused: Refusals[Change] = field(factory=lambda: Refusals(FIRST_RETRY, LAST_RETRY))
+    leaving: frozenset[int] = frozenset()
+    """Cookies of the flows that the bundle under way deletes or replaces."""
     dirty: bool = False
     busy: bool = False
+    look_again: bool = False
+    missed: int = 0
+    """Flows that others have deleted and that no log line has told of yet."""
+    told_at: float = float("-inf")
     error: str = ""
 
+    def replaced(self, cookie: int) -> bool:
+        """Whether another flow is wanted where this one is."""
+        return self.places.get(cookie) in self.flows_wanted
 
-class FlowSink:
+
+class FlowSink(Sink):
     """Holds bridges to the flow items. See `ovnkit.api.sinks.Sink`.
 
     A flow's cookie is a hash of its text, so a dump of cookies tells what is there without comparing matches.
     Flows without our mark are never touched; ours that nobody wants go once everything has been rendered.
+    A flow that the bridge refuses is left out, reported and tried again later; what it was to replace stays.
     """
 
     name = "flows"
@@ -81,10 +109,11 @@ class FlowSink:
         self._post = post
         self._report = report
         self._run_dir = run_dir
-        self._wanted: dict[Owner, tuple[FlowItem, ...]] = {}
+        self._wanted: dict[Owner, dict[Any, tuple[FlowItem, _Claim]]] = {}
         self._bridges: dict[str, _State] = {}
         self._settled = False
         self._active: frozenset[int] | None = None
+        self._kept: frozenset[int] = frozenset()
         self._stopped = threading.Event()
         self.bundles_total = 0
         self.flows_written_total = 0
@@ -99,22 +128,42 @@ class FlowSink:
 
     def want(self, owner: Owner, items: Sequence[FlowItem]) -> None:
         """From now on `owner` wants exactly these flows and groups."""
-        before, after = set(self._wanted.get(owner, ())), set(items)
-        for item in before - after:
+        before, after = self._wanted.get(owner, {}), self._claims(owner, items)
+        for key in before.keys() - after.keys():
+            item, claim = before[key]
             state, places, place = self._place(item)
             places[place].pop(owner, None)
             if not places[place]:
                 del places[place]
-            state.dirty = True
-        for item in after - before:
+            self._dropped(state, item, claim)
+        for key, (item, claim) in after.items():
+            if before.get(key) == (item, claim):
+                continue
             state, places, place = self._place(item)
-            cookie = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else 0
-            places.setdefault(place, {})[owner] = _Claim(item.text, cookie)
+            places.setdefault(place, {})[owner] = claim
+            if key in before:
+                self._dropped(state, *before[key])
+            state.dropped.discard(_adding(item, claim))
             state.dirty = True
-        if items:
-            self._wanted[owner] = tuple(items)
+        if after:
+            self._wanted[owner] = after
         else:
             self._wanted.pop(owner, None)
+
+    def _claims(self, owner: Owner, items: Sequence[FlowItem]) -> dict[Any, tuple[FlowItem, _Claim]]:
+        """What an owner wants by place; of two items at one place it gets the first."""
+        found: dict[Any, tuple[FlowItem, _Claim]] = {}
+        for item in items:
+            number = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else item.number
+            key = item.place if isinstance(item, Flow) else (item.bridge, number)
+            found.setdefault(key, (item, _Claim(item.text, number)))
+        return found
+
+    def _dropped(self, state: _State, item: FlowItem, claim: _Claim) -> None:
+        change = _adding(item, claim)
+        state.dropped.add(change)
+        state.refused.forget(change)
+        state.dirty = True
 
     def _place(self, item: FlowItem) -> tuple[_State, dict[Any, dict[Owner, _Claim]], Any]:
         state = self._bridge(item.bridge)
@@ -125,7 +174,7 @@ class FlowSink:
     def _bridge(self, name: str) -> _State:
         state = self._bridges.get(name)
         if state is None:
-            worker = Worker(Bridge(name, self._run_dir), self._post, self._looked, self._deleted)
+            worker = Worker(Bridge(name, self._run_dir), self._post, self._looked, self._deleted, self._lost)
             state = self._bridges[name] = _State(worker)
             worker.start()
         return state
@@ -144,7 +193,13 @@ class FlowSink:
         for state in self._bridges.values():
             state.dirty = True
 
-    def keep(self, plugins: Iterable[str]) -> None:
+    def keep(self, paths: Collection[str]) -> None:
+        """See `ovnkit.api.sinks.Sink`: a flow tells its plugin, so all leftovers of these plugins stay."""
+        self._kept = frozenset(plugin_mark(path.partition("/")[0]) for path in paths)
+        for state in self._bridges.values():
+            state.dirty = True
+
+    def plugins_active(self, plugins: Iterable[str]) -> None:
         """Flows of ours on OVN's bridge are written by plugins themselves; those of these plugins stay."""
         self._active = frozenset(map(plugin_mark, plugins))
 
@@ -154,7 +209,7 @@ class FlowSink:
             try:
                 found, _ = ofctl.cookies(bridge)
                 gone = {cookie for cookie in found if is_ours(cookie) and cookie >> 48 not in active}
-                ofctl.apply(bridge, delete=gone, add={})
+                ofctl.apply(bridge, map(ofctl.delete_flow, sorted(gone)))
             except OfctlError as error:
                 log.debug("no sweep of a bridge", bridge=bridge.name, error=str(error))
                 self._stopped.wait(RETRY)
@@ -169,61 +224,120 @@ class FlowSink:
             if state.dirty and not state.busy and state.flows is not None:
                 state.dirty = False
                 bundle = self._difference(name, state, state.flows)
-                if bundle is not None:
+                if bundle.lines:
                     state.busy = True
                     self.bundles_total += 1
-                    self.flows_written_total += len(bundle.add) + len(bundle.delete)
+                    self.flows_written_total += len(bundle.lines)
                     state.worker.apply(bundle, self._applied(name, bundle))
 
-    def _difference(self, name: str, state: _State, actual: set[int]) -> Bundle | None:
-        flows = dict(_first(claims) for claims in state.flows_wanted.values())
-        add = {cookie: text for cookie, text in flows.items() if cookie not in actual}
+    def _difference(self, name: str, state: _State, actual: set[int]) -> Bundle:
+        flows = {claim.cookie: (place, claim.text) for place, claim in _winners(state.flows_wanted)}
+        groups = {claim.cookie: claim.text for _, claim in _winners(state.groups_wanted)}
+        gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows}
+        kept = {cookie for cookie in gone if self._stays(state, cookie)}
+        add = {cookie: found for cookie, found in flows.items() if cookie not in actual}
+        for cookie, (place, _) in add.items():
+            state.places[cookie] = place
         plain = switching(name)
-        unclaimed = self._settled and plain.place not in state.flows_wanted
-        if unclaimed and state.last is not None and is_ours(state.last):
-            add[0] = plain.text
-        groups = {number: _first(claims)[1] for number, claims in state.groups_wanted.items()}
-        gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows} if self._settled else set()
-        gone_groups = {number for number in state.groups if is_our_group(number) and number not in groups}
-        bundle = Bundle(
-            delete=frozenset(gone),
-            add=add,
-            delete_groups=frozenset(gone_groups if self._settled else ()),
-            add_groups={number: text for number, text in groups.items() if number not in state.groups},
-        )
-        return bundle if any((bundle.delete, bundle.add, bundle.delete_groups, bundle.add_groups)) else None
+        if self._settled and plain.place not in state.flows_wanted and state.last and is_ours(state.last):
+            add[0] = plain.place, plain.text
+        state.leaving = frozenset(gone)
+        gone_groups = {n for n in state.groups if is_our_group(n) and n not in groups and self._settled}
+        if self._kept:
+            gone_groups = {number for number in gone_groups if (Verb.ADD_GROUP, number) in state.dropped}
+        lines: dict[Change, str] = {
+            (Verb.ADD_GROUP, n): f"group add {text}" for n, text in groups.items() if n not in state.groups
+        }
+        lines |= {(Verb.DELETE_FLOW, cookie): ofctl.delete_flow(cookie) for cookie in gone - kept}
+        lines |= {(Verb.ADD_FLOW, cookie): ofctl.add_flow(cookie, text) for cookie, (_, text) in add.items()}
+        lines |= {(Verb.DELETE_GROUP, n): f"group delete group_id={n}" for n in gone_groups}
+        for change in state.refused.messages.keys() - lines.keys():
+            state.refused.forget(change)
+        return Bundle({change: line for change, line in lines.items() if not state.refused.is_held(change)})
+
+    def _stays(self, state: _State, cookie: int) -> bool:
+        """Whether a flow of ours that nobody wants is not to be deleted: not yet, or as it will be replaced."""
+        if not self._settled or state.replaced(cookie):
+            return True
+        return cookie >> 48 in self._kept and (Verb.ADD_FLOW, cookie) not in state.dropped
 
     # -- what came of it --------------------------------------------------------------------------------------
 
-    def _applied(self, name: str, bundle: Bundle) -> Callable[[str], None]:
-        def done(error: str) -> None:
+    def _applied(self, name: str, bundle: Bundle) -> Callable[[Outcome], None]:
+        def done(outcome: Outcome) -> None:
             state = self._bridges[name]
             state.busy = False
-            if error:
-                log.warning("flows could not be applied", bridge=name, error=error)
-                self._blame(name, bundle, error)
-                state.error, state.flows, state.dirty = error, None, True
+            if outcome.error:
+                log.warning("flows could not be applied", bridge=name, error=outcome.error)
+                state.error, state.flows, state.dirty = outcome.error, None, True
                 state.worker.look_soon(RETRY)
                 return
             state.error = ""
-            if state.flows is not None:
-                state.flows -= bundle.delete
-                state.flows |= set(bundle.add)
-            claims = state.flows_wanted.get(switching(name).place)
-            state.last = 0 if 0 in bundle.add else _first(claims)[0] if claims else state.last
-            state.groups = (state.groups - bundle.delete_groups) | set(bundle.add_groups)
+            former = {state.places[cookie]: cookie for cookie in state.leaving if cookie in state.places}
+            for change in bundle.lines:
+                if change not in outcome.refused:
+                    self._took(name, state, change, former)
+            self._refused(name, state, outcome.refused)
+            state.leaving = frozenset()
+            if state.look_again:
+                state.look_again = False
+                state.worker.look_soon()
             self.flush()
 
         return done
 
-    def _blame(self, name: str, bundle: Bundle, error: str) -> None:
-        added = set(bundle.add) | set(bundle.add_groups)
-        for owner, items in self._wanted.items():
-            for item in items:
-                mark = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else item.number
-                if item.bridge == name and mark in added:
-                    self._report(owner, OfctlError(f"{name}: {error}"))
-                    break
+    def _took(self, name: str, state: _State, change: Change, former: Mapping[Any, int]) -> None:
+        """The bridge has taken a change; `former` are the flows that this process had where others come."""
+        verb, number = change
+        state.refused.forget(change)
+        if verb is Verb.ADD_GROUP:
+            state.groups.add(number)
+        elif verb is Verb.DELETE_GROUP:
+            state.groups.discard(number)
+            state.dropped.discard((Verb.ADD_GROUP, number))
+        elif verb is Verb.DELETE_FLOW:
+            self._is_gone(state, number)
+        elif state.flows is not None:
+            place = switching(name).place if number == 0 else state.places[number]
+            if place in former:
+                self._is_gone(state, former[place])
+            state.flows.add(number)
+            if place == switching(name).place:
+                state.last = number
+
+    def _is_gone(self, state: _State, cookie: int) -> None:
+        if state.flows is not None:
+            state.flows.discard(cookie)
+        state.places.pop(cookie, None)
+        state.dropped.discard((Verb.ADD_FLOW, cookie))
+
+    def _refused(self, name: str, state: _State, refused: Mapping[Change, str]) -> None:
+        """The bridge doesn't take these: their owners are told, and they are tried again later."""
+        for change, message in refused.items():
+            if not state.refused.refuse(change, message):
+                continue
+            log.warning("refused by a bridge", bridge=name, what=change[0].value, number=change[1], error=message)
+            for item, owner in self._owners(state, change):
+                self._report(owner, OfctlError(f"{name} refused {item}: {message}"))
+        self._retry(state)
+
+    def _retry(self, state: _State) -> None:
+        """A look is followed by another attempt."""
+        if (pause := state.refused.pause) is not None:
+            state.worker.look_soon(max(BURST, pause))
+
+    def _owners(self, state: _State, change: Change) -> list[tuple[str, Owner]]:
+        """Who wants what was refused, and its text."""
+        verb, number = change
+        wanted: Mapping[Any, dict[Owner, _Claim]]
+        wanted = state.flows_wanted if verb is Verb.ADD_FLOW else state.groups_wanted
+        what = "flow" if verb is Verb.ADD_FLOW else "group"
+        return [
+            (f"{what} {claim.text}", owner)
+            for claims in wanted.values()
+            for owner, claim in claims.items()
+            if claim.cookie == number
+        ]
 
     def _looked(self, name: str, flows: set[int] | None, last: int | None, groups: set[int], error: str) -> None:
         """The bridge has these flows and groups (None: it did not answer)."""
@@ -238,22 +352,42 @@ class FlowSink:
                 del self._bridges[name]
             return
         if state.busy:
-            return  # a bundle is under way; the next look will tell
+            state.look_again = True  # what was seen may be older than the bundle under way
+            return
+        wanted = {claim.cookie for _, claim in _winners(state.flows_wanted)}
+        self._count_missing(name, state, flows, wanted)
         state.error = ""
         state.flows, state.last, state.groups = flows, last, groups
         state.dirty = True
+        state.dropped = {change for change in state.dropped if change[1] in flows or change[1] in groups}
+        state.places = {cookie: p for cookie, p in state.places.items() if cookie in flows or cookie in wanted}
         self.flush()
+        self._retry(state)
+
+    def _count_missing(self, name: str, state: _State, flows: set[int], wanted: set[int]) -> None:
+        """Log what somebody else has deleted; of a bridge that was made anew nothing is known before the look."""
+        if state.flows is not None:
+            state.missed += len((state.flows - flows) & wanted)
+        now = time.monotonic()
+        if state.missed and now - state.told_at >= QUIET:
+            log.warning("flows were deleted by someone else, restoring them", bridge=name, flows=state.missed)
+            state.missed, state.told_at = 0, now
 
     def _deleted(self, name: str, cookie: int) -> None:
-        """Somebody else deleted a flow."""
+        """A flow was deleted. Unless a bundle of ours under way does that, a look tells whether it is missing: the
+        news of an earlier bundle may come when the flow has been made again."""
         state = self._bridges.get(name)
-        if state is None:
+        if state is None or state.flows is None or not is_ours(cookie) or cookie not in state.flows:
             return
-        if is_ours(cookie) and state.flows is not None and cookie in state.flows:
-            log.info("a flow of ours was deleted by someone else", bridge=name, cookie=f"{cookie:#x}")
-            state.flows.discard(cookie)
-            state.dirty = True
-            self.flush()
+        if not (state.busy and cookie in state.leaving):
+            state.worker.look_soon(BURST)
+
+    def _lost(self, name: str) -> None:
+        """The bridge has closed the connection: it may have been made anew."""
+        state = self._bridges.get(name)
+        if state is not None:
+            state.flows = None
+            state.worker.look_soon()
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -273,16 +407,28 @@ class FlowSink:
             name: {"wanted": len(state.flows_wanted), "error": state.error, "answers": state.flows is not None}
             for name, state in self._bridges.items()
         }
+        failed = {
+            f"{name} {text}": message
+            for name, state in self._bridges.items()
+            for change, message in state.refused.messages.items()
+            for text, _ in self._owners(state, change)[:1]
+        }
+        errors = [state.error for state in self._bridges.values() if state.error]
         return {
             "connected": self.ready,
             "owned": sum(1 for state in self._bridges.values() for cookie in state.flows or () if is_ours(cookie)),
             "pending": sum(1 for state in self._bridges.values() if state.dirty or state.busy),
             "bridges": bridges,
-            "last_error": next((state.error for state in self._bridges.values() if state.error), ""),
+            "failed": failed,
+            "last_error": next(iter((*errors, *failed.values())), ""),
         }
 
 
-def _first(claims: Mapping[Owner, _Claim]) -> tuple[int, str]:
-    """What holds at a place that several owners want: the first by name."""
-    claim = claims[min(claims, key=str)]
-    return claim.cookie, claim.text
+def _winners(wanted: Mapping[Any, Mapping[Owner, _Claim]]) -> Iterator[tuple[Any, _Claim]]:
+    """What holds at each place: of several owners that want it, the first by name decides."""
+    return ((place, claims[min(claims, key=str)]) for place, claims in wanted.items())
+
+
+def _adding(item: FlowItem, claim: _Claim) -> Change:
+    """The change that makes what an owner wants."""
+    return (Verb.ADD_FLOW if isinstance(item, Flow) else Verb.ADD_GROUP), claim.cookie

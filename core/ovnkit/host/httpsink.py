@@ -16,7 +16,7 @@ import structlog
 from attrs import define
 
 from ovnkit.api.host import HttpAnswer
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 
 log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class _Port:
         return self.wanted[min(self.wanted, key=str)]
 
 
-class HttpSink:
+class HttpSink(Sink):
     """Answers GET and HEAD for any path at the ports that items name. See `ovnkit.api.sinks.Sink`.
 
     `later` runs a function in the reconciler's thread after some seconds. One thread waits for all ports.

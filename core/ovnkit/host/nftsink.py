@@ -13,7 +13,7 @@ from typing import Any
 import structlog
 
 from ovnkit.api.nft import NftChain, NftElement, NftItem, NftRule, NftSet
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import nfttext
 from ovnkit.host.nftio import Look, NftWorker
 from ovnkit.host.nftplan import Name, Plan
@@ -25,7 +25,7 @@ Post = Callable[[Callable[[], None]], None]
 FIRST_RETRY, LAST_RETRY = 1.0, 60.0
 
 
-class NftSink:
+class NftSink(Sink):
     """Holds nftables to the nft items. See `ovnkit.api.sinks.Sink`."""
 
     name = "nft"

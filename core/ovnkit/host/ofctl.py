@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
+
+from ovnkit.api.refusals import Refused
 
 TIMEOUT = 15.0
 """Seconds for one call; a bridge that does not answer for longer is gone."""
@@ -15,10 +17,16 @@ _COOKIE = re.compile(r"cookie=(0x[0-9a-f]+)")
 _LAST = re.compile(r"cookie=(0x[0-9a-f]+), (?:table=0, )?priority=0 actions=")
 _DELETED = re.compile(r"event=DELETED .*cookie=(0x[0-9a-f]+)")
 _GROUP = re.compile(r"group_id=(\d+)")
+_BAD_LINE = re.compile(r"^ovs-ofctl: -:\d+: (.*)", re.MULTILINE)
+_BAD_MESSAGE = re.compile(r"^Error (OFP\w+)", re.MULTILINE)
 
 
 class OfctlError(RuntimeError):
     """ovs-ofctl failed; the text is its message."""
+
+
+class OfctlRefused(OfctlError, Refused):
+    """ovs-ofctl could not read the text it was given, or the bridge answered with an error of OpenFlow."""
 
 
 @frozen
@@ -39,17 +47,29 @@ class Bridge:
 
 
 def run(bridge: Bridge, *arguments: str, text: str = "") -> str:
-    """Run one command with `text` on its standard input; raises OfctlError with the first line it says."""
+    """Run one command with `text` on its standard input.
+
+    Raises OfctlRefused when that text is at fault, else OfctlError with the first line ovs-ofctl says.
+    """
     try:
         done = subprocess.run(
-            bridge.argv(*arguments), input=text, capture_output=True, text=True, timeout=TIMEOUT, check=False
+            bridge.argv(*arguments),
+            input=text.encode(),
+            capture_output=True,
+            timeout=TIMEOUT,
+            check=False,
         )
+    except UnicodeEncodeError as error:
+        raise OfctlRefused(f"no text: {error.reason}") from error
     except (OSError, subprocess.TimeoutExpired) as error:
         raise OfctlError(str(error)) from error
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"ovs-ofctl {arguments[0]} failed"]
-        raise OfctlError(lines[0])
-    return done.stdout
+        said = done.stderr.decode(errors="replace").strip()
+        found = _BAD_LINE.search(said) or _BAD_MESSAGE.search(said)
+        if found is not None:
+            raise OfctlRefused(found[1])
+        raise OfctlError(next(iter(said.splitlines()), f"ovs-ofctl {arguments[0]} failed"))
+    return done.stdout.decode(errors="replace")
 
 
 def cookies(bridge: Bridge) -> tuple[set[int], int | None]:
@@ -64,31 +84,31 @@ def groups(bridge: Bridge) -> set[int]:
     return {int(found) for found in _GROUP.findall(run(bridge, "dump-groups"))}
 
 
-def apply(
-    bridge: Bridge,
-    *,
-    delete: Iterable[int],
-    add: Mapping[int, str],
-    delete_groups: Iterable[int] = (),
-    add_groups: Iterable[str] = (),
-) -> None:
-    """Apply flows (by cookie) and groups as one bundle: all of it or nothing."""
-    lines = [f"group add {text}" for text in add_groups]
-    lines += [f"flow delete cookie={cookie:#x}/-1" for cookie in delete]
-    lines += [f"flow add cookie={cookie:#x},{text}" for cookie, text in add.items()]
-    lines += [f"group delete group_id={number}" for number in delete_groups]
-    if lines:
-        run(bridge, "bundle", "-", text="\n".join(lines) + "\n")
+def apply(bridge: Bridge, lines: Iterable[str]) -> None:
+    """Apply lines (`add_flow`, `delete_flow`, `group add ...`) as one bundle: all of it or nothing."""
+    text = "".join(f"{line}\n" for line in lines)
+    if text:
+        run(bridge, "bundle", "-", text=text)
+
+
+def add_flow(cookie: int, text: str) -> str:
+    """The line of a bundle that makes a flow, in place of one with the same table, priority and match."""
+    return f"flow add cookie={cookie:#x},{text}"
+
+
+def delete_flow(cookie: int) -> str:
+    """The line of a bundle that deletes the flows with a cookie."""
+    return f"flow delete cookie={cookie:#x}/-1"
 
 
 def watch(
     bridge: Bridge, deleted: Callable[[int], None], started: Callable[[subprocess.Popen[str]], None]
 ) -> None:
-    """Call `deleted(cookie)` for each flow that somebody else deletes, until the bridge or the process ends.
+    """Call `deleted(cookie)` for each flow that is deleted, by whomever, until the bridge or the process ends.
 
     `started` gets the process, so that another thread can end it.
     """
-    program, *arguments = bridge.argv("monitor", "watch:!initial,!add,!modify,!own")
+    program, *arguments = bridge.argv("monitor", "watch:!initial,!add,!modify")
     # Without a control socket: where its usual folder is missing, the monitor would end at once.
     with subprocess.Popen(
         [program, "--unixctl=none", *arguments],

@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import ROUTE_PROTOCOL, HostItem, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import apply
 from ovnkit.host.actual import Key, as_item, key_of, key_of_fact, link_of, ours, satisfies
 from ovnkit.host.decode import Fact
@@ -52,7 +52,7 @@ class Failure:
     message: str
 
 
-class HostSink:
+class HostSink(Sink):
     """Holds the node's kernel to the host items. See `ovnkit.api.sinks.Sink`.
 
     Routes, rules, neighbours and addresses carry our protocol number, by which leftovers of a former run are

@@ -12,7 +12,7 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import Address, TrackedPath
-from ovnkit.api.sinks import Owner
+from ovnkit.api.sinks import Owner, Sink
 from ovnkit.host import kerneltrack, ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
 
@@ -33,7 +33,7 @@ Way = tuple[Front, tuple[Address, int] | None]
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
-class TrackSink:
+class TrackSink(Sink):
     """Forgets connections, those of Open vSwitch and the kernel's, on paths that nobody wants any more.
 
     See `ovnkit.api.sinks.Sink`. What went while no process ran is not known here. `later` runs a function in the

@@ -15,7 +15,7 @@ from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
 from ovnkit.api.kinds import Kind
 from ovnkit.api.ovsfacts import OVS_BRIDGES
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host.uplinks import Uplinks
 
 log = structlog.get_logger()
@@ -35,7 +35,7 @@ class _Order:
     settled: bool = False
 
 
-class UplinkSink:
+class UplinkSink(Sink):
     """Holds the items `UplinkBridge`. See `ovnkit.api.sinks.Sink`.
 
     Bridges that ovnkit made earlier are completed at start, before anything else is known: a host that a crash

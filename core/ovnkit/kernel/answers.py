@@ -12,7 +12,7 @@ import structlog
 from ovnkit.api.hooks import Answerer
 from ovnkit.api.items import Ask
 from ovnkit.api.kinds import Answers, Kind
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.kernel.inbox import Task
 
 log = structlog.get_logger()
@@ -25,7 +25,7 @@ def answer_kinds(kinds: Iterable[Kind[Any]]) -> list[Kind[Any]]:
     return [kind for kind in kinds if isinstance(kind.source, Answers)]
 
 
-class AnswerSink:
+class AnswerSink(Sink):
     """The sink of `Ask` items. All methods but `tell` are called in the reconciler's thread."""
 
     name = "answers"

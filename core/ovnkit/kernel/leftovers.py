@@ -41,12 +41,10 @@ class Leftovers:
         self._changed = True
 
     def tell(self, sinks: Iterable[Sink]) -> None:
-        """Let the sinks that delete leftovers by owner know, if anything has changed."""
+        """Let the sinks know, if anything has changed."""
         if not self._changed:
             return
         self._changed = False
         paths = self._plugins.union(self._owners.values())
         for sink in sinks:
-            keep = getattr(sink, "keep", None)
-            if keep is not None:
-                keep(paths)
+            sink.keep(paths)

@@ -6,8 +6,10 @@ A process without the node role doesn't import this module: the netlink library 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import Protocol
 
 from ovnkit.api.config import Config
+from ovnkit.api.sinks import Sink
 from ovnkit.host.flowsink import INTEGRATION_BRIDGE, FlowSink
 from ovnkit.host.httpsink import HttpSink
 from ovnkit.host.nftsink import NftSink
@@ -16,6 +18,13 @@ from ovnkit.host.sink import HostSink
 from ovnkit.host.tracksink import TrackSink
 from ovnkit.host.uplinksink import UplinkSink
 from ovnkit.kernel.reconciler import Reconciler
+
+
+class NodeSink(Sink, Protocol):
+    """A sink with threads of its own."""
+
+    def stop(self) -> None:
+        """End the threads; what was applied stays."""
 
 
 class NodeSinks:
@@ -29,7 +38,7 @@ class NodeSinks:
         host, nft, uplinks = self._listening
         http = HttpSink(report, later)
         tracks = TrackSink(later, Bridge(INTEGRATION_BRIDGE, run_dir))
-        self.all: Sequence[HostSink | FlowSink | NftSink | UplinkSink | HttpSink | TrackSink]
+        self.all: Sequence[NodeSink]
         self.all = (host, self._flows, nft, uplinks, http, tracks)
 
     def start(self) -> None:
@@ -37,6 +46,6 @@ class NodeSinks:
         for sink in self._listening:
             sink.start()
 
-    def keep(self, plugins: Collection[str]) -> None:
-        """Flows of these plugins stay until their renderers have run."""
-        self._flows.keep(plugins)
+    def plugins_active(self, plugins: Collection[str]) -> None:
+        """These plugins may have flows of their own on OVN's bridge; those of all others go."""
+        self._flows.plugins_active(plugins)

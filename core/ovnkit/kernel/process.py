@@ -40,7 +40,7 @@ from ovnkit.kube.writer import KubeSink
 from ovnkit.ovsdb.schema import Schema
 
 if TYPE_CHECKING:
-    from ovnkit.kernel.nodesinks import NodeSinks
+    from ovnkit.kernel.nodesinks import NodeSink, NodeSinks
 
 log = structlog.get_logger()
 
@@ -94,7 +94,7 @@ class Process:
         self._reconciler.on_event = self._event
         self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
         self._node = _node_sinks(config, scope, self._reconciler)
-        self._of_node: Sequence[Any] = self._node.all if self._node is not None else ()
+        self._of_node: Sequence[NodeSink] = self._node.all if self._node is not None else ()
         self._databases = Databases(
             config,
             scope,
@@ -235,7 +235,7 @@ class Process:
         for db, database in self._databases.databases.items():
             reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
         if self._node is not None:
-            self._node.keep((*plugins.active(), *plugins.silent))
+            self._node.plugins_active((*plugins.active(), *plugins.silent))
         for sink in self._of_node:
             reconciler.add_sink(sink, frozenset({Role.NODE}))
         self._progress.rendering = True

@@ -68,8 +68,6 @@ class Reconciler:
         self._queue: deque[Computation] = deque()
         self._sinks: list[_SinkState] = []
         self._route: dict[Any, Sink] = {}
-        self._observers: list[Callable[[Kind[Any], str], None]] = []
-        """Of the sinks that want to know when an object has changed."""
         self._waiting = 0
         self._listeners = Listeners()
         self._clock = clock
@@ -83,12 +81,8 @@ class Reconciler:
         """A sink and the roles whose renderers write to it: its leftovers go once those have all run."""
         self._sinks.append(_SinkState(sink, roles))
         self.leftovers.retell()
-        observed = getattr(sink, "observed_changed", None)
-        if observed is not None:
-            self._observers.append(observed)
-        database = getattr(sink, "db", None)
         for item_type in sink.item_types:
-            self._route[(item_type, database) if database else item_type] = sink
+            self._route[(item_type, sink.db) if sink.db else item_type] = sink
 
     def add_plugin(self, plugin: str, renderers: Iterable[Renderer]) -> None:
         """The renderers of a plugin; they run once their role is active."""
@@ -131,8 +125,8 @@ class Reconciler:
                 self._remove(task, key)
             elif change.old is None and task.active:
                 self._add(task, key)
-        for observed in self._observers:
-            observed(kind, key)
+        for state in self._sinks:
+            state.sink.observed_changed(kind, key)
         self._listeners.tell(kind, key, change.new)
 
     def listed(self, kind: Kind[Any]) -> None:

@@ -15,7 +15,7 @@ import structlog
 from ovnkit.api.hooks import AppliedStatus
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.renderers import Role
-from ovnkit.api.sinks import Owner
+from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import KubeError, NotFound, ServerUnavailable
 from ovnkit.kube.fields import Field
@@ -37,7 +37,7 @@ _PAGE = 500
 Found = dict[ObjectKey, dict[Field, str]]
 
 
-class Residue:
+class Residue(Sink):
     """The leftovers of one role. A sink without items, for the sake of `settle` (`ovnkit.api.sinks.Sink`).
 
     `tap` collects from the watches what was written under our names until everything has been rendered once.

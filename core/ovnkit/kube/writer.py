@@ -13,7 +13,7 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.models import ObjectView
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.kube.events import EventRecorder
@@ -41,7 +41,7 @@ _PATIENCE = 3
 ObjectKey = tuple[Kind[Any], str]
 
 
-class KubeSink:
+class KubeSink(Sink):
     """Brings Kubernetes objects to what the items say, one request in flight per object.
 
     What is there comes from `observed(kind, key)`, the views of the world. The kernel calls

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import define
 
+from ovnkit.api.refusals import Halving
 from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.view import LEFTOVERS
 
@@ -39,7 +40,7 @@ class Failures:
         self._later = later
         self._report = report
         self._offences: dict[Owner, Offence] = {}
-        self._trials: list[tuple[Owner, ...]] = []
+        self._trials: Halving[Owner] = Halving()
         self._only: frozenset[Owner] | None = None
         self.retry: Callable[[Owner], None] = lambda _: None
 
@@ -60,13 +61,13 @@ class Failures:
 
     def begin(self) -> None:
         """A batch is about to be made: the next trial, or everybody's."""
-        self._only = frozenset(self._trials[-1]) if self._trials else None
+        self._only = frozenset(self._trials.next) if self._trials else None
         self.skipped = False
 
     def empty(self) -> None:
         """The batch came out empty."""
         if self._trials:
-            self._trials.pop()
+            self._trials.take()
         self._only = None
 
     def succeeded(self, owners: Sequence[Owner]) -> None:
@@ -78,14 +79,11 @@ class Failures:
     def failed(self, owners: Sequence[Owner], culprit: Owner | None, error: Exception) -> None:
         """The batch was refused; `culprit` is given when the server named the operation."""
         if self._trials:
-            self._trials.pop()
+            self._trials.take()
         self._only = None
-        if culprit is not None or len(owners) <= 1:
+        if culprit is not None or not self._trials.refused(owners):
             for owner in (culprit,) if culprit is not None else owners:
                 self._blame(owner, error)
-            return
-        middle = (len(owners) + 1) // 2
-        self._trials += [tuple(owners[middle:]), tuple(owners[:middle])]
 
     def _blame(self, owner: Owner, error: Exception) -> None:
         offence = self._offences.get(owner)
@@ -106,7 +104,7 @@ class Failures:
     def _again(self, owner: Owner, offence: Offence, generation: int) -> None:
         if self._offences.get(owner) is offence and offence.generation == generation:
             offence.blocked = False
-            self._trials.insert(0, (owner,))
+            self._trials.last((owner,))
             self.retry(owner)
 
     def pardon(self, owner: Owner) -> bool:

@@ -13,7 +13,7 @@ import structlog
 
 from ovnkit.api.items import Absent, Member, Row
 from ovnkit.api.live import LiveContent, LiveSet
-from ovnkit.api.sinks import Owner, Report
+from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.ovsdb.batch import Batch, Touched, Verb, merge
 from ovnkit.ovsdb.deletions import Deletions
 from ovnkit.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
@@ -31,7 +31,7 @@ BATCH_ROWS = 1000
 takes about 0.1 s."""
 
 
-class OvsdbSink:
+class OvsdbSink(Sink):
     """Keeps the rows and members of one database as they are wanted (see `ovnkit.api.sinks.Sink`).
 
     Until `settle()` nothing is deleted and no element removed, except what occupies a unique name of a wanted

@@ -5,17 +5,19 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ovnkit.api.daemons import Daemon, ovsdb_server, vswitchd
 from ovnkit.api.flows import Ct, CtState, Flow, Group, Match, Nat, Output, Port, Protocol, ToGroup
 from ovnkit.api.installs import locate
 from ovnkit.api.sinks import Owner
-from ovnkit.host.flowsink import FlowSink, is_ours
+from ovnkit.host import flowsink
+from ovnkit.host.flowsink import FlowSink, cookie_of, is_ours
 from ovnkit.kernel.inbox import Inbox
 
 pytestmark = pytest.mark.ovn
@@ -250,6 +252,133 @@ def test_a_bridge_that_nobody_wants_anything_of_may_go(run: Any, switch: Switch)
     bench.settled()
 
 
+def node_port(number: int) -> Flow:
+    return Flow("br-ex", 0, 110, Match(protocol=Protocol.TCP, target_port=number), (Output(Port.LOCAL),))
+
+
+MISSING = Group("br-ex", ((Output(Port.LOCAL),), (Output(Port.IN_PORT),)))
+BAD_TEXT = Flow("br-ex", 0, 110, Match(protocol=Protocol.IPV6, source=ip_network("fd00::%z/64")), ())
+BAD_GROUP = Flow("br-ex", 0, 110, Match(protocol=Protocol.UDP, target_port=53), (ToGroup(MISSING.number),))
+BAD_TABLE = Flow("br-ex", 300, 1, Match(), ())
+
+
+@pytest.mark.parametrize("bad", [BAD_TEXT, BAD_GROUP, BAD_TABLE])
+def test_a_refused_flow_disables_nothing_but_itself(run: Any, switch: Switch, bad: Flow) -> None:
+    """Whether ovs-ofctl can't read it or Open vSwitch doesn't take it."""
+    bench, culprit = run(), Owner("services", "service-flows", "shop/bad")
+    owners = [Owner("services", "service-flows", f"shop/{number}") for number in range(20)]
+    for number, owner in enumerate(owners):
+        if number == 7:
+            bench.sink.want(culprit, (node_port(31000), bad, node_port(31001)))
+        bench.sink.want(owner, (node_port(30000 + number),))
+    bench.sink.settle()
+    bench.want(NODE_PORT, SERVICES)
+    dump = switch.flows()
+    assert all(f"tp_dst={30000 + number} actions=LOCAL" in dump for number in range(20))
+    assert "tp_dst=31000 " in dump
+    assert "tp_dst=31001 " in dump, "other flows of the same owner"
+    assert {owner for owner, _ in bench.reports} == {culprit}
+    assert f"br-ex refused flow {bad.text}: " in str(bench.reports[0][1])
+    (failed,) = bench.sink.status()["failed"]
+    assert failed == f"br-ex flow {bad.text}"
+    assert bench.sink.status()["last_error"]
+    before = bench.sink.bundles_total
+    bench.sink.want(owners[0], (node_port(32000),))
+    bench.sink.flush()
+    bench.settled()
+    assert bench.sink.bundles_total == before + 1, "it is left out of what comes next"
+    bench.sink.want(culprit, (node_port(31000),))
+    bench.sink.flush()
+    bench.settled()
+    assert bench.sink.status()["failed"] == {}
+    assert len(bench.reports) == 1
+    for owner in (culprit, *owners):
+        bench.sink.want(owner, ())
+
+
+def test_a_refused_flow_is_tried_again(run: Any, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flowsink, "LAST_RETRY", 1.0)
+    bench = run()
+    bench.want(BAD_GROUP, SERVICES)
+    assert bench.sink.status()["failed"]
+    switch.ofctl("add-group", MISSING.text)
+    bench.wait(lambda: f"actions=group:{MISSING.number}" in switch.flows())
+    bench.wait(lambda: bench.sink.status()["failed"] == {})
+    bench.sink.settle()
+
+
+def test_what_a_refused_flow_was_to_replace_stays(run: Any, switch: Switch) -> None:
+    last = Flow("br-ex", 0, 110, Match(protocol=Protocol.UDP, target_port=53), (Output(Port.LOCAL),))
+    bench = run()
+    bench.sink.settle()
+    bench.want(last)
+    bench.want(BAD_GROUP)
+    assert "udp,tp_dst=53 actions=LOCAL" in switch.flows()
+    bench.want(BAD_GROUP, MISSING)
+    bench.wait(lambda: f"udp,tp_dst=53 actions=group:{MISSING.number}" in switch.flows())
+    assert switch.flows().count("tp_dst=53") == 1
+    bench.want()
+    assert "tp_dst=53" not in switch.flows()
+
+
+def test_a_deletion_of_our_own_is_not_taken_for_someone_elses(run: Any, switch: Switch) -> None:
+    """In every order: the news of a deletion may come before its bundle is known to be done, or when the flow has
+    been made again; a flow may be replaced by another at its place."""
+    other = [Flow("br-ex", 0, 110, node_port(30000 + n).match, (Output(Port.IN_PORT),)) for n in range(100)]
+    bench, services = run(), [node_port(30000 + number) for number in range(100)]
+    bench.sink.settle()
+    with capture_logs() as logs:
+        for wanted in (services, [], services, other, services, [], other):
+            bench.want(*wanted, SERVICES)
+        for wanted in (services, [], other, services, []):  # without waiting for what came of it
+            bench.sink.want(OWNER, wanted)
+            bench.sink.flush()
+            bench.inbox.run_until(lambda: True, 0)
+        bench.settled()
+        bench.inbox.run_until(lambda: False, 0.5)
+    assert [entry for entry in logs if "someone" in entry["event"]] == []
+
+
+def test_what_others_delete_is_restored_and_told_once(run: Any, switch: Switch) -> None:
+    bench, services = run(), [node_port(30000 + number) for number in range(50)]
+    bench.want(*services, SERVICES)
+    with capture_logs() as logs:
+        for number in range(3):
+            switch.ofctl("del-flows", "tcp")
+            bench.wait(lambda: switch.flows().count("tp_dst=300") == 50)
+            assert bench.sink.idle or number < 3
+        bench.inbox.run_until(lambda: False, 0.5)
+    told = [entry for entry in logs if "someone" in entry["event"]]
+    assert [(entry["bridge"], entry["flows"]) for entry in told] == [("br-ex", 50)]
+
+
+def test_flows_of_a_bridge_made_anew_were_deleted_by_nobody(run: Any, switch: Switch) -> None:
+    bench = run()
+    bench.want(NODE_PORT, SERVICES)
+    with capture_logs() as logs:
+        switch.daemons[1].kill()
+        switch.daemons[1].start()
+        bench.wait(lambda: "tp_dst=30080" in switch.flows())
+        bench.inbox.run_until(lambda: False, 0.3)
+    assert [entry for entry in logs if "someone" in entry["event"]] == []
+
+
+def test_leftovers_of_a_plugin_that_failed_stay(run: Any, switch: Switch) -> None:
+    run().want(NODE_PORT, SERVICES)
+    bench = run()
+    bench.sink.keep({f"{OWNER.plugin}/{OWNER.renderer}/bad"})
+    bench.want(SERVICES)
+    bench.sink.settle()
+    bench.sink.flush()
+    bench.settled()
+    assert "tp_dst=30080" in switch.flows()
+    bench.want()
+    assert "nw_dst=172.16.1.0/24" not in switch.flows(), "what it has stopped wanting in this process goes"
+    bench.sink.keep(())
+    bench.sink.flush()
+    bench.wait(lambda: "tp_dst=30080" not in switch.flows())
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
@@ -266,9 +395,7 @@ def test_contradictions_and_text_are_refused_where_they_are_made(wrong: Callable
 
 
 def test_cookies_tell_the_plugin_and_are_ours() -> None:
-    from ovnkit.host.flowsink import cookie_of, plugin_mark
-
     cookie = cookie_of("gateway", SERVICES.text)
     assert is_ours(cookie)
-    assert cookie >> 48 == plugin_mark("gateway")
+    assert cookie >> 48 == flowsink.plugin_mark("gateway")
     assert not is_ours(0xDEFF105)

@@ -14,7 +14,7 @@ from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.items import Annotation
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Namespace, Node, Pod
 from ovnkit.api.renderers import KeysOf, Renderer, Role
-from ovnkit.api.sinks import Owner
+from ovnkit.api.sinks import Owner, Sink
 from ovnkit.api.world import Pool, World, derived
 from ovnkit.kernel import troubles
 from ovnkit.kernel.inbox import Inbox
@@ -54,17 +54,17 @@ def namespace(name: str, **labels: str) -> Namespace:
     return Namespace(namespace="", name=name, **{**META, "labels": labels})
 
 
-class MemorySink:
+class MemorySink(Sink):
     name = "memory"
-    item_types = (Annotation,)
+    item_types: tuple[type, ...] = (Annotation,)
+    idle = True
+    ready = True
 
     def __init__(self) -> None:
         self.wanted: dict[Owner, tuple[Any, ...]] = {}
         self.wants = 0
         self.settled = 0
         self.kept: set[str] = set()
-        self.idle = True
-        self.ready = True
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         self.wants += 1

@@ -15,7 +15,10 @@ import pytest
 
 from ovnkit.api.daemons import Daemon, northd, ovn_controller, ovsdb_server, vswitchd
 from ovnkit.api.installs import OvnInstall, locate
+from ovnkit.api.renderers import Role
 from ovnkit.host.flowsink import FlowSink
+from ovnkit.kernel.inbox import Inbox
+from ovnkit.kernel.reconciler import Reconciler
 from ovnkit_services.affinity import COOKIE, AffinityFlows
 
 pytestmark = pytest.mark.ovn
@@ -221,7 +224,7 @@ def test_the_copies_go_when_the_plugin_or_the_option_is_off_and_ovns_flows_stay(
 
     def start(*plugins: str) -> FlowSink:
         sink = FlowSink(lambda _task: None, lambda *_: None, str(site.folder))
-        sink.keep(plugins)
+        sink.plugins_active(plugins)
         sink.settle()
         return sink
 
@@ -241,6 +244,30 @@ def test_the_copies_go_when_the_plugin_or_the_option_is_off_and_ovns_flows_stay(
     assert before <= ovns()
     for sink in sinks:
         sink.stop()
+
+
+def test_a_restart_of_ovnkit_deletes_no_affinity_flow(site: Site) -> None:
+    """As a process does it: the reconciler tells all sinks whose leftovers stay, here nobody's."""
+    site.flows.sync(everything=True)
+    assert site.copies() == 3
+    site.call()
+    heard = site.folder / "heard"
+    command = ["ovs-ofctl", "-O", "OpenFlow15", "--unixctl=none", "monitor", f"unix:{site.folder}/br-int.mgmt"]
+    with heard.open("w") as file, subprocess.Popen([*command, "watch:"], stdout=file, stderr=file) as monitor:
+        assert until(lambda: f"cookie={COOKIE:#x}" in heard.read_text())
+        inbox = Inbox()
+        reconciler = Reconciler(inbox)
+        sink = FlowSink(inbox.post, reconciler.report, str(site.folder))
+        reconciler.leftovers.keep(())
+        sink.plugins_active(("services", "gateway"))
+        reconciler.add_sink(sink)
+        reconciler.activate([Role.NODE])
+        assert inbox.run_until(lambda: reconciler.synced, 20)
+        inbox.run_until(lambda: False, 0.5)
+        sink.stop()
+        monitor.terminate()
+    assert "reason=delete" not in heard.read_text(), "neither a copy nor what was learned"
+    assert site.copies() == 3
 
 
 def test_what_ovn_or_anybody_deletes_is_put_back(site: Site) -> None:

@@ -52,7 +52,7 @@ from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
-from ovnkit.api.sinks import Owner
+from ovnkit.api.sinks import Owner, Sink
 from ovnkit.kernel.hookcalls import Calls
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.reconciler import Reconciler
@@ -70,18 +70,18 @@ ROUNDS = 100
 """Rounds of rendering and applying after which a bench says that it never comes to rest."""
 
 
-class MemorySink:
+class MemorySink(Sink):
     """Remembers what is wanted; `db` is set for rows."""
+
+    idle = True
+    ready = True
 
     def __init__(self, name: str, item_types: tuple[type, ...], db: str = "") -> None:
         self.name = name
         self.item_types = item_types
         self.wanted: dict[Owner, tuple[Any, ...]] = {}
         self.wants = 0
-        self.idle = True
-        self.ready = True
-        if db:
-            self.db = db
+        self.db = db
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         """Remember."""

@@ -10,7 +10,7 @@ import yaml
 
 from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Resource
-from ovnkit.api.sinks import Owner
+from ovnkit.api.sinks import Owner, Sink
 
 Manifest = dict[str, Any]
 STAMPED = "2030-01-01T00:00:00Z"
@@ -45,7 +45,7 @@ def key_of(manifest: Manifest) -> str:
     return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
 
 
-class MemoryKube:
+class MemoryKube(Sink):
     """Holds objects, and is the sink that changes them: annotations, labels, finalizers, status, conditions.
 
     `changed(kind, changes)` gets the views of what a flush changed. `writes` counts changed objects.
