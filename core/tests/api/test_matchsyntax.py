@@ -18,25 +18,36 @@ from ovnkit.api.testing.ovsdb import DEBIAN_13, OvsdbServer
 
 GOOD = (
     "1", "ip4", "ip4.src == $a1", "inport == @g && ip6.dst == {$a6, fd00::/64}", "!(ip4.src == {10.0.0.0/8})",
-    "ip4.src == 10.0.0.1/255.0.255.0", "1000<=tcp.dst<=2000", "5 < udp.src < 9", "9 >= udp.src >= 5", "10 == ip.ttl",
+    "ip4.src == 10.0.0.1/255.0.255.0", "1000<=tcp.dst<=2000", "5 < udp.src < 9", "9 >= udp.src >= 5",
+    "10 == ip.ttl",
     "ct.est && ct_mark.blocked == 1", "!ct.est", "!ip.is_frag", "ip6.dst[120..127] == 0xff && ip6.dst[116] == 1",
-    'inport == "rtos-n" && ip4.dst == 10.0.0.1 /* n */', 'is_chassis_resident("cr-p")', '!is_chassis_resident("x")',
+    'inport == "rtos-n" && ip4.dst == 10.0.0.1 /* n */', 'is_chassis_resident("cr-p")',
+    '!is_chassis_resident("x")',
     "(arp || nd)", "ip4.src == {10.0.0.1 10.0.0.2,}", "eth.src == 0a:58:00:00:00:01/ff:ff:00:00:00:00",
-    "eth.dst == {0A:58:00:00:00:01}", "vlan.vid == 7 && vlan.present", "ip6.src == ::1", "ip6.src == ::ffff:1.2.3.4",
+    "eth.dst == {0A:58:00:00:00:01}", "vlan.vid == 7 && vlan.present", "ip6.src == ::1",
+    "ip6.src == ::ffff:1.2.3.4",
     "tcp.flags == 0x2/0x12", "reg0[3] == 1", "!(ip.proto != 6) || arp",
-    "ip4.src != 10.0.0.1", "ip4.src == 0xa000001", "ip.proto == {6, 17}", "ip6.src == 10.0.0.1", 'outport == {"a", "b"}',
+    "ip4.src != 10.0.0.1", "ip4.src == 0xa000001", "ip.proto == {6, 17}", "ip6.src == 10.0.0.1",
+    'outport == {"a", "b"}',
     "ip4.src == 0/0xff", "icmp6.type == {135, 136} && icmp6.code == 0", "tcp.src[0..7] == 80", "xxreg0 == fd00::1",
 )  # fmt: skip
 BAD = (
     "", "ip6.dst == fd00::%lan/64", "ip4 && ip6 || tcp", "!ip4", "!ip4.src == 10.0.0.1", "ip4.src == fd00::1",
-    "tcp.dst == 65536", "outport == @g && {0}", "ip4.src == {}", "ip4) || (ip4", "(ip4", "ip4 &", "ip4.src = 10.0.0.1",
-    "ip4.src == 10.0.0.256", "ip4.src == 10.0.0.01", "tcp.dst == 080", "ip.proto != 6", "ip.proto > 6", "!(ip.proto == 6)", "1 == ip.ttl == 2",
+    "tcp.dst == 65536", "outport == @g && {0}", "ip4.src == {}", "ip4) || (ip4", "(ip4", "ip4 &",
+    "ip4.src = 10.0.0.1",
+    "ip4.src == 10.0.0.256", "ip4.src == 10.0.0.01", "tcp.dst == 080", "ip.proto != 6", "ip.proto > 6",
+    "!(ip.proto == 6)", "1 == ip.ttl == 2",
     "1 < tcp.dst > 2", "tcp.dst", "inport", 'ip4.src == "x"', "inport == 5", "nosuch == 1", "ip4.src == $", "@",
-    'inport == "x', 'inport == "\\x"', "ip4.src[0..32] == 1", "ip4.src[8..3] == 1", "ip.proto[0] == 1", "inport[0] == 1",
-    "ip4.src < 10.0.0.0/8", "ip4.src < {1, 2}", "2", "1 2", "ip4.src == 10.0.0.0/33", "ip6.src == ::/129", "a:b:c == 1",
-    "ip4.src == 10.0.0.1/ 8", "eth.src == 0a:58:00:00:00", "0x == reg0", "0x100000000000000000000000000000000 == xxreg0",
-    "18446744073709551616 == xxreg0", "ip4 ip6", "is_chassis_resident(x)", "other(1)", "ip4.src == ^.a", "/* ip4", "ip4 / ip6", "ip4 ;",
-    'ip4.src == {10.0.0.1, "x"}', "ip4.src == ^var", "tcp.dst == -1", "ip4 == 0", "!!ip4", "é", "ip4.src == 10.0.0.1:80",
+    'inport == "x', 'inport == "\\x"', "ip4.src[0..32] == 1", "ip4.src[8..3] == 1", "ip.proto[0] == 1",
+    "inport[0] == 1",
+    "ip4.src < 10.0.0.0/8", "ip4.src < {1, 2}", "2", "1 2", "ip4.src == 10.0.0.0/33", "ip6.src == ::/129",
+    "a:b:c == 1",
+    "ip4.src == 10.0.0.1/ 8", "eth.src == 0a:58:00:00:00", "0x == reg0",
+    "0x100000000000000000000000000000000 == xxreg0",
+    "18446744073709551616 == xxreg0", "ip4 ip6", "is_chassis_resident(x)", "other(1)", "ip4.src == ^.a",
+    "/* ip4", "ip4 / ip6", "ip4 ;",
+    'ip4.src == {10.0.0.1, "x"}', "ip4.src == ^var", "tcp.dst == -1", "ip4 == 0", "!!ip4", "é",
+    "ip4.src == 10.0.0.1:80",
 )  # fmt: skip
 
 
@@ -64,7 +75,8 @@ def test_deep_nesting_ends_before_northd_adds_its_own() -> None:
 CONSTANTS = (
     "0", "1", "2", "80", "255", "65535", "65536", "0x10", "0xffff", "10.0.0.1", "10.0.0.0/8", "10.0.0.0/255.0.0.0",
     "fd00::1", "fd00::/64", "::", "0a:58:00:00:00:01", '"p"', '"a b"', "$a4", "$a6", "@g", "0/0xff", "4294967296",
-    "ff02::1:ff00:0/104", "1.2.3", "ab:cd", "{}", "{1}", "{1, 2}", "{10.0.0.1, 10.0.0.2}", '{"p" "q"}', "{$a4, 10.9.0.0/16}",
+    "ff02::1:ff00:0/104", "1.2.3", "ab:cd", "{}", "{1}", "{1, 2}", "{10.0.0.1, 10.0.0.2}", '{"p" "q"}',
+    "{$a4, 10.9.0.0/16}",
 )  # fmt: skip
 RELATIONS = ("==", "==", "==", "!=", "<", "<=", ">", ">=", "=")
 
