@@ -158,6 +158,15 @@ class Desired:
                 raise
         return want.content
 
+    def owners_of_match(self, text: str) -> list[Owner]:
+        """Who wants a row whose match is all of a text, or a part of it in parentheses."""
+        found: dict[Owner, None] = {}
+        for want in self.rows.values():
+            match = str(want.row.columns.get(MATCH) or "")
+            if match and (match == text or f"({match})" in text):
+                found[want.owner] = None
+        return list(found)
+
     def of(self, targets: Iterable[Target], column: str) -> list[Elements]:
         """The members for a column of a row that goes by these names."""
         found = (self.members.get(target, {}).get(column) for target in targets)
