@@ -11,6 +11,7 @@ from attrs import field, frozen
 from ovnkit.api.identity import RowId
 from ovnkit.api.kinds import Kind
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import Match
 
 
 @frozen
@@ -38,7 +39,7 @@ class Lookup:
 
 
 Scalar = str | int | float | bool | Ref
-Value = Scalar | tuple[Scalar, ...] | frozenset[Scalar] | Mapping[str, Any] | LiveSet | None
+Value = Scalar | tuple[Scalar, ...] | frozenset[Scalar] | Mapping[str, Any] | LiveSet | Match | None
 
 
 @frozen
@@ -56,12 +57,13 @@ class Row:
 
     `name` is the last part of the owner path and unique within one render. `columns` are the columns ovnkit
     owns, as Python values: str, int, float, bool, Ref; tuple or frozenset for a set; a mapping for a map (its
-    values str, int or Ref); a LiveSet for a set the core keeps up to date; None for an empty optional column.
+    values str, int or Ref); a LiveSet for a set the core keeps up to date; a Match for a match that names other
+    rows; None for an empty optional column.
     Columns that are not named are left alone. The core adds provenance to `external_ids`.
 
     `parent` is the set column of another row that holds a reference to this row; tables that are not roots
     (Logical_Switch_Port, ACL, NAT, ...) need one, or ovsdb-server collects the row at once. A row waits until
-    its parent and everything its columns refer to exist.
+    its parent and everything its columns refer to, or name in a match, exist.
 
     `optional` names columns that are left out where the server doesn't have them (`tier` before OVN 23.06);
     without a column in `only_with` the whole row is left out.

@@ -14,6 +14,7 @@ from ovnkit.api.errors import ConfigError
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.renderers import Role
+from ovnkit.api.sinks import Owner
 from ovnkit.kernel.inbox import Inbox
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.kernel.reconciler import Reconciler
@@ -152,6 +153,11 @@ class Databases:
     def waiting(self) -> list[str]:
         """Databases that haven't answered yet."""
         return [db for db in self.databases if db not in self.schemas]
+
+    def owners_of_match(self, text: str) -> Sequence[Owner]:
+        """Who wants a match that is all or a part of a text; nobody where the northbound isn't written."""
+        database = self.databases.get("nb")
+        return database.sink.owners_of_match(text) if database is not None else ()
 
     def _schema_known(self, db: str, schema: Schema) -> None:
         former = self.schemas.get(db)

@@ -100,6 +100,13 @@ class StateCollector(Collector):
         yield from _sinks(state.get("sinks", {}))
         yield from _watches(state.get("watches", {}))
         yield _family(
+            CounterMetricFamily,
+            "ovnkit_match_complaints",
+            "Matches that a daemon of OVN said it can't parse.",
+            ["daemon"],
+            state.get("match_complaints", {}).items(),
+        )
+        yield _family(
             GaugeMetricFamily,
             "ovnkit_objects",
             "Objects known, by kind.",

@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -19,6 +20,7 @@ from ovnkit.api.sinks import Sink
 from ovnkit.kernel import shutdown
 from ovnkit.kernel.answers import AnswerSink, answer_kinds
 from ovnkit.kernel.collector import LoadPhase, collect_at_rest
+from ovnkit.kernel.complaints import Complaints
 from ovnkit.kernel.config import Loaded
 from ovnkit.kernel.databases import ROLES, Databases, schema_columns
 from ovnkit.kernel.health import HealthServer, json_answer
@@ -104,6 +106,12 @@ class Process:
             known=self._schemas_known,
             allow_mass_delete=allow_mass_delete,
         )
+        self._complaints = Complaints(
+            Path(config.ovspaths.ovn_log_dir),
+            post=self._inbox.post,
+            owners=self._databases.owners_of_match,
+            report=self._reconciler.report,
+        )
         self._leadership = Leadership(config, scope, gained=self._gained, lost=self._lost, identity=identity)
         self.runtime = PluginRuntime(config, scope, plugins.calls, self._reconciler, self._client)
         self._won: set[Role] = set()
@@ -118,6 +126,7 @@ class Process:
             watches=lambda: self._watches.status(),
             leases=self._leadership.status,
             waiting=lambda: self._databases.waiting,
+            complaints=self._complaints.counts,
         )
         self._snapshots = Snapshots(self._inbox, self._state.read)
         self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, config)
@@ -189,6 +198,7 @@ class Process:
         self._watches.start(self._client, self._kinds.values(), taps)
         if self._node is not None:
             self._node.start()
+            self._complaints.start()
         self._databases.start()
         if not self._databases.databases:
             self._inbox.post(lambda: self._schemas_known({}))
@@ -206,6 +216,7 @@ class Process:
             ("reconciler", self._halt_reconciler),
             ("kubernetes writer", lambda: self._kube.stop(0.0 if lost else 2.0)),
             ("answers", self._answers.stop),
+            ("complaints", self._complaints.stop),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
             *((sink.name, sink.stop) for sink in self._of_node),

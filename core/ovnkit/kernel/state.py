@@ -55,6 +55,7 @@ class StateReader:
         watches: Callable[[], Mapping[str, Mapping[str, Any]]],
         leases: Callable[[], Mapping[str, Mapping[str, Any]]],
         waiting: Callable[[], Sequence[str]],
+        complaints: Mapping[str, int],
     ) -> None:
         self._scope = scope
         self._plugins = plugins
@@ -65,6 +66,7 @@ class StateReader:
         self._watches = watches
         self._leases = leases
         self._waiting = waiting
+        self._complaints = complaints
 
     def read(self) -> dict[str, Any]:
         """Everything, in the reconciler's thread."""
@@ -101,6 +103,7 @@ class StateReader:
             "renders": dict(reconciler.renders_total),
             "render_failures": dict(reconciler.troubles.failures_total),
             "hook_failures": dict(self._plugins.calls.failures),
+            "match_complaints": dict(self._complaints),
             "node_subnets": self._node_subnets(),
         }
 

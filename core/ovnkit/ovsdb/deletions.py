@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import structlog
 
+from ovnkit.ovsdb.matchnames import SIGNS, names_written
 from ovnkit.ovsdb.planner import Planner
+from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.state import State
 from ovnkit.ovsdb.view import leftover
 
@@ -58,6 +60,7 @@ class Deletions:
 
     def plan(self, planner: Planner, limit: int) -> None:
         """Put as many deletions as fit into a transaction."""
+        named: list[Record] = []
         for uuid in list(self.rows):
             record = self._state.replica.rows.get(uuid)
             if record is None or uuid in self._state.desired.rows:
@@ -65,6 +68,24 @@ class Deletions:
                 continue
             if len(planner.batch) >= limit:
                 return
+            if record.table in SIGNS:
+                named.append(record)
+                continue
             owner = leftover(uuid)
             if self._state.gate(owner):
+                planner.delete(record, owner)
+        self._plan_named(planner, limit, named)
+
+    def _plan_named(self, planner: Planner, limit: int, records: list[Record]) -> None:
+        """What matches name goes after the matches, or with them; until then it waits to hear that they went."""
+        written = names_written(planner.batch) if records else ()
+        for record in records:
+            owner = leftover(record.uuid)
+            if len(planner.batch) >= limit:
+                return
+            if not self._state.gate(owner):
+                continue
+            if self._state.match_names.holds(record, planner.batch, written):
+                del self.rows[record.uuid]
+            else:
                 planner.delete(record, owner)

@@ -11,10 +11,13 @@ from attrs import define
 from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import Match
+from ovnkit.api.matchsyntax import fault
 from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.errors import BadValue, MissingSchema
 from ovnkit.ovsdb.ledger import ROW_PREFIX
 from ovnkit.ovsdb.live import LiveView, LiveViews
+from ovnkit.ovsdb.matchnames import MATCH, WITHOUT_MATCH
 from ovnkit.ovsdb.schema import Schema, Shape, TableSchema
 from ovnkit.ovsdb.values import element_of, normal
 
@@ -39,7 +42,7 @@ class Want:
     row: Row
     content: dict[str, Any] | None = None
     refs: Mapping[str, Sequence[str]] = _NO_REFS
-    """References in the named columns (live sets left out), by column."""
+    """References in the named columns (live sets left out), and rows that matches name, by column."""
     live: tuple[str, ...] = ()
     """The columns that hold live sets."""
     owns_ids: bool = False
@@ -155,6 +158,15 @@ class Desired:
                 raise
         return want.content
 
+    def owners_of_match(self, text: str) -> list[Owner]:
+        """Who wants a row whose match is all of a text, or a part of it in parentheses."""
+        found: dict[Owner, None] = {}
+        for want in self.rows.values():
+            match = str(want.row.columns.get(MATCH) or "")
+            if match and (match == text or f"({match})" in text):
+                found[want.owner] = None
+        return list(found)
+
     def of(self, targets: Iterable[Target], column: str) -> list[Elements]:
         """The members for a column of a row that goes by these names."""
         found = (self.members.get(target, {}).get(column) for target in targets)
@@ -246,13 +258,18 @@ class Desired:
                 content[name] = self._live.use(value, column, want.uuid)
                 want.live += (name,)
                 continue
+            if isinstance(value, Match):
+                refs[name] = sorted(value.names)
+                value = value.text
             content[name] = normal(column, value)
+            if name == MATCH:
+                _check_match(table, content[name])
             if column.reference is not None and content[name]:
                 found = content[name]
                 refs[name] = [found] if isinstance(found, str) else sorted(
                     found.values() if isinstance(found, dict) else found
                 )  # fmt: skip
-        want.refs = refs or _NO_REFS
+        want.refs = {name: targets for name, targets in refs.items() if targets} or _NO_REFS
         want.owns_ids = "external_ids" in content
         if "external_ids" in table.columns:
             content["external_ids"] = {**content.get("external_ids", {}), OWNER_KEY: want.path}
@@ -262,6 +279,14 @@ class Desired:
 def target_of(slot: Slot) -> Target:
     """The row a slot is in."""
     return slot.row.uuid if isinstance(slot.row, RowId) else slot.row
+
+
+def _check_match(table: TableSchema, text: str) -> None:
+    """OVN would log an error and leave out a match that it can't parse, and nobody would see it."""
+    if not text and table.name in WITHOUT_MATCH:
+        return
+    if reason := fault(text):
+        raise BadValue(f"{table.name}.{MATCH}: OVN can't parse {text!r}: {reason}")
 
 
 def is_row_entry(element: Any) -> bool:

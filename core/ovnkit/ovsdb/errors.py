@@ -65,6 +65,10 @@ class BadValue(OvnkitError):
     """A value doesn't fit the type of its column."""
 
 
+class MatchRefused(OvnkitError):
+    """ovn-controller could make nothing of a match that is in the database."""
+
+
 class NameTaken(OvnkitError):
     """Two wanted rows have the same value in a column that must be unique; the first one stays."""
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from ovnkit.api.items import Lookup, Member, Row
+from ovnkit.ovsdb.matchnames import MATCH, SIGNS
 from ovnkit.ovsdb.schema import Schema
 
 Columns = dict[str, frozenset[str]]
@@ -71,8 +72,9 @@ def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) ->
     """The registered columns that this server has, and when rows are written those that it takes.
 
     That is: unique columns and `external_ids` of each table, the row that stands for the database, and the
-    tables that references point to; with `everywhere` also `external_ids` of every other table, and the columns
-    that refer strongly to any row. (In the southbound that would be all logical flows.)
+    tables that references point to; with `everywhere` also `external_ids` of every other table, the columns that
+    refer strongly to any row, and matches where rows are written that these name. (In the southbound that would
+    be all logical flows.)
     """
     found: dict[str, set[str]] = {}
     for table, columns in needs.items():
@@ -91,6 +93,10 @@ def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) ->
             reference = schema.tables[table].columns[name].reference
             if reference is not None and writes:
                 found.setdefault(reference.ref_table, set())
+    if everywhere and writes and not SIGNS.keys().isdisjoint(found):
+        for name, described in schema.tables.items():
+            if MATCH in described.columns:
+                found.setdefault(name, set()).add(MATCH)
     for table, names in found.items():
         described = schema.tables[table]
         if not writes:

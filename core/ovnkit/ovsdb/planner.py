@@ -13,6 +13,7 @@ from ovnkit.ovsdb.desired import Target, Want
 from ovnkit.ovsdb.differ import Differ
 from ovnkit.ovsdb.errors import NameTaken
 from ovnkit.ovsdb.live import LiveView
+from ovnkit.ovsdb.matchnames import MATCH, names_written
 from ovnkit.ovsdb.replica import IndexKey, Record, index_key
 from ovnkit.ovsdb.schema import Column, Schema, Shape
 from ovnkit.ovsdb.state import State
@@ -91,6 +92,36 @@ class Planner:
             return operation.verb is not Verb.DELETE
         return uuid in self._state.replica.rows or uuid in self._state.coming
 
+    def nameable(self, target: str, waiting: tuple[str, str]) -> bool:
+        """Whether a match may name a row now, which is put into this batch if it can be."""
+        if not self.exists(target) and self._blocker(target, {target, waiting[0]}) is None:
+            self._insert(self._rows[target])
+        if self._is_named(target):
+            return True
+        self._state.wait(target, waiting)
+        return False
+
+    def _is_named(self, target: str) -> bool:
+        """Whether a row is there after this batch, by its own name, and stays when another batch is refused."""
+        if not self.exists(target) or (self._ahead and target in self._state.coming):
+            return False
+        record, want = self._state.replica.rows.get(target), self._rows.get(target)
+        if record is None or want is None or record.table != want.table:
+            return True
+        name = want.row.columns.get("name")
+        if record.values.get("name") == name:
+            return True
+        self.plan(target, {"name": None})
+        operation = self.batch.rows.get(target)
+        return operation is not None and operation.values.get("name") == name
+
+    def may_rename(self, record: Record, owner: Owner) -> bool:
+        """Whether no match names a row whose name is to change. Its owner is told else: a name is for good."""
+        if not self._state.match_names.holds(record, self.batch, names_written(self.batch)):
+            return True
+        self._state.report(owner, NameTaken(f"{record.table} {record.values['name']!r} is named in matches"))
+        return False
+
     def _is_pulled(self, want: Want) -> bool:
         """Whether only a reference keeps the row alive, so that it goes with the row that refers to it."""
         table = self._schema.tables.get(want.table)
@@ -111,6 +142,12 @@ class Planner:
         content = self._differ.content(want)
         if content is None or not self._name_is_free(want, content):
             return uuid
+        for target in want.refs.get(MATCH, ()):
+            if self.exists(target) and not self._is_named(target):
+                if target in self._state.coming:
+                    self._state.touch(uuid)
+                    return uuid
+                return target
         needed = [target for targets in want.refs.values() for target in targets]
         if want.parent is not None:
             home = self._state.resolve(want.parent[0])

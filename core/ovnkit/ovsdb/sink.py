@@ -164,6 +164,10 @@ class OvsdbSink(Sink):
             "last_error": self.last_error or self.session.last_error,
         }
 
+    def owners_of_match(self, text: str) -> list[Owner]:
+        """Who wants a match that is all of a text, or a part of it in parentheses, as northd writes it."""
+        return self._state.desired.owners_of_match(text)
+
     def release_mass_delete(self) -> None:
         """Let the deletions that are held back now go."""
         self._deletions.allow_mass = True

@@ -16,6 +16,7 @@ from ovnkit.ovsdb.desired import Desired, Target
 from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
 from ovnkit.ovsdb.live import LiveViews
 from ovnkit.ovsdb.lookups import Lookups
+from ovnkit.ovsdb.matchnames import MATCH, SIGNS, MatchNames
 from ovnkit.ovsdb.replica import Change, Record, Replica
 
 Gate = Callable[[Owner], bool]
@@ -47,6 +48,7 @@ class State:
         self.name_waits: dict[str, dict[str, None]] = {}
         """By the row that has the name: the rows that want it too."""
         self.lookups = Lookups(replica, self._moved)
+        self.match_names = MatchNames(replica, self.touch)
         self.desired = Desired(db, LiveViews(live, self.touch), self._touch_target)
         self.gate: Gate = lambda _: True
         self.need: Callable[[str, Iterable[str]], bool] = lambda *_: False
@@ -129,6 +131,7 @@ class State:
         for record in self.replica.rows.values():
             self._read_marks(record)
         self.lookups.refresh()
+        self.match_names.reload()
         self.touch_all()
 
     def may_take_from(self, uuid: str) -> bool:
@@ -162,6 +165,8 @@ class State:
         """Take note of what happened to rows, by us or by others."""
         for change in changes:
             record, uuid = change.record, change.record.uuid
+            if change.gone or change.columns is None or MATCH in change.columns:
+                self.match_names.follow(record, gone=change.gone)
             if change.gone:
                 self._forget(record)
             elif change.columns is None:
@@ -196,6 +201,8 @@ class State:
     def _modified(self, change: Change) -> None:
         assert change.columns is not None
         uuid = change.record.uuid
+        if "name" in change.columns and change.record.table in SIGNS:
+            self.wake(uuid)
         if "external_ids" in change.columns:
             self._read_marks(change.record, change.columns["external_ids"])
         ours = self.is_ours(uuid) or uuid in self.ledgered

@@ -17,7 +17,11 @@ from hypothesis import strategies as st
 from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import address_set as address_set_name
+from ovnkit.api.matches import joined
+from ovnkit.api.matches import port_group as port_group_name
 from ovnkit.api.models import PODS
+from ovnkit.api.testing.matchwatch import MatchWatch
 from ovnkit.api.testing.ovsdb import OvsdbServer
 
 DB = "OVN_Northbound"
@@ -72,7 +76,8 @@ def chassis(variant: int) -> list[Any]:
 def port_group(variant: int) -> list[Any]:
     acl = Row(
         "ACL", "deny",
-        {"priority": 1000 + variant, "direction": "to-lport", "match": f"outport == @g && {{{variant}}}",
+        {"priority": 1000 + variant, "direction": "to-lport",
+         "match": "outport == " + port_group_name("group", rid("pg", "group")) + f" && tcp.dst == {variant}",
          "action": "drop", "meter": "acl-logging" if variant else None},
         Slot("Port_Group", rid("pg", "group"), "acls"),
     )  # fmt: skip
@@ -87,6 +92,27 @@ def address_set(variant: int) -> list[Any]:
 
 def renamed_set(variant: int) -> list[Any]:
     return [Row("Address_Set", "set", {"name": "a1x" if variant == 0 else "a2", "addresses": ("10.1.0.1",)})]
+
+
+def named_set(number: int, variant: int) -> list[Any]:
+    return [Row("Address_Set", "set", {"name": f"named{number}", "addresses": (f"10.3.{number}.{variant}",)})]
+
+
+def naming(variant: int) -> list[Any]:
+    """Two ACLs that name sets of other owners, others in each variant."""
+    group = rid("naming", "group")
+    numbers = ((0, 1), (1, 2), (2, 0))[variant]
+    names = [address_set_name(f"named{number}", rid(f"set{number}", "set")) for number in numbers]
+    own = "outport == " + port_group_name("naming", group)
+    matches = ["ip4.src == " + names[0], "ip4.dst == {" + joined(", ", names) + "} && " + own]
+    return [
+        Row("Port_Group", "group", {"name": "naming"}),
+        *(
+            Row("ACL", f"acl{n}", {"priority": 1, "direction": "to-lport", "match": match, "action": "drop"},
+                Slot("Port_Group", group, "acls"))
+            for n, match in enumerate(matches)
+        ),
+    ]  # fmt: skip
 
 
 def meter(variant: int) -> list[Any]:
@@ -139,7 +165,8 @@ def more_foreign(variant: int) -> list[Any]:
 OWNERS = {
     "sw": switch, "sw2": second_switch, "dhcp": dhcp, "ha": chassis, "pg": port_group, "as": address_set,
     "as2": renamed_set, "meter": meter, "lb": balancer, "lbg": balancer_group, "ro": router_option,
-    "smb": bindings, "fm": foreign_members, "fm2": more_foreign,
+    "smb": bindings, "fm": foreign_members, "fm2": more_foreign, "naming": naming,
+    **{f"set{n}": (lambda variant, n=n: named_set(n, variant)) for n in range(3)},
     **{f"p{n}": (lambda variant, n=n: port(n, variant)) for n in range(3)},
 }  # fmt: skip
 
@@ -216,10 +243,12 @@ class Run:
         self.wanted: dict[str, int] = {}
         self.live: set[str] = {"10.2.0.1"}
         self.squatters: dict[str, str] = {}
+        self.watches: list[MatchWatch] = []
         self.rig = self.boot()
 
     def boot(self, *, settle: bool = True, order: int = 0) -> Any:
         rig = self.rigs(self.server.endpoint, settle=False, batch_rows=5)
+        self.watches.append(MatchWatch(rig.sink))
         rig.live(LiveSet(PODS, project=len, namespaces="ns")).change(self.live)
         owners = sorted(self.wanted)
         random.Random(order).shuffle(owners)
@@ -324,7 +353,10 @@ class Run:
             self.rig.loop.until(mended)
 
     def complete(self) -> None:
-        """Want what the wanted ports refer to: a row that exists outlives it, a new one waits for it."""
+        """Want what the wanted rows refer to: a row that exists outlives it, a new one waits for it."""
+        for number in range(3 if "naming" in self.wanted else 0):
+            self.wanted.setdefault(f"set{number}", 0)
+            self.want(f"set{number}", self.wanted[f"set{number}"])
         for variant, owner in ((1, "dhcp"), (2, "ha")):
             if any(self.wanted.get(f"p{n}") == variant for n in range(3)) and owner not in self.wanted:
                 self.want(owner, 0)
@@ -335,6 +367,7 @@ class Run:
         for _ in range(6):
             self.rig.loop.advance()
             self.rig.quiet()
+        assert not [fault for watch in self.watches for fault in watch.all_faults()]
         return dump(self.server)
 
 

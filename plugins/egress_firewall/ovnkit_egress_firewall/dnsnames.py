@@ -9,8 +9,9 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.kinds import Answers, Kind, Raw, Resource, Table
+from ovnkit.api.matches import Match, address_set
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.nodenetwork import Address
 from ovnkit.api.text import parse_address, quoted, readable
@@ -49,6 +50,10 @@ class DnsName:
     def set_name(self, family: int) -> str:
         """The name of its address set of an IP version."""
         return hash_name(self.set_ids(family)[PRIMARY_ID])
+
+    def match(self, family: int) -> Match:
+        """The name of its address set of an IP version, as a match has it."""
+        return address_set(self.set_name(family), RowId("egress_firewall", "name", self.text, f"v{family}"))
 
 
 @frozen

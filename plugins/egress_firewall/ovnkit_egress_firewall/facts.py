@@ -7,10 +7,12 @@ from collections.abc import Collection, Iterable, Sequence
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Scope
+from ovnkit.api.matches import Match
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import Address, host_cidrs, is_unmanaged
+from ovnkit.api.nodenetwork import Address, Network, host_cidrs, is_unmanaged
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
+from ovnkit_egress_firewall import matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS, DnsName, by_family
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
 
@@ -18,6 +20,11 @@ NAME = "default"
 """The only name of an EgressFirewall that counts."""
 
 MAX_RULES = 8000
+
+
+def cluster_networks(config: Config) -> tuple[Network, ...]:
+    """The cluster network, which firewalls never affect."""
+    return tuple(subnet.network for subnet in config.default.cluster_subnets)
 
 
 @derived
@@ -50,8 +57,18 @@ def node_addresses(world: World, selector: LabelSelector) -> tuple[Address, ...]
 
 @derived
 def sets_exist(world: World, name: DnsName, families: Sequence[int]) -> bool:
-    """Whether the address sets of a name are in the northbound: a match may not name one that isn't."""
+    """Whether the address sets of a name are in the northbound. Until then a Deny closes more than them."""
     return all(world.get(DNS_SETS, name.set_name(family)) is not None for family in families)
+
+
+def destination(world: World, rule: Rule, config: Config) -> Match | str | None:
+    """The destination's part of a rule's match: empty for one that matches nothing, None if nobody knows it."""
+    to = None if rule.fault else rule.to
+    if isinstance(to, LabelSelector):
+        return matches.at_addresses(node_addresses(world, to))
+    if isinstance(to, DnsName):
+        return matches.in_sets(to, config.families) if sets_exist(world, to, config.families) else None
+    return matches.in_network(to, cluster_networks(config)) if to is not None else None
 
 
 @derived

@@ -1,21 +1,17 @@
-"""OVN matches of rules, printed from types only: networks, addresses, numbers and hash names."""
+"""OVN matches of rules, printed from types only: networks, addresses, numbers, and references to sets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
+from ovnkit.api import matchsyntax
+from ovnkit.api.matches import Match, all_of, joined, namespace_port_group
 from ovnkit.api.nodenetwork import Address, Network
 from ovnkit_egress_firewall.dnsnames import DnsName, by_family
 from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
 
 EVERYTHING: tuple[Network, Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-
-
-def namespace_group(namespace: str) -> str:
-    """Name of the port group of a namespace's pods."""
-    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
 
 
 def in_network(network: Network, cluster: Sequence[Network]) -> str:
@@ -40,9 +36,14 @@ def at_addresses(addresses: Iterable[Address]) -> str:
     return " || ".join(f"ip{address.version}.dst == {address}" for address in ordered)
 
 
-def in_sets(name: DnsName, families: Iterable[int]) -> str:
+def in_sets(name: DnsName, families: Iterable[int]) -> Match:
     """A destination that is one of a name's addresses."""
-    return " || ".join(f"ip{family}.dst == ${name.set_name(family)}" for family in families)
+    return joined(" || ", (f"ip{family}.dst == " + name.match(family) for family in families))
+
+
+def fault(match: Match | str) -> str:
+    """Why OVN has no match like this; empty when it has."""
+    return matchsyntax.fault(str(match)) if match else ""
 
 
 def to_ports(ports: Sequence[RulePort]) -> str:
@@ -56,7 +57,7 @@ def to_ports(ports: Sequence[RulePort]) -> str:
     return f"({' || '.join(parts)})" if parts else ""
 
 
-def rule(destination: str, group: str, ports: Sequence[RulePort]) -> str:
-    """The whole match of a rule for the pods of a group."""
-    last = to_ports(ports)
-    return f"({destination}) && inport == @{group}{f' && {last}' if last else ''}"
+def rule(destination: Match | str, namespace: str, ports: Sequence[RulePort]) -> Match:
+    """The whole match of a rule for the pods of a namespace."""
+    pods = "inport == " + namespace_port_group(namespace)
+    return all_of(joined("", ("(", destination, ")")), pods, to_ports(ports))

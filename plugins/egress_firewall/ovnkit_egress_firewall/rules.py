@@ -12,13 +12,13 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import HookCalls
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Ask, Row, Slot, Value
-from ovnkit.api.nodenetwork import Address, Network
+from ovnkit.api.matches import Match
+from ovnkit.api.nodenetwork import Address
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World
 from ovnkit_egress_firewall import facts, matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsName
-from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
+from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 
 FIRST_PRIORITY = 10000
 
@@ -35,10 +35,6 @@ class EgressRules:
         yield Renderer("rules", Role.ZONE, self.rules, each=EGRESS_FIREWALLS)
         yield Renderer("name", Role.ZONE, self.name, each=self.names)
 
-    @property
-    def _cluster(self) -> tuple[Network, ...]:
-        return tuple(subnet.network for subnet in self.config.default.cluster_subnets)
-
     # -- rules ----------------------------------------------------------------------------------------------
 
     def rules(self, world: World, key: str) -> Iterable[Row]:
@@ -48,28 +44,19 @@ class EgressRules:
             return
         namespace = key.partition("/")[0]
         logging = acl_logging(self.hooks, world, namespace)
-        group = matches.namespace_group(namespace)
+        everywhere = matches.everywhere(facts.cluster_networks(self.config))
         for number, rule in enumerate(rules[: facts.MAX_RULES]):
-            destination = self._destination(world, rule)
+            destination = facts.destination(world, rule, self.config)
+            if destination is None or matches.fault(destination):
+                # Nobody knows what the rule is about, or OVN has no match for it: an Allow opens nothing, a Deny
+                # leaves nothing open.
+                destination = "" if rule.allow else everywhere
             if destination:
-                match = matches.rule(destination, group, rule.ports)
+                match = matches.rule(destination, namespace, rule.ports)
                 yield _acl(namespace, number, rule.allow, match, logging)
         if any(not rule.allow for rule in rules[facts.MAX_RULES :]):
-            everything = matches.rule(matches.everywhere(self._cluster), group, ())
-            yield _acl(namespace, facts.MAX_RULES, False, everything, logging)
-
-    def _destination(self, world: World, rule: Rule) -> str:
-        """The destination's part of the match; empty for a rule that matches nothing."""
-        destination = None if rule.fault else rule.to
-        if isinstance(destination, LabelSelector):
-            return matches.at_addresses(facts.node_addresses(world, destination))
-        if isinstance(destination, DnsName):
-            if facts.sets_exist(world, destination, self.config.families):
-                return matches.in_sets(destination, self.config.families)
-        elif destination is not None:
-            return matches.in_network(destination, self._cluster)
-        # Nobody knows what the rule is about: an Allow opens nothing, a Deny leaves nothing open.
-        return "" if rule.allow else matches.everywhere(self._cluster)
+            match = matches.rule(everywhere, namespace, ())
+            yield _acl(namespace, facts.MAX_RULES, False, match, logging)
 
     # -- names ----------------------------------------------------------------------------------------------
 
@@ -100,10 +87,10 @@ class EgressRules:
             yield Row("Address_Set", f"v{family}", columns)
 
     def _is_outside(self, address: Address) -> bool:
-        return not any(address in network for network in self._cluster)
+        return not any(address in network for network in facts.cluster_networks(self.config))
 
 
-def _acl(namespace: str, number: int, allow: bool, match: str, logging: AclLogging) -> Row:
+def _acl(namespace: str, number: int, allow: bool, match: Match, logging: AclLogging) -> Row:
     action = "allow" if allow else "drop"
     ids = object_ids("EgressFirewall", ("k8s.ovn.org/name", namespace), ("rule-index", str(number)))
     return Row(

@@ -13,7 +13,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.items import Event, Status
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit_egress_firewall import facts
+from ovnkit_egress_firewall import facts, matches
 from ovnkit_egress_firewall.dnsnames import DnsName
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
 
@@ -45,7 +45,7 @@ class EgressStatus:
             return
         found = dict(faults(rules))
         for number, rule in enumerate(rules[: facts.MAX_RULES]):
-            fault = self._name_fault(world, rule)
+            fault = self._name_fault(world, rule) or self._match_fault(world, rule)
             if fault == facts.PENDING:
                 return
             if fault:
@@ -64,6 +64,11 @@ class EgressStatus:
         known = facts.sets_exist(world, rule.to, families)
         closed = "" if rule.allow or known else "; meanwhile it denies every destination outside the cluster"
         return f"dnsName {rule.to.text} has no addresses: {fault}{closed}"
+
+    def _match_fault(self, world: World, rule: Rule) -> str:
+        fault = matches.fault(facts.destination(world, rule, self.config) or "")
+        closed = "" if rule.allow else "; it denies every destination outside the cluster"
+        return f"OVN has no match for its destination: {fault}{closed}" if fault else ""
 
     def status(self, world: World, key: str) -> Iterable[Status | Event]:
         """One word for all zones, and Events that say what is wrong. Lines of zones that are gone go."""

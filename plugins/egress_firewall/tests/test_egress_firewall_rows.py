@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Any
 
 import pytest
@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Status
+from ovnkit.api.matchsyntax import fault
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS, DnsAnswer, DnsName, DnsSet
-from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
+from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
 
 DUAL = Config(
@@ -289,6 +290,32 @@ def test_a_deny_of_a_name_nobody_can_resolve_is_closed_and_says_so() -> None:
         f"n1: EgressFirewall Rules not correctly applied: rule 0: {why}; meanwhile it denies every destination "
         f"outside the cluster; rule 1: {why}"
     ]
+
+
+def test_what_ovn_has_no_match_for_is_closed_and_told() -> None:
+    strange = IPv6Network((0xFD00 << 112, 64))
+    object.__setattr__(strange.network_address, "_scope_id", "lan")  # it prints as fd00::%lan/64
+    found = bench()
+    view = evolve(
+        firewall(),
+        rules=(Rule(True, strange), Rule(False, strange), Rule(False, IPv4Network("192.0.2.0/24"))),
+    )
+    found.put(EGRESS_FIREWALLS, view)
+    assert "%" in str(strange)
+    assert set(acls(found)) == {1, 2}, "the Allow opens nothing"
+    assert match(found, 1) == f"({DENY_ALL}) && PODS"
+    assert match(found, 2) == "(ip4.dst == 192.0.2.0/24) && PODS"
+    (text,) = messages(found)
+    assert text.startswith("n1: EgressFirewall Rules not correctly applied: rule 0: OVN has no match for its dest")
+    assert "it denies every destination outside the cluster" in text
+
+
+@given(text=st.from_regex(r"[0-9a-f:.]{2,18}(%[a-z0-9]{1,4})?/[0-9]{1,3}", fullmatch=True))
+def test_every_deny_of_a_cidr_is_a_match_that_ovn_can_parse(text: str) -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(rule("Deny", text), rule("Deny", "fd00:172:18::%lan/64")))
+    for number in (0, 1):
+        assert fault(str(acls(found)[number]["match"])) == ""
 
 
 def test_a_name_that_does_not_exist_is_told_and_matches_nothing() -> None:

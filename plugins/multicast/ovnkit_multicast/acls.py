@@ -10,6 +10,7 @@ from ovnkit.api import rows
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import RowId, object_ids
 from ovnkit.api.items import Row, Slot
+from ovnkit.api.matches import Match, cluster_router_port_group, namespace_port_group
 from ovnkit.api.models import NAMESPACES, PODS
 from ovnkit.api.nodenetwork import Address, management_address, node_subnets
 from ovnkit.api.renderers import Renderer, Role
@@ -53,7 +54,7 @@ class MulticastAcls:
                 f"allow-{direction.lower()}",
                 direction,
                 "allow",
-                f"{side} == @{matches.cluster_router_group()} && {matches.ALL}",
+                f"{side} == " + cluster_router_port_group() + f" && {matches.ALL}",
                 rows.cluster_router_port_group(),
                 object_ids("MulticastCluster", ("type", "AllowInterNode"), ("direction", direction)),
                 f"MulticastCluster:AllowInterNode:{direction}",
@@ -64,7 +65,7 @@ class MulticastAcls:
         found = world.get(NAMESPACES, key)
         if found is None or found.annotations.get(ENABLED) != "true":
             return
-        group, hosts = matches.namespace_group(key), self._hosts(world, key)
+        group, hosts = namespace_port_group(key), self._hosts(world, key)
         if hosts:
             yield _acl(
                 "allow-hosts",
@@ -76,8 +77,8 @@ class MulticastAcls:
                 f"MC:{key}:HostEgress",
             )
         for direction, match in (
-            (EGRESS, f"inport == @{group} && {matches.from_pods(self.families)}"),
-            (INGRESS, f"outport == @{group} && {matches.to_pods(key, self.families, hosts)}"),
+            (EGRESS, "inport == " + group + " && " + matches.from_pods(self.families)),
+            (INGRESS, "outport == " + group + " && " + matches.to_pods(key, self.families, hosts)),
         ):
             yield _acl(
                 f"allow-{direction.lower()}",
@@ -109,7 +110,7 @@ def host_nodes(world: World, namespace: str) -> tuple[str, ...]:
 
 
 def _acl(
-    row: str, direction: str, action: str, match: str, group: RowId, ids: Mapping[str, str], name: str
+    row: str, direction: str, action: str, match: Match | str, group: RowId, ids: Mapping[str, str], name: str
 ) -> Row:
     return Row(
         "ACL",

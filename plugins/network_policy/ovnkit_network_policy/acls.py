@@ -8,6 +8,7 @@ from ovnkit.api.acllogging import OFF, AclLogging, acl_columns
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
 from ovnkit.api.items import Row, Slot, Value
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import Match
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.rules import INGRESS
 
@@ -28,7 +29,7 @@ def acl_row(
     direction: str,
     priority: int,
     action: str,
-    match: str,
+    match: Match | str,
     ids: Mapping[str, str],
     shown: str,
     logging: AclLogging = OFF,

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from attrs import frozen
 
+from ovnkit.api.matches import Match, all_of
 from ovnkit.api.selectors import EVERYTHING
 from ovnkit.api.world import World
 from ovnkit_network_policy import matches
@@ -23,7 +24,7 @@ ANYWHERE = PodSet(EVERYTHING)
 class Clause:
     """One ACL: its match without the port group, the sets it names, and the ids that make it unique."""
 
-    match: str
+    match: Match
     sets: frozenset[PodSet]
     protocol: str
     block: str
@@ -50,7 +51,7 @@ def _ports(
     policy: Policy,
     direction: str,
     rule: Rule,
-    peers: str,
+    peers: Match,
     sets: frozenset[PodSet],
     block: str,
     families: Sequence[int],
@@ -61,7 +62,7 @@ def _ports(
     for ports in rule.ports:
         numbered = matches.layer4(ports)
         if numbered:
-            yield Clause(matches.joined(peers, numbered), sets, ports.protocol.lower(), block)
+            yield Clause(all_of(peers, numbered), sets, ports.protocol.lower(), block)
         for name in sorted(ports.names) if not ports.whole else ():
             for named in _destinations(world, policy, direction, rule, block, ports, name):
                 assert named.port is not None
@@ -71,7 +72,7 @@ def _ports(
                 others = peers if direction == INGRESS or block == BLOCKS else ""
                 used = sets | {named} if others else frozenset({named})
                 ids = f"{ports.protocol.lower()}-{name}-{named.port.number}-{named.name(4)}"
-                yield Clause(matches.joined(others, target, number), used, ids, block)
+                yield Clause(all_of(others, target, number), used, ids, block)
 
 
 def _destinations(

@@ -1,9 +1,10 @@
-"""OVN matches, printed from types only: numbers, networks, and names of sets that are `a` and digits."""
+"""OVN matches, printed from types only: numbers, networks, and references to sets."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
+from ovnkit.api.matches import Match, any_of, joined
 from ovnkit.api.nodenetwork import Address
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.rules import INGRESS, Block, Network, Ports
@@ -15,34 +16,34 @@ TIER = 2
 Families = Sequence[int]
 
 
-def port_clause(direction: str, group: str) -> str:
+def port_clause(direction: str, group: Match) -> Match:
     """The port of a group that the packet goes to or comes from."""
-    return f"{'outport' if direction == INGRESS else 'inport'} == @{group}"
+    return f"{'outport' if direction == INGRESS else 'inport'} == " + group
 
 
-def everyone(families: Families) -> str:
+def everyone(families: Families) -> Match:
     """Any packet of the cluster's IP versions."""
-    return _either([f"ip{family}" for family in families])
+    return any_of(f"ip{family}" for family in families)
 
 
-def from_addresses(sources: Iterable[tuple[int, Address]]) -> str:
+def from_addresses(sources: Iterable[tuple[int, Address]]) -> Match:
     """A packet from one of these addresses, given with their IP versions."""
-    return _either([f"ip{family}.src == {address}" for family, address in sources])
+    return any_of(f"ip{family}.src == {address}" for family, address in sources)
 
 
-def in_sets(field: str, sets: Collection[PodSet], families: Families) -> str:
+def in_sets(field: str, sets: Collection[PodSet], families: Families) -> Match:
     """A packet whose `field` (src or dst) is in one of the sets."""
-    return _either(
-        [
-            f"ip{family}.{field} == {{{', '.join(sorted(f'${found.name(family)}' for found in sets))}}}"
-            for family in families
-        ]
-    )
+    return any_of(_in_sets(f"ip{family}.{field}", sets, family) for family in families)
 
 
-def in_blocks(field: str, blocks: Sequence[Block]) -> str:
+def _in_sets(field: str, sets: Collection[PodSet], family: int) -> Match:
+    named = sorted((found.match(family) for found in sets), key=str)
+    return f"{field} == {{" + joined(", ", named) + "}"
+
+
+def in_blocks(field: str, blocks: Sequence[Block]) -> Match:
     """A packet whose `field` is in one of the blocks."""
-    return _either([_in_block(field, block) for block in blocks])
+    return any_of(_in_block(field, block) for block in blocks)
 
 
 def _in_block(field: str, block: Block) -> str:
@@ -72,13 +73,4 @@ def layer4(ports: Ports) -> str:
     elif ports.numbers:
         parts.append(f"{protocol}.dst=={{{','.join(map(str, sorted(ports.numbers)))}}}")
     parts += [f"{first}<={protocol}.dst<={last}" for first, last in sorted(ports.ranges)]
-    return f"{protocol} && {_either(parts)}" if parts else ""
-
-
-def joined(*parts: str) -> str:
-    """All of the parts that say something."""
-    return " && ".join(part for part in parts if part)
-
-
-def _either(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"({' || '.join(parts)})"
+    return f"{protocol} && {any_of(parts)}" if parts else ""

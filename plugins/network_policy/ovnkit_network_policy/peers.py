@@ -7,8 +7,9 @@ from urllib.parse import quote, unquote
 
 from attrs import field, frozen
 
-from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import Match, address_set
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.podaddresses import PROJECTIONS
 from ovnkit.api.selectors import EVERYTHING, LabelSelector, Operator, Requirement
@@ -72,6 +73,14 @@ class PodSet:
     def name(self, family: int) -> str:
         """Name of the address set of an IP version: `a` and digits."""
         return hash_name(self.ids(family)[PRIMARY_ID])
+
+    def row(self, family: int) -> RowId:
+        """The address set of an IP version."""
+        return RowId("network_policy", "peers", self.key, f"v{family}")
+
+    def match(self, family: int) -> Match:
+        """The name of the address set of an IP version, as a match has it."""
+        return address_set(self.name(family), self.row(family))
 
     def addresses(self, family: int) -> LiveSet:
         """The addresses in it."""

@@ -13,6 +13,7 @@ from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.items import Event, Member, Ref, Row
 from ovnkit.api.live import LiveSet
+from ovnkit.api.matches import Match, all_of, port_group
 from ovnkit.api.models import NAMESPACES, PODS, Pod
 from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.policy_models import NETWORK_POLICIES
@@ -134,7 +135,7 @@ class Policies:
         action = "allow-related"
         if policy.stateless and self.options.enable_stateless_netpol:
             action = "allow-stateless"
-        named = hash_name(ids[PRIMARY_ID])
+        named = port_group(hash_name(ids[PRIMARY_ID]), group)
         for direction, index, listed in policy_clauses(world, key, self.config.families):
             own = matches.port_clause(direction, named)
             for clause in listed:
@@ -144,7 +145,7 @@ class Policies:
                     direction,
                     matches.ALLOW_PRIORITY,
                     action,
-                    matches.joined(clause.match, own),
+                    all_of(clause.match, own),
                     object_ids(
                         "NetworkPolicy",
                         ("k8s.ovn.org/name", name),
@@ -177,16 +178,16 @@ class Policies:
                 ids,
                 LiveSet(PODS, port_references, EVERYTHING, namespace, where=subject) if selectors else None,
             )
-            own = matches.port_clause(direction, hash_name(ids[PRIMARY_ID]))
+            own = matches.port_clause(direction, port_group(hash_name(ids[PRIMARY_ID]), group))
             yield self._deny_acl(group, namespace, direction, "defaultDeny", own, logging)
-            arp = matches.joined(own, "(arp || nd)")
+            arp = all_of(own, "(arp || nd)")
             yield self._deny_acl(group, namespace, direction, "arpAllow", arp, OFF)
             if self.options.allow_icmp_network_policy:
-                icmp = matches.joined(own, "(icmp || icmp6)")
+                icmp = all_of(own, "(icmp || icmp6)")
                 yield self._deny_acl(group, namespace, direction, "icmpAllow", icmp, OFF)
 
     def _deny_acl(
-        self, group: RowId, namespace: str, direction: str, kind: str, match: str, logging: AclLogging
+        self, group: RowId, namespace: str, direction: str, kind: str, match: Match, logging: AclLogging
     ) -> Row:
         deny = kind == "defaultDeny"
         return acl_row(
@@ -218,14 +219,14 @@ class Policies:
         """An address set per family; the core keeps the addresses up to date."""
         pods = PodSet.parse(key)
         for family in self.config.families:
+            row = pods.row(family)
             yield Row(
                 "Address_Set",
-                f"v{family}",
+                row.name,
                 {
                     "name": pods.name(family),
                     "addresses": pods.addresses(family),
                     "external_ids": pods.ids(family),
                 },
             )
-            row = RowId("network_policy", "peers", key, f"v{family}")
             yield from host_members(world, self.config, pods, row, family)

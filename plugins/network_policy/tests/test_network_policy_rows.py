@@ -46,8 +46,9 @@ def running(key: str, address: str, node: str = "n1", ports: tuple[ContainerPort
 
 
 def acls(found: Bench) -> list[Any]:
-    """Columns of all ACLs (their names are not unique)."""
-    return [item.columns for item in found.databases["nb"].items if getattr(item, "table", "") == "ACL"]
+    """Columns of all ACLs (their names are not unique), matches as text."""
+    wanted = [item for item in found.databases["nb"].items if getattr(item, "table", "") == "ACL"]
+    return [{**item.columns, "match": str(item.columns["match"])} for item in wanted]
 
 
 def members(found: Bench) -> set[Any]:

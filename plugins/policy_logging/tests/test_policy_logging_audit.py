@@ -18,13 +18,13 @@ from attrs import evolve
 
 from ovnkit.api.config import Config, OvsPathsOptions
 from ovnkit.api.daemons import Daemon, locate, ovn_controller, ovsdb_server
+from ovnkit.api.logfollower import Follower
 from ovnkit.api.metrics import MetricKind
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import scope
 from ovnkit_lab.testing import wait_until
 from ovnkit_policy_logging.audit import AuditLog
 from ovnkit_policy_logging.destination import AuditFile, AuditSyslog, Destination
-from ovnkit_policy_logging.follower import Follower
 from ovnkit_policy_logging.lines import AuditLine, audit_line
 from ovnkit_policy_logging.options import PolicyLoggingOptions
 from ovnkit_policy_logging.plugin import PolicyLoggingPlugin

@@ -49,6 +49,7 @@ from ovnkit.api.items import (
 )
 from ovnkit.api.kinds import Kind
 from ovnkit.api.live import LiveContent, LiveSet
+from ovnkit.api.matches import Match
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
@@ -276,7 +277,7 @@ class Bench:
     def rows(self, table: str, db: str = "nb") -> dict[str, Mapping[str, Any]]:
         """The columns of all wanted rows of a table by their name column (else by the owner's and the row's name).
 
-        A live set is given as the frozenset of its values.
+        A live set is given as the frozenset of its values, a match as its text.
         """
         found: dict[str, Mapping[str, Any]] = {}
         for owner, items in self.databases[db].wanted.items():
@@ -298,6 +299,8 @@ class Bench:
         return {(item.slot.column, item.key): item.value for item in wanted}
 
     def _value(self, value: Any) -> Any:
+        if isinstance(value, Match):
+            return value.text
         if not isinstance(value, LiveSet):
             return value
         content: LiveContent = self.reconciler.live(value)

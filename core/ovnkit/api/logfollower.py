@@ -22,17 +22,17 @@ class _Position:
 
 
 class Follower:
-    """Lines of the file at `path`; `state` is the file that remembers the position.
+    """Lines of the file at `path`; `state` is the file that remembers the position, None if none does.
 
     A file seen for the first time is followed from its end. After a restart reading goes on where it stopped, also
     in a file that was renamed meanwhile (`log.1`), if it is still there and only one was.
     """
 
-    def __init__(self, path: Path, state: Path) -> None:
+    def __init__(self, path: Path, state: Path | None = None) -> None:
         self._path, self._state = path, state
         self._file: BinaryIO | None = None
         self._inode = self._offset = 0
-        self._saved = _read(state)
+        self._saved = _read(state) if state is not None else None
 
     def lines(self) -> Iterator[str]:
         """The lines that are complete and were not yet read; a line counts as read once the next is asked for.
@@ -51,7 +51,7 @@ class Follower:
     def save(self) -> None:
         """Remember the position if it has changed; raises OSError."""
         position = _Position(self._inode, self._offset)
-        if self._file is None or position == self._saved:
+        if self._file is None or self._state is None or position == self._saved:
             return
         partial = self._state.with_suffix(".new")
         partial.write_text(print_json({"inode": position.inode, "offset": position.offset}))
