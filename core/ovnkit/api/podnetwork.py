@@ -23,6 +23,9 @@ ANNOTATION = "k8s.ovn.org/pod-networks"
 DEFAULT_NETWORK = "default"
 """Key of the cluster network inside the annotation."""
 
+INVALID = "InvalidPodNetworks"
+"""Reason of the Event that a pod with a bad annotation gets."""
+
 ROLES = ("primary", "infrastructure-locked", "secondary")
 
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
@@ -81,7 +84,7 @@ def without(existing: str | None, network: str) -> str | None:
 
 
 def _reject(message: str) -> Reject:
-    return Reject(f"annotation {ANNOTATION}: {message}", reason="InvalidPodNetworks")
+    return Reject(f"annotation {ANNOTATION}: {message}", reason=INVALID)
 
 
 def _networks(text: str) -> Mapping[str, Any]:

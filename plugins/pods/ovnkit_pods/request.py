@@ -14,6 +14,8 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.nodenetwork import Address
 
 ANNOTATION = "v1.multus-cni.io/default-network"
+INVALID = "InvalidNetworkRequest"
+"""Reason of the Event that a pod with a bad request gets."""
 _MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
 _SHORTHAND = re.compile(r"(?:[a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?(?:@[^\s,@/]+)?")
 
@@ -37,7 +39,7 @@ def parse(annotations: Mapping[str, str]) -> Request:
     try:
         return _parse(text.strip())
     except ValueError as error:
-        raise Reject(f"annotation {ANNOTATION} is {text!r}: {error}", reason="InvalidNetworkRequest") from None
+        raise Reject(f"annotation {ANNOTATION} is {text!r}: {error}", reason=INVALID) from None
 
 
 def _parse(text: str) -> Request:
