@@ -59,6 +59,10 @@ def hash_name(text: str) -> str:
     return f"a{value}"
 
 
+DERIVED_MACS = "0a:58:"
+"""How every MAC address begins that is derived from an address."""
+
+
 @lru_cache(maxsize=65536)
 def mac_from_ip(address: IPv4Address | IPv6Address) -> str:
     """MAC address that OVN-Kubernetes derives from an address: `0a:58:` and four bytes.
@@ -66,7 +70,7 @@ def mac_from_ip(address: IPv4Address | IPv6Address) -> str:
     IPv4: its octets. IPv6: the first four bytes of the SHA-256 of the textual address.
     """
     tail = address.packed if address.version == 4 else hashlib.sha256(str(address).encode()).digest()[:4]
-    return ":".join(f"{byte:02x}" for byte in b"\x0a\x58" + tail)
+    return DERIVED_MACS + ":".join(f"{byte:02x}" for byte in tail)
 
 
 def link_local_from_mac(mac: str) -> IPv6Address:

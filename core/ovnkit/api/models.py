@@ -19,6 +19,9 @@ _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 """A DNS subdomain, near enough (RFC 1123)."""
 _EMPTY: Mapping[str, str] = {}
 
+SANDBOX_READY = "PodReadyToStartContainers"
+"""Condition of a pod that has a sandbox with a network (Kubernetes 1.28 and later)."""
+
 
 @frozen
 class ObjectView:
@@ -96,6 +99,8 @@ class Pod(ObjectView):
 
     `node` is empty until it is scheduled. `addresses` is status.podIPs. `completed` is true in phase Succeeded
     or Failed. `ports` are those that its containers and sidecars declare. `created` is creationTimestamp.
+    `sandbox_ready` is False once the kubelet says that the pod has no sandbox (condition
+    PodReadyToStartContainers): `addresses` then are those of the last one.
     """
 
     node: str
@@ -105,6 +110,7 @@ class Pod(ObjectView):
     addresses: tuple[str, ...]
     ports: tuple[ContainerPort, ...]
     created: str = ""
+    sandbox_ready: bool = True
 
 
 def _namespace(raw: Raw) -> Namespace:
@@ -141,17 +147,17 @@ def _container_ports(spec: Raw) -> Iterator[ContainerPort]:
 def _pod(raw: Raw) -> Pod:
     spec = raw.get("spec") or {}
     status = raw.get("status") or {}
+    conditions = [(item.get("type"), item.get("status")) for item in status.get("conditions") or ()]
     return Pod(
         **metadata(raw),
         node=sys.intern(spec.get("nodeName") or ""),
         host_network=bool(spec.get("hostNetwork")),
         completed=status.get("phase") in ("Succeeded", "Failed"),
-        ready=any(
-            item.get("type") == "Ready" and item.get("status") == "True" for item in status.get("conditions") or ()
-        ),
+        ready=("Ready", "True") in conditions,
         addresses=tuple(item["ip"] for item in status.get("podIPs") or () if "ip" in item),
         ports=tuple(_container_ports(spec)),
         created=raw["metadata"].get("creationTimestamp", ""),
+        sandbox_ready=(SANDBOX_READY, "False") not in conditions,
     )
 
 

@@ -31,6 +31,9 @@ ANNOTATION = "k8s.ovn.org/pod-networks"
 DEFAULT_NETWORK = "default"
 """Key of the cluster network inside the annotation."""
 
+INVALID = "InvalidPodNetworks"
+"""Reason of the Event that a pod with a bad annotation gets."""
+
 _MISSING = object()
 
 ROLES = ("primary", "infrastructure-locked", "secondary")
@@ -104,7 +107,7 @@ def without(existing: str | None, network: str) -> str | None:
 
 
 def _reject(message: str) -> Reject:
-    return Reject(f"annotation {ANNOTATION}: {message}", reason="InvalidPodNetworks")
+    return Reject(f"annotation {ANNOTATION}: {message}", reason=INVALID)
 
 
 def _members(text: str | None) -> JsonMembers:

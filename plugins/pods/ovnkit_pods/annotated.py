@@ -1,34 +1,16 @@
-"""Addresses that pods already hold, from their annotations; used where a whole parse would cost too much."""
+"""Addresses that pods already have: from their annotations, else from their status."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from ovnkit.api import podaddresses
+from attrs import evolve
+
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.nodenetwork import Address
-from ovnkit.api.podnetwork import ANNOTATION
+from ovnkit.api.podaddresses import pod_addresses
+from ovnkit.api.podnetwork import PodNetwork
 from ovnkit.api.world import World
-
-
-def has_addresses(pod: Pod) -> bool:
-    """Whether the addresses in a pod's annotation are its own now: not the host's, and not given back."""
-    return not pod.host_network and not pod.completed
-
-
-def of_pod(pod: Pod, family: int) -> Collection[Address]:
-    """A pod's addresses of one IP version."""
-    return podaddresses.pod_addresses(pod, family)
-
-
-def ipv4(pod: Pod) -> Collection[str]:
-    """Text of a pod's IPv4 addresses, for live sets."""
-    return [str(address) for address in of_pod(pod, 4)]
-
-
-def ipv6(pod: Pod) -> Collection[str]:
-    """Text of a pod's IPv6 addresses, for live sets."""
-    return [str(address) for address in of_pod(pod, 6)]
 
 
 def held(world: World, node: str, family: int) -> Mapping[str, Collection[Address]]:
@@ -37,13 +19,30 @@ def held(world: World, node: str, family: int) -> Mapping[str, Collection[Addres
     That is the one that runs with it (its status says so), then the older one.
     """
     pods = sorted(world.list(PODS, "node", node), key=_claim)
-    return {pod.key: found for pod in pods if (found := of_pod(pod, family))}
+    return {pod.key: found for pod in pods if (found := pod_addresses(pod, family))}
 
 
 def _claim(pod: Pod) -> tuple[bool, str, str]:
-    runs_with_it = bool(pod.addresses) and any(str(found) in pod.addresses for found in _annotated(pod))
-    return not runs_with_it, pod.created, pod.key
+    found = [*pod_addresses(pod, 4), *pod_addresses(pod, 6)]
+    return not any(str(address) in pod.addresses for address in found), pod.created, pod.key
 
 
-def _annotated(pod: Pod) -> tuple[Address, ...]:
-    return podaddresses.annotated(pod.annotations.get(ANNOTATION, ""))
+def is_plugged(pod: Pod) -> bool:
+    """Whether a pod runs with what it was plugged with: the kubelet has reported its addresses."""
+    return bool(pod.addresses) and pod.sandbox_ready
+
+
+def plugged(pod: Pod, network: PodNetwork) -> PodNetwork | None:
+    """What a pod has of its annotated network, by its status; None when it has none of these addresses (yet)."""
+    if not is_plugged(pod):
+        return None
+    own = tuple(address for address in network.ip_addresses if str(address.ip) in pod.addresses)
+    if not own or own == network.ip_addresses:
+        return network if own else None
+    families = {address.version for address in own}
+    return evolve(
+        network,
+        ip_addresses=own,
+        gateway_ips=tuple(hop for hop in network.gateway_ips if hop.version in families),
+        routes=tuple(route for route in network.routes if route[0].version in families),
+    )

@@ -1,22 +1,19 @@
-"""MAC addresses that pods ask for: never one that another pod of the node has."""
+"""MAC addresses that pods ask for: never one that something else on the node's switch has, or will have."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from ipaddress import IPv4Address
 from typing import overload
 
 from attrs import frozen
 
 from ovnkit.api import podnetwork
 from ovnkit.api.errors import Reject
-from ovnkit.api.identity import mac_from_ip
+from ovnkit.api.identity import DERIVED_MACS, mac_from_ip
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Address, Network, port_mac
+from ovnkit.api.nodenetwork import Address, port_mac
+from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.world import Pool, World
-from ovnkit_pods.annotated import has_addresses
-
-_DERIVED = "0a:58:"
 
 
 @frozen
@@ -44,25 +41,30 @@ class RequestedMacs:
     def __init__(self) -> None:
         self._pool: Pool[str] = Pool("pod-macs", "MAC address", lambda _world, _node: _AnyMac(), _held)
 
-    def checked(
-        self, world: World, pod: Pod, mac: str, addresses: Sequence[Address], subnets: Sequence[Network]
-    ) -> str:
-        """The MAC; Reject when it is taken, or would be the MAC of a pod with another address."""
-        if mac == port_mac(addresses):
-            return mac
-        if mac.startswith(_DERIVED):
-            owner = IPv4Address(int(mac[len(_DERIVED) :].replace(":", ""), 16))
-            if any(owner in subnet for subnet in subnets):
-                raise Reject(f"MAC address {mac} belongs to address {owner} of this subnet", reason="AlreadyInUse")
+    def checked(self, world: World, pod: Pod, mac: str, addresses: Sequence[Address], reason: str) -> str:
+        """The MAC; Reject when another pod has asked for it, or (`reason`) when it isn't for pods to choose.
+
+        All that start with `0a:58` are derived from addresses: of pods, those that come later among them, and of
+        routers, management ports and the ARP proxy. Which address one is derived from can't be told for IPv6, so
+        a pod may have no other of them than its own.
+        """
+        if mac.startswith(DERIVED_MACS):
+            if mac in map(mac_from_ip, addresses):
+                return mac
+            raise Reject(
+                f"MAC address {mac} can't be used: those starting with {DERIVED_MACS} derive from addresses "
+                f"of pods and routers, and this pod's is {port_mac(addresses)}",
+                reason=reason,
+            )
         return world.allocate(self._pool, pod.node, pod.key, mac)
 
 
 def _held(world: World, node: str) -> Mapping[str, Collection[str]]:
     held = {}
     for pod in sorted(world.list(PODS, "node", node), key=lambda pod: pod.key):
-        if not has_addresses(pod):
+        if not has_own_network(pod):
             continue
-        addresses, mac = podnetwork.held(pod.annotations.get(podnetwork.ANNOTATION, ""))
-        if mac and not (addresses and mac == mac_from_ip(addresses[0])):
+        _, mac = podnetwork.held(pod.annotations.get(podnetwork.ANNOTATION, ""))
+        if mac and not mac.startswith(DERIVED_MACS):
             held[pod.key] = (mac,)
     return held

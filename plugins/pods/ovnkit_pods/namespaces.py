@@ -12,16 +12,14 @@ from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.items import Ref, Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES, PODS, Pod
+from ovnkit.api.podaddresses import PROJECTIONS, has_own_network
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit_pods import annotated
-
-PROJECTIONS = {4: annotated.ipv4, 6: annotated.ipv6}
 
 
 def port(pod: Pod) -> Iterable[Ref]:
     """A pod's port, for live sets; elements whose row does not exist (yet) wait."""
-    return (Ref.to(rows.pod_port(pod.key)),) if pod.node and annotated.has_addresses(pod) else ()
+    return (Ref.to(rows.pod_port(pod.key)),) if has_own_network(pod) else ()
 
 
 @frozen(cache_hash=True)

@@ -7,7 +7,6 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from ovnkit.api import podaddresses, podnetwork
 from ovnkit.api.addresses import AddressRange
 from ovnkit.api.config import Config
-from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.items import Annotation, Row, Slot
 from ovnkit.api.models import PODS, Pod
@@ -15,9 +14,10 @@ from ovnkit.api.nodenetwork import Address, port_mac
 from ovnkit.api.podnetwork import DEFAULT_NETWORK, PodNetwork
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import Pool, World
-from ovnkit_pods import annotated, request
+from ovnkit_pods import annotated
+from ovnkit_pods.asked import Asked, ask
 from ovnkit_pods.macs import RequestedMacs
-from ovnkit_pods.nodes import Layout, NodeNetwork, contains, interface, node_network, requested_chassis
+from ovnkit_pods.nodes import Layout, NodeNetwork, interface, node_network, requested_chassis
 from ovnkit_pods.options import PodsOptions
 
 RESERVED = 3
@@ -58,28 +58,28 @@ class PodPorts:
     def render(self, world: World, key: str) -> Iterable[Annotation | Row]:
         """Annotation and port; nothing for pods that have no network of their own."""
         pod = world.get(PODS, key)
-        if pod is None or not pod.node or not annotated.has_addresses(pod):
+        if pod is None or not podaddresses.has_own_network(pod):
             return
         network = node_network(world, pod.node, self._layout)
         if network is None:
             return
         text = pod.annotations.get(podnetwork.ANNOTATION)
-        existing = None
-        if text is None:
-            asked, mac = _requested_addresses(pod, network)
-        elif _is_usual(text, network):
-            asked, mac = {address.version: address for address in podaddresses.annotated(text)}, ""
-        elif (existing := podnetwork.parse(text)) is None:
-            asked, mac = _requested_addresses(pod, network)
+        if text is not None and _is_usual(text, pod, network):
+            asked = Asked.of(podaddresses.annotated(text))
         else:
-            asked, mac = _annotated_addresses(pod.node, network, existing), existing.mac_address
+            asked = ask(pod, network, podnetwork.parse(text))
 
-        addresses = [
-            world.allocate(self._pools[subnet.version], pod.node, key, asked.get(subnet.version))
+        kept = asked.kept
+        allocated = [
+            world.allocate(self._pools[subnet.version], pod.node, key, asked.addresses.get(subnet.version))
             for subnet in network.subnets
+            if kept is None or subnet.version in asked.addresses
         ]
-        mac = self._macs.checked(world, pod, mac, addresses, network.subnets) if mac else port_mac(addresses)
-        yield Annotation(PODS, key, podnetwork.ANNOTATION, _text(text, existing, network, mac, addresses))
+        addresses = allocated if kept is None else [address.ip for address in kept.ip_addresses]
+        mac = port_mac(addresses)
+        if asked.mac:
+            mac = self._macs.checked(world, pod, asked.mac, addresses, asked.reason)
+        yield Annotation(PODS, key, podnetwork.ANNOTATION, _text(text, asked, network, mac, addresses))
         yield self._port(world, pod, network.slot, " ".join((mac, *map(str, addresses))))
 
     def _port(self, world: World, pod: Pod, slot: Slot, address: str) -> Row:
@@ -102,48 +102,21 @@ class PodPorts:
         )
 
 
-def _is_usual(text: str, network: NodeNetwork) -> bool:
+def _is_usual(text: str, pod: Pod, network: NodeNetwork) -> bool:
     """Whether an annotation is, letter for letter, what a pod that asks for nothing has on this node."""
     found = podaddresses.annotated(text)
-    return network.owns(found) and text == network.annotation(port_mac(found), found)
+    if not network.owns(found) or text != network.annotation(port_mac(found), found):
+        return False
+    return not annotated.is_plugged(pod) or all(str(address) in pod.addresses for address in found)
 
 
-def _text(
-    text: str | None, existing: PodNetwork | None, network: NodeNetwork, mac: str, addresses: Sequence[Address]
-) -> str:
+def _text(text: str | None, asked: Asked, network: NodeNetwork, mac: str, addresses: Sequence[Address]) -> str:
     """The annotation; one that says the same already stays as it is."""
-    usual = network.annotation(mac, addresses)
-    if text is None or text == usual:
-        return text or usual  # the pod's own object: one text in memory instead of two
-    interfaces = tuple(map(interface, addresses, network.subnets))
-    wanted = PodNetwork(interfaces, mac, network.gateways, network.routes)
-    return text if wanted == existing else podnetwork.render(text, DEFAULT_NETWORK, wanted)
-
-
-def _annotated_addresses(node: str, network: NodeNetwork, existing: PodNetwork) -> Mapping[int, Address]:
-    """The addresses in the annotation; Reject when one is not of the pod's node."""
-    found: dict[int, Address] = {}
-    for address in existing.ip_addresses:
-        subnet = network.subnet(address.version)
-        if subnet is None or not contains(subnet, address):
-            raise Reject(
-                f"annotation {podnetwork.ANNOTATION}: {address} is not in a subnet of node {node} "
-                f"({', '.join(map(str, network.subnets))})",
-                reason="ForeignAddress",
-            )
-        found[address.version] = address.ip
-    return found
-
-
-def _requested_addresses(pod: Pod, network: NodeNetwork) -> tuple[Mapping[int, Address], str]:
-    """Addresses and MAC the pod asks for; Reject when an address is not of the pod's node."""
-    asked = request.parse(pod.annotations)
-    for family, address in asked.addresses.items():
-        subnet = network.subnet(family)
-        if subnet is None or address not in subnet:
-            raise Reject(
-                f"annotation {request.ANNOTATION}: {address} is not in a subnet of node {pod.node} "
-                f"({', '.join(map(str, network.subnets))})",
-                reason="ForeignAddress",
-            )
-    return asked.addresses, asked.mac
+    wanted = asked.kept
+    if wanted is None:
+        usual = network.annotation(mac, addresses)
+        if text is None or text == usual:
+            return text or usual  # the pod's own object: one text in memory instead of two
+        interfaces = tuple(map(interface, addresses, network.subnets))
+        wanted = PodNetwork(interfaces, mac, network.gateways, network.routes)
+    return text if text and wanted == asked.existing else podnetwork.render(text, DEFAULT_NETWORK, wanted)

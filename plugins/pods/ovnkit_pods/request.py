@@ -13,6 +13,8 @@ from ovnkit.api.nodenetwork import Address
 from ovnkit.api.text import parse_host, parse_json, parse_mac, quoted
 
 ANNOTATION = "v1.multus-cni.io/default-network"
+INVALID = "InvalidNetworkRequest"
+"""Reason of the Event that a pod with a bad request gets."""
 _SHORTHAND = re.compile(r"(?:[a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?(?:@[^\s,@/]+)?")
 
 
@@ -35,9 +37,7 @@ def parse(annotations: Mapping[str, str]) -> Request:
     try:
         return _parse(text.strip())
     except ValueError as error:
-        raise Reject(
-            f"annotation {ANNOTATION} is {quoted(text)}: {error}", reason="InvalidNetworkRequest"
-        ) from None
+        raise Reject(f"annotation {ANNOTATION} is {quoted(text)}: {error}", reason=INVALID) from None
 
 
 def _parse(text: str) -> Request:
