@@ -10,6 +10,7 @@ from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS
 from ovnkit.api.renderers import Renderer
+from ovnkit_topology import chassis
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows
 from ovnkit_topology.explain import explain
@@ -40,6 +41,8 @@ COLUMNS = (
     Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
     Columns("nb", "ACL", ("tier",), "23.06", optional=True),
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
+    Columns("sb", "Chassis_Private", ("external_ids",)),
+    Columns("sb", "SB_Global", ("external_ids",)),
     Columns("sb", "Port_Binding", ("chassis",)),
     Columns("sb", "Encap", ("type", "ip", "chassis_name", "options")),
     Columns("ovs", "Open_vSwitch", ("external_ids", "other_config")),
@@ -58,7 +61,7 @@ class TopologyPlugin:
     def ovnkit_declare(self) -> Declaration:
         """On by default; everything else needs it."""
         return Declaration(
-            kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD),
+            kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD, *chassis.KINDS),
             columns=COLUMNS,
             privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
             default=True,
@@ -82,6 +85,7 @@ class TopologyPlugin:
         yield from ClusterRows(config, scope, options).renderers()
         yield from LocalNodes(config, scope, layout).renderers()
         yield from RemoteNodes(config, scope, layout).renderers()
+        yield chassis.renderer()
         yield from OwnNode(config, scope).renderers()
 
     @hookimpl
