@@ -12,6 +12,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, HostError, Retry
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface, RouteView
 from ovnkit.api.models import NODES
+from ovnkit.api.onlink import on_link_interface
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.world import World, derived
 from ovnkit_gateway.detect import ADVICE_NONE, Outside, outside, through_bridges
@@ -127,7 +128,7 @@ def gateway_addresses(world: World, node: str, link: str, config: Config) -> tup
         unusable = address.ip.is_link_local or view.deprecated or address.version not in config.families
         if unusable or address.ip in config.masquerade_subnet(address.version):
             continue
-        chosen.setdefault(address.version, address)
+        chosen.setdefault(address.version, on_link_interface(world, link, address))
     return tuple(chosen.values())
 
 

@@ -156,6 +156,8 @@ class NodeGateways:
         bridge = found.bridge.name
         yield Sysctl(("net", "ipv4", "conf", bridge, "forwarding"), "1")
         if 6 in self.config.families:
+            # a bridge that is made once forwarding is on would hear no router
+            yield Sysctl(("net", "ipv6", "conf", bridge, "accept_ra"), "2", only_from="1")
             yield Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1")
         for family in self.config.families:
             own = found.address(family)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
@@ -136,3 +137,37 @@ def test_both_families_must_lead_through_the_former_bridge() -> None:
         started(facts, dual)
     facts[ROUTES] += [route("breth0", "fd00::2", 100)]
     assert uplinks(started(facts, dual)) == [UplinkBridge("breth0", "eth0")]
+
+
+@pytest.mark.parametrize(
+    ("length", "routes", "expected"),
+    [
+        (128, [("2001:db8::/64", "br-ex", None)], 64),
+        (128, [("2001:db8::/64", "br-ex", None), ("2001:db8::/48", "br-ex", None)], 64),
+        (
+            128,
+            [("2001:db8::/48", "br-ex", "fe80::1"), ("2001:db8::/64", "eth9", None), ("::/0", "br-ex", None)],
+            128,
+        ),
+        (96, [("2001:db8::/64", "br-ex", None)], 96),
+    ],
+)
+def test_an_address_alone_is_in_the_network_of_its_link(
+    length: int, routes: list[tuple[str, str, str | None]], expected: int
+) -> None:
+    """DHCPv6 gives a /128, and the router says which /64 is on-link."""
+    six = evolve(CONFIG, default=evolve(CONFIG.default, cluster_subnets=(ClusterSubnet.parse("fd01::/48"),)))
+    address = AddressView("br-ex", ip_interface(f"2001:db8::5/{length}"))
+    learned = [
+        RouteView(ip_network(prefix), (Hop(link, ip_address(via) if via else None),))
+        for prefix, link, via in routes
+    ]
+    facts = {
+        **host("br-ex", "eth0"),
+        **bridge("br-ex", "eth0"),
+        ADDRESSES: [address],
+        ROUTES: [route("br-ex", "2001:db8::1", 7), *learned],
+    }
+    bench = started(facts, six)
+    config = json.loads(bench.get(NODES, "n1").annotations["k8s.ovn.org/l3-gateway-config"])["default"]
+    assert config["ip-addresses"] == [f"2001:db8::5/{expected}"]

@@ -8,7 +8,7 @@ from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
-from ovnkit.api.host import ADDRESSES, LINKS
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.renderers import Renderer
 from ovnkit_topology import chassis
 from ovnkit_topology.assign import Assigner
@@ -61,7 +61,7 @@ class TopologyPlugin:
     def ovnkit_declare(self) -> Declaration:
         """On by default; everything else needs it."""
         return Declaration(
-            kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD, *chassis.KINDS),
+            kinds=(LINKS, ADDRESSES, ROUTES, OVS_SYSTEM, NORTHD, *chassis.KINDS),
             columns=COLUMNS,
             privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
             default=True,
