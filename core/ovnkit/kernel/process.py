@@ -105,7 +105,9 @@ class Process:
             allow_mass_delete=allow_mass_delete,
         )
         self._leadership = Leadership(config, scope, gained=self._gained, lost=self._lost, identity=identity)
-        self.runtime = PluginRuntime(config, scope, plugins.calls, self._reconciler, self._client)
+        self.runtime = PluginRuntime(
+            config, scope, plugins.calls, self._reconciler, self._client, self._databases.session
+        )
         self._won: set[Role] = set()
         self._rendered_at = 0.0
         self._state = StateReader(
