@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Mapping
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 
@@ -96,6 +97,11 @@ def object_ids(owner_type: str, *ids: tuple[str, str]) -> dict[str, str]:
         **dict(ids),
         PRIMARY_ID: ":".join((CONTROLLER, owner_type, *(value for _, value in ids))),
     }
+
+
+def is_of_ovn_kubernetes(external_ids: Mapping[str, str]) -> bool:
+    """Whether a row says of itself that OVN-Kubernetes wrote it (ports of pods do so in their own way)."""
+    return external_ids.get("pod") == "true" or any(key.startswith("k8s.ovn.org/") for key in external_ids)
 
 
 PRIMARY_ID = "k8s.ovn.org/id"

@@ -94,7 +94,8 @@ class Member:
 
 @frozen
 class Absent:
-    """A row that somebody else wrote and that is to go, by its UUID: a message that has been read (`db`: `sb`).
+    """A row that somebody else wrote and that is to go, by its UUID: a message that has been read, a chassis whose
+    node is gone (`db`: `sb`).
 
     It needs a kind of the row's table, by which the row was seen.
     """

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import errno
-import re
 import socket
-from pathlib import Path
 from typing import Any
 
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ovnkit.api.host import ROUTE_PROTOCOL, HostItem, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
+from ovnkit.api.host import ROUTE_PROTOCOL, HostItem, Link, LinkAddress, Neighbour, Route, Rule
 
 _IFA_F_NODAD = 0x02
 _FOREVER = 0xFFFFFFFF
 _RT_SCOPE_LINK = 253
 _GONE = frozenset({errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL, errno.ENXIO})
-_PART = re.compile(r"[A-Za-z0-9_.@:-]+")
-_ROOT = Path("/proc/sys")
 
 
 def family(version: int) -> int:
@@ -117,21 +113,3 @@ def _apply_rule(ip: IPRoute, item: Rule) -> None:
     except NetlinkError as error:
         if error.code != errno.EEXIST:
             raise
-
-
-def sysctl_file(item: Sysctl) -> Path:
-    """The file of a sysctl; raises ValueError when a part could lead elsewhere."""
-    for part in item.path:
-        if not _PART.fullmatch(part) or part in (".", ".."):
-            raise ValueError(f"sysctl {'/'.join(item.path)}: {part!r} is no part of a name")
-    return _ROOT.joinpath(*item.path)
-
-
-def apply_sysctl(item: Sysctl) -> str | None:
-    """Write a sysctl unless it has the value; the value before when it was changed, else None."""
-    file = sysctl_file(item)
-    before = file.read_text().strip()
-    if before.split() == item.value.split():
-        return None
-    file.write_text(item.value)
-    return before

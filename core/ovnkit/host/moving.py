@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from ipaddress import ip_address
 from typing import Any
@@ -18,6 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import ROUTE_PROTOCOL
+from ovnkit.host.naming import MAIN_TABLE, HostItemError, kernel_error
 
 Entry = dict[str, Any]
 """An address or route as JSON holds it and pyroute2 takes it, without its interface."""
@@ -52,6 +54,14 @@ class Belongings:
 def link_index(ip: IPRoute, name: str) -> int | None:
     """The kernel's number of an interface; None when there is none of that name."""
     return next(iter(ip.link_lookup(ifname=name)), None)
+
+
+def link_name(ip: IPRoute, index: int) -> str:
+    """The name of an interface, or its number where it is gone."""
+    try:
+        return str(ip.get_links(index)[0].get_attr("IFLA_IFNAME"))
+    except (NetlinkError, IndexError):
+        return str(index)
 
 
 def belongings(ip: IPRoute, index: int) -> Belongings:
@@ -133,18 +143,36 @@ def _hop(hop: Any) -> Entry:
 def put(ip: IPRoute, index: int, things: Belongings) -> None:
     """Give an interface addresses and routes; routes of other interfaces to the same places are replaced.
 
-    Raises NetlinkError.
+    Raises HostItemError, which names the address or route.
     """
     for entry in things.addresses:
         wanted: Entry = {"preferred_lft": _FOREVER, "valid_lft": _FOREVER, **entry}
         if _family(entry) == socket.AF_INET6:
             wanted["flags"] = wanted.get("flags", 0) | _NODAD
-        ip.addr("replace", index=index, family=_family(entry), **wanted)
+        with _named(f"address {entry['address']}/{entry['prefixlen']}", ip, index):
+            ip.addr("replace", index=index, family=_family(entry), **wanted)
     known = {_place(entry) for entry in belongings(ip, index).routes}
     for entry in things.routes:
         # The kernel has made those of the addresses by itself.
         if not (entry["proto"] == _KERNEL and _place(entry) in known):
-            ip.route("replace", **_through(entry, index))
+            with _named(_route_words(entry), ip, index):
+                ip.route("replace", **_through(entry, index))
+
+
+@contextmanager
+def _named(what: str, ip: IPRoute, index: int) -> Iterator[None]:
+    """Errors of the kernel say what they are about."""
+    try:
+        yield
+    except NetlinkError as error:
+        raise HostItemError(f"{what} dev {link_name(ip, index)}: {kernel_error(error)}") from error
+
+
+def _route_words(entry: Entry) -> str:
+    via = f" via {entry['gateway']}" if "gateway" in entry else ""
+    source = f" src {entry['prefsrc']}" if "prefsrc" in entry else ""
+    table = "" if entry["table"] == MAIN_TABLE else f" table {entry['table']}"
+    return f"route {entry['dst']}{via}{source}{table}"
 
 
 def _family(entry: Entry) -> int:

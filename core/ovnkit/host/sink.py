@@ -18,7 +18,9 @@ from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import apply
 from ovnkit.host.actual import Key, as_item, key_of, key_of_fact, link_of, ours, satisfies
 from ovnkit.host.decode import Fact
+from ovnkit.host.naming import HostItemError, kernel_error, name_of
 from ovnkit.host.netlink import Changes, Monitor, Watched
+from ovnkit.host.sysctls import Sysctls
 
 log = structlog.get_logger()
 
@@ -252,11 +254,12 @@ class HostSink(Sink):
         # A sysctl of a link that is not there yet has no file; that is no failure worth telling.
         if isinstance(error, FileNotFoundError):
             return
-        self._last_error = f"{key[0]} {key[1]}: {error}"
-        log.warning("host item failed", item=str(change.item), error=str(error), again_in=delay)
+        told = HostItemError(f"{name_of(change.item)}: {kernel_error(error)}")
+        self._last_error = str(told)
+        log.warning("host item failed", item=name_of(change.item), error=kernel_error(error), again_in=delay)
         if before is None or before.message != str(error):
             for owner in self._claims.get(key, ()):
-                self._report(owner, error)
+                self._report(owner, told)
 
     def _tick_later(self, look: bool) -> None:
         self._post(lambda: self._tick(look))
@@ -301,7 +304,7 @@ class Writer:
         self._done = done
         self._tick = tick
         self._queue: queue.SimpleQueue[list[Change] | None] = queue.SimpleQueue()
-        self._before: dict[Key, str] = {}
+        self._sysctls = Sysctls()
         self._thread = threading.Thread(target=self._run, name="host-writer", daemon=True)
 
     def start(self) -> None:
@@ -354,19 +357,8 @@ class Writer:
 
     def _apply(self, ip: IPRoute, change: Change) -> None:
         if isinstance(change.item, Sysctl):
-            self._apply_sysctl(change)
+            (self._sysctls.restore if change.remove else self._sysctls.write)(change.item)
         elif change.remove:
             apply.remove(ip, change.item, change.index)
         else:
             apply.apply(ip, change.item, change.index)
-
-    def _apply_sysctl(self, change: Change) -> None:
-        assert isinstance(change.item, Sysctl)
-        if not change.remove:
-            before = apply.apply_sysctl(change.item)
-            if before is not None:
-                self._before.setdefault(change.key, before)
-            return
-        former = self._before.pop(change.key, None)
-        if former is not None and apply.sysctl_file(change.item).exists():
-            apply.apply_sysctl(Sysctl(change.item.path, former))

@@ -16,6 +16,7 @@ from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
 from ovnkit.api.kinds import Kind
 from ovnkit.api.ovsfacts import OVS_BRIDGES
 from ovnkit.api.sinks import Owner, Report, Sink
+from ovnkit.host.naming import kernel_error
 from ovnkit.host.uplinks import Uplinks
 
 log = structlog.get_logger()
@@ -192,8 +193,11 @@ class Worker:
         for bridge in sorted(made.keys() | wanted.keys()):
             try:
                 self._hold(bridge, made.get(bridge), wanted.get(bridge), order.settled)
-            except (OvnkitError, NetlinkError, OSError) as error:
+            except OvnkitError as error:
                 errors[bridge] = str(error)
+            except (NetlinkError, OSError) as error:
+                uplink = wanted.get(bridge) or made.get(bridge)
+                errors[bridge] = f"bridge {bridge} over {uplink}: {kernel_error(error)}"
         return errors
 
     def _hold(self, bridge: str, made: str | None, wanted: str | None, settled: bool) -> None:

@@ -149,6 +149,11 @@ class Databases:
         for database in self.databases.values():
             database.session.start()
 
+    def session(self, db: str) -> Session | None:
+        """The session of a database; None when this process has none."""
+        found = self.databases.get(db)
+        return found.session if found is not None else None
+
     @property
     def waiting(self) -> list[str]:
         """Databases that haven't answered yet."""

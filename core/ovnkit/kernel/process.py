@@ -113,7 +113,9 @@ class Process:
             report=self._reconciler.report,
         )
         self._leadership = Leadership(config, scope, gained=self._gained, lost=self._lost, identity=identity)
-        self.runtime = PluginRuntime(config, scope, plugins.calls, self._reconciler, self._client)
+        self.runtime = PluginRuntime(
+            config, scope, plugins.calls, self._reconciler, self._client, self._databases.session
+        )
         self._won: set[Role] = set()
         self._rendered_at = 0.0
         self._state = StateReader(

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import HookCalls, Scope
@@ -16,10 +18,13 @@ from ovnkit.kernel.inbox import Task
 from ovnkit.kernel.reconciler import Reconciler
 from ovnkit.kube.client import Client
 from ovnkit.kube.errors import NotFound
+from ovnkit.ovsdb.session import Session
 
 if TYPE_CHECKING:
     from ovsdbapp.backend.ovs_idl.connection import Connection
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
+
+log = structlog.get_logger()
 
 OVS_TIMEOUT = 30
 """Seconds an ovsdbapp command may take."""
@@ -41,12 +46,14 @@ class PluginRuntime:
         hooks: HookCalls,
         reconciler: Reconciler,
         client: Client | None,
+        sessions: Callable[[str], Session | None] = lambda _db: None,
     ) -> None:
         self.config = config
         self.scope = scope
         self.hooks = hooks
         self._reconciler = reconciler
         self._client = client
+        self._sessions = sessions
         self._ovs: OvsdbIdl | None = None
         self._ovs_connection: Connection | None = None
         self._ovs_lock = threading.Lock()
@@ -98,12 +105,28 @@ class PluginRuntime:
         """Run a function in the reconciler's thread."""
         self._reconciler.inbox.post(function)
 
+    def increment(self, db: str, table: str, column: str) -> None:
+        """Add one to a number in the only row of a table."""
+        self.call_soon(lambda: self._increment(db, table, column))
+
+    def _increment(self, db: str, table: str, column: str) -> None:
+        session = self._sessions(db)
+        if session is None or not session.loaded:
+            return
+        mutation = {"op": "mutate", "table": table, "where": [], "mutations": [[column, "+=", 1]]}
+        session.transact([mutation], lambda _results, error: _log_refusal(table, column, error))
+
     def close(self) -> None:
         """End the connection to Open vSwitch."""
         with self._ovs_lock:
             if self._ovs_connection is not None:
                 self._ovs_connection.stop(timeout=2)
             self._ovs = self._ovs_connection = None
+
+
+def _log_refusal(table: str, column: str, error: Exception | None) -> None:
+    if error is not None:
+        log.warning("a counter can't be raised", table=table, column=column, error=str(error))
 
 
 def _connect_ovs(endpoint: str) -> tuple[Connection, OvsdbIdl]:

@@ -100,8 +100,8 @@ class Differ:
         )
 
     def _may_rename(self, record: Record, touched: Touched) -> bool:
-        indexes = self._schema.tables[record.table].indexes
-        return bool(indexes) and (touched is None or any(name in touched for index in indexes for name in index))
+        keys = self._schema.tables[record.table].keys
+        return bool(keys) and (touched is None or any(name in touched for key in keys for name in key))
 
     def content(self, want: Want) -> dict[str, Any] | None:
         """What a wanted row holds, or None (and a report) when it can't be written to this database."""

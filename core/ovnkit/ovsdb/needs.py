@@ -71,7 +71,7 @@ def columns_of(item: Row | Member) -> Iterator[tuple[str, Iterable[str]]]:
 def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) -> Columns:
     """The registered columns that this server has, and when rows are written those that it takes.
 
-    That is: unique columns and `external_ids` of each table, the row that stands for the database, and the
+    That is: unique columns, names and `external_ids` of each table, the row that stands for the database, and the
     tables that references point to; with `everywhere` also `external_ids` of every other table, the columns that
     refer strongly to any row, and matches where rows are written that these name. (In the southbound that would
     be all logical flows.)
@@ -101,7 +101,7 @@ def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) ->
         described = schema.tables[table]
         if not writes:
             continue
-        names.update(name for index in described.indexes for name in index)
+        names.update(name for index in described.keys for name in index)
         if "external_ids" in described.columns:
             names.add("external_ids")
     for table, names in found.items():

@@ -17,6 +17,8 @@ from ovnkit.ovsdb.matchnames import MATCH, names_written
 from ovnkit.ovsdb.replica import IndexKey, Record, index_key
 from ovnkit.ovsdb.schema import Column, Schema, Shape
 from ovnkit.ovsdb.state import State
+from ovnkit.ovsdb.strangers import IDENTITIES
+from ovnkit.ovsdb.takeover import kept_elements
 from ovnkit.ovsdb.values import DEFAULTS, default
 from ovnkit.ovsdb.view import View, leftover
 
@@ -34,6 +36,8 @@ class Planner:
         self._rows = state.desired.rows
         self._differ = Differ(db, state, self.batch, self)
         self._comparing: set[str] = set()
+        self._moved: dict[str, list[tuple[str, str]]] = {}
+        """Rows of others that a new row of this batch takes over from one that goes: (new row, column)."""
         self._ahead = ahead
 
     def finish(self) -> Batch:
@@ -168,9 +172,9 @@ class Planner:
 
     def _insert(self, want: Want) -> None:
         content = self._state.desired.content(want)
-        for _, occupant in self._occupants(want, content):
-            if occupant.uuid not in self._rows:
-                self._evict(want, occupant)
+        evicted = [record for _, record in self._occupants(want, content) if record.uuid not in self._rows]
+        for occupant in evicted:
+            self._evict(want, occupant)
         operation = self.batch.insert(want.table, want.uuid, want.owner)
         for name, value in content.items():
             if isinstance(value, LiveView):
@@ -181,6 +185,11 @@ class Planner:
                 value = dict(value) if isinstance(value, dict) else set(value)
             if value is not None:
                 operation.values[name] = value
+        for occupant in evicted:
+            for column, element in kept_elements(self._state, self._schema, want, occupant):
+                if not self.batch.deletes(element):
+                    operation.add_element(column, element)
+                    self._moved.setdefault(element, []).append((want.uuid, column.name))
         for targets in want.refs.values():
             for target in targets:
                 self._pull(target)
@@ -305,9 +314,9 @@ class Planner:
         self, want: Want, content: Mapping[str, Any], actual: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[tuple[str, ...], Record]]:
         """Other rows that have a unique value the wanted row is to have."""
-        for index in self._schema.tables[want.table].indexes:
+        for index in self._schema.tables[want.table].keys:
             key = self._key(want, content, index, actual)
-            if key is None:
+            if key is None or key == ("",):
                 continue
             found = self._state.replica.find(want.table, index, key)
             if not found or (len(found) == 1 and want.uuid in found):
@@ -315,6 +324,16 @@ class Planner:
             for uuid in list(found):
                 if uuid != want.uuid and not self.batch.deletes(uuid):
                     yield index, self._state.replica.rows[uuid]
+        for uuid in self._state.strangers.find(want.table, content) if actual is None else ():
+            if not self.batch.deletes(uuid) and self._is_sibling(want, uuid):
+                yield IDENTITIES[want.table], self._state.replica.rows[uuid]
+
+    def _is_sibling(self, want: Want, uuid: str) -> bool:
+        """Whether a row is, or is about to be, in the column that a wanted row is for."""
+        if want.parent is None:
+            return False
+        place = (self._state.resolve(want.parent[0]), want.parent[1])
+        return place in self._state.replica.referrers(uuid) or place in self._moved.get(uuid, ())
 
     def _key(
         self, want: Want, content: Mapping[str, Any], index: tuple[str, ...], actual: Mapping[str, Any] | None
@@ -359,6 +378,8 @@ class Planner:
         log.warning("row replaced: it has a name that is ours", table=occupant.table, uuid=occupant.uuid,
                     owner=want.path, former=self._state.marks.get(occupant.uuid, ""))  # fmt: skip
         self.delete(occupant, want.owner)
+        for home, name in self._moved.pop(occupant.uuid, ()):
+            self.batch.rows[home].values[name].discard(occupant.uuid)
 
     # --- references to rows that go ---------------------------------------------------------------------------
 

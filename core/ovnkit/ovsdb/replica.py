@@ -93,7 +93,7 @@ class Replica:
                 for column in described.columns.values()
                 if column.name in names and (ref := column.reference) is not None and ref.strong
             )
-            for index in described.indexes:
+            for index in described.keys:
                 if names.issuperset(index):
                     self._add_index(table, index)
 

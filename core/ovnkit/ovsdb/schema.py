@@ -104,6 +104,14 @@ class TableSchema:
     indexes: tuple[tuple[str, ...], ...]
     root: bool
     single: bool
+    keys: tuple[tuple[str, ...], ...] = field(init=False)
+    """The indexes, and the name that rows of a root table go by whether or not the schema calls it unique."""
+
+    def __attrs_post_init__(self) -> None:
+        name = self.columns.get("name")
+        named = name is not None and name.shape is Shape.SCALAR and name.min == 1 and name.key.type == "string"
+        extra = (("name",),) if named and self.root and not self.single and ("name",) not in self.indexes else ()
+        self.keys = self.indexes + extra
 
 
 @define(eq=False, slots=False)

@@ -18,6 +18,7 @@ from ovnkit.ovsdb.live import LiveViews
 from ovnkit.ovsdb.lookups import Lookups
 from ovnkit.ovsdb.matchnames import MATCH, SIGNS, MatchNames
 from ovnkit.ovsdb.replica import Change, Record, Replica
+from ovnkit.ovsdb.strangers import Strangers
 
 Gate = Callable[[Owner], bool]
 Waiting = tuple[str, str | None]
@@ -44,6 +45,7 @@ class State:
         """Rows in the database that carry our mark, with the owner path."""
         self.ledgered: set[str] = set()
         """Rows in the database with members in their ledger."""
+        self.strangers = Strangers()
         self.waits: dict[Target, dict[Waiting, None]] = {}
         self.name_waits: dict[str, dict[str, None]] = {}
         """By the row that has the name: the rows that want it too."""
@@ -125,6 +127,7 @@ class State:
         """The replica was loaded anew: everything may differ."""
         self.marks.clear()
         self.ledgered.clear()
+        self.strangers.clear()
         self.waits.clear()
         self.name_waits.clear()
         self.touched.clear()
@@ -190,6 +193,7 @@ class State:
         self.marks.pop(uuid, None)
         self.ledgered.discard(uuid)
         self.dropped.discard(uuid)
+        self.strangers.leave(uuid)
         if uuid in self.desired.rows:
             self.touch(uuid)
         else:
@@ -205,6 +209,8 @@ class State:
             self.wake(uuid)
         if "external_ids" in change.columns:
             self._read_marks(change.record, change.columns["external_ids"])
+        elif not self.is_ours(uuid):
+            self.strangers.enter(change.record)
         ours = self.is_ours(uuid) or uuid in self.ledgered
         if ours or uuid in self.desired.members or self.lookups.names(uuid):
             for name, elements in change.columns.items():
@@ -225,6 +231,10 @@ class State:
             self.marks[uuid] = path
         else:
             self.marks.pop(uuid, None)
+        if self.is_ours(uuid):
+            self.strangers.leave(uuid)
+        else:
+            self.strangers.enter(record)
         if any(key.startswith(MEMBER_PREFIX) for key in ids):
             self.ledgered.add(uuid)
             known = self.replica.columns.get(record.table, frozenset())

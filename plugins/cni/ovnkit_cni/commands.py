@@ -15,6 +15,7 @@ from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.hooks import PodInterface, Runtime
 from ovnkit.api.models import NODES, PODS, Pod
 from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
+from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, controller
 from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.result import make_result
@@ -297,11 +298,20 @@ class Commands:
         if not request.left:
             found = switch.interface(port.name)
             trouble = found.error if found is not None else "no such interface"
-            cause = f"Open vSwitch says: {trouble}" if trouble else (
-                "ovn-controller has not set ovn-installed: is it connected to the southbound database, and is "
-                f"there a logical switch port {port.iface_id}?"
-            )  # fmt: skip
+            cause = f"Open vSwitch says: {trouble}" if trouble else self._why_not_installed(port.iface_id)
             raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} is not ready in time; {cause}")
+
+    def _why_not_installed(self, iface_id: str) -> str:
+        """Which part of OVN a port waits for, as far as this process knows."""
+        node = self.runtime.scope.node
+        daemons = [self.runtime.get(OVN_DAEMONS, key) for key in (NORTHD, controller(node))]
+        problems = [found.problem for found in daemons if found is not None and found.problem]
+        if problems:
+            return "; ".join(problems)
+        return (
+            f"ovn-controller has not been told of logical switch port {iface_id}: has the zone written it to the "
+            "northbound, and does its northd run (ovnkit status)?"
+        )
 
     def _check_unchanged(self, request: Request, plug: netns.Plug) -> None:
         network = _network_of(self.runtime.get(PODS, request.pod_key))

@@ -9,12 +9,13 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, HostError, Retry
-from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface, RouteView
 from ovnkit.api.models import NODES
+from ovnkit.api.onlink import on_link_interface
 from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.text import parse_address, parse_port
 from ovnkit.api.world import World, derived
-from ovnkit_gateway.detect import Outside, outside, through_bridges
+from ovnkit_gateway.detect import ADVICE_NONE, Outside, outside, through_bridges
 
 LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
@@ -69,24 +70,40 @@ def translated_ports(config: Config) -> str:
 
 
 @derived
-def leads_outside(world: World, config: Config) -> Outside:
-    """The interface that leads outside. Retry while the routes don't allow to tell: what was built stays."""
+def default_routes(world: World) -> tuple[RouteView, ...]:
+    """The default routes of both families; through a bridge's port means through the bridge."""
+    routes = [route for route in world.list(ROUTES) if route.destination.prefixlen == 0]
+    return tuple(through_bridges(route, partial(bridge_of_port, world)) for route in routes)
+
+
+@derived
+def leads_outside(world: World, config: Config, chosen: str) -> Outside:
+    """The interface that leads outside: as configured, `chosen` at start, or searched where it is empty.
+
+    Retry while the routes don't allow to tell: what was built stays.
+    """
+    routes = default_routes(world)
+    interface = config.gateway.interface or chosen
     try:
-        routes = [route for route in world.list(ROUTES) if route.destination.prefixlen == 0]
-        return outside(
-            [through_bridges(route, partial(bridge_of_port, world)) for route in routes],
+        found = outside(
+            routes,
             config.families,
-            interface=bridge_of_port(world, config.gateway.interface) or config.gateway.interface,
+            interface=bridge_of_port(world, interface) or interface,
             next_hops=configured_next_hops(config),
         )
     except HostError as error:
         raise Retry(f"{error}; {error.advice}") from None
+    lacking = set(config.families) - {hop.version for hop in found.next_hops}
+    if lacking and not config.gateway.interface:
+        families = " and ".join(f"IPv{family}" for family in sorted(lacking))
+        raise Retry(f"gateway interface {found.link} has no {families} default route; {ADVICE_NONE}")
+    return found
 
 
 @derived
-def node_gateway(world: World, node: str, config: Config) -> NodeGateway:
+def node_gateway(world: World, node: str, config: Config, chosen: str) -> NodeGateway:
     """The node's gateway; Retry until the bridge and its addresses are there."""
-    found = leads_outside(world, config)
+    found = leads_outside(world, config, chosen)
     name = bridge_of_port(world, found.link) or found.link
     bridge = external_bridge(world, name, node)
     if bridge is None:
@@ -116,7 +133,7 @@ def gateway_addresses(world: World, node: str, link: str, config: Config) -> tup
         unusable = address.ip.is_link_local or view.deprecated or address.version not in config.families
         if unusable or address.ip in config.masquerade_subnet(address.version):
             continue
-        chosen.setdefault(address.version, address)
+        chosen.setdefault(address.version, on_link_interface(world, link, address))
     return tuple(chosen.values())
 
 

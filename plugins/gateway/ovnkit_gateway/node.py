@@ -11,7 +11,7 @@ from ovnkit.api.flows import Flow
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import LinkAddress, Neighbour, Route, Rule, Sysctl
-from ovnkit.api.items import Annotation, Lookup, Member, Slot
+from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import (
@@ -25,10 +25,12 @@ from ovnkit.api.nodenetwork import (
     port_mac,
     primary_addresses,
 )
+from ovnkit.api.ovsfacts import bridge_of_port
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import host_network
 from ovnkit.api.world import World, derived
-from ovnkit_gateway.facts import NodeGateway, node_gateway
+from ovnkit_gateway.detect import found_routes
+from ovnkit_gateway.facts import NodeGateway, default_routes, node_gateway
 from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows
 from ovnkit_gateway.nft import local_mode_items
 from ovnkit_gateway.zone import DUMMY_NEXT_HOP, LOCAL_PHYSICAL_NETWORK, OVN_MASQUERADE
@@ -79,10 +81,11 @@ def other_nodes(world: World, node: str, family: int) -> tuple[Address, ...]:
 
 @frozen
 class NodeGateways:
-    """The renderers of the node role."""
+    """The renderers of the node role. `chosen` is the interface found at start where none is configured."""
 
     config: Config
     scope: Scope
+    chosen: str = ""
 
     def renderers(self) -> Iterable[Renderer]:
         """All of one node: its own."""
@@ -90,6 +93,8 @@ class NodeGateways:
         yield Renderer("bridge", Role.NODE, self.bridge, each=self.node, subject=NODES)
         yield Renderer("host", Role.NODE, self.host, each=self.node, subject=NODES)
         yield Renderer("flows", Role.NODE, self.flows, each=self.node, subject=NODES)
+        if self.chosen and not self.config.gateway.interface:
+            yield Renderer("default-routes", Role.NODE, self.default_routes, each=self.node, subject=NODES)
 
     def node(self, world: World) -> Iterable[str]:
         """This node, once it is registered."""
@@ -100,7 +105,7 @@ class NodeGateways:
         offloads = any(row.hw_offload for row in world.list(MAPPINGS))
         unchecked = self.config.gateway.disable_pkt_mtu_check or offloads
         yield Annotation(NODES, node, GATEWAY_MTU_SUPPORT, "false" if unchecked else None)
-        found = node_gateway(world, node, self.config)
+        found = node_gateway(world, node, self.config, self.chosen)
         gateway = L3Gateway(
             mode=self.config.gateway.mode,
             bridge=found.bridge.name,
@@ -113,9 +118,25 @@ class NodeGateways:
         )
         yield Annotation(NODES, node, L3_GATEWAY, gateway.encode())
 
+    def default_routes(self, world: World, node: str) -> Iterable[Event]:
+        """An Event when default routes lead elsewhere than the gateway, which stays where it is."""
+        gateway = bridge_of_port(world, self.chosen) or self.chosen
+        others = [
+            route
+            for route in found_routes(default_routes(world), self.config.families)
+            if (bridge_of_port(world, route.link) or route.link) != gateway
+        ]
+        if others:
+            ways = " and ".join(f"{route.link} via {route.via}" for route in others)
+            message = (
+                f"the default route leads through {ways} now; gateway and pods' way out stay on {gateway}; "
+                "to move them, set [gateway] interface"
+            )
+            yield Event(NODES, node, "DefaultRouteChanged", message)
+
     def bridge(self, world: World, node: str) -> Iterable[Member]:
         """Tells ovn-controller which bridge the physical network is; mappings of others stay."""
-        found = node_gateway(world, node, self.config)
+        found = node_gateway(world, node, self.config, self.chosen)
         foreign = {
             name: bridge
             for row in world.list(MAPPINGS)
@@ -131,10 +152,12 @@ class NodeGateways:
 
     def host(self, world: World, node: str) -> Iterable[object]:
         """Addresses, routes and neighbours by which the node's own processes reach services through OVN."""
-        found = node_gateway(world, node, self.config)
+        found = node_gateway(world, node, self.config, self.chosen)
         bridge = found.bridge.name
         yield Sysctl(("net", "ipv4", "conf", bridge, "forwarding"), "1")
         if 6 in self.config.families:
+            # a bridge that is made once forwarding is on would hear no router
+            yield Sysctl(("net", "ipv6", "conf", bridge, "accept_ra"), "2", only_from="1")
             yield Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1")
         for family in self.config.families:
             own = found.address(family)
@@ -173,7 +196,7 @@ class NodeGateways:
 
     def flows(self, world: World, node: str) -> Iterable[Flow]:
         """The standing flows; none until both ports are there, so that the bridge goes on switching."""
-        found = node_gateway(world, node, self.config)
+        found = node_gateway(world, node, self.config, self.chosen)
         bridge = found.bridge
         if not bridge.patch_port or not (bridge.uplink_port or self.config.gateway.allow_no_uplink):
             return

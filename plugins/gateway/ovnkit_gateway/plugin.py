@@ -55,6 +55,10 @@ COLUMNS = (
 class GatewayPlugin:
     """Gateway routers and the external bridge."""
 
+    def __init__(self) -> None:
+        self._interface = ""
+        """The interface that leads outside, as found at start; it stays until the process ends."""
+
     @hookimpl
     def ovnkit_declare(self) -> Declaration:
         """On by default; does nothing while `[gateway] mode` is empty."""
@@ -79,7 +83,7 @@ class GatewayPlugin:
             return
         for found in found_routes(facts(ROUTES), config.families, config.gateway.interface):
             log.info(str(found), plugin="gateway")
-        check_host(config, facts)
+        self._interface = check_host(config, facts)
 
     @hookimpl
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
@@ -89,9 +93,9 @@ class GatewayPlugin:
         if config.gateway.disable_snat_multiple_gws:
             yield from PodTranslations(routers).renderers()
         if config.gateway.mode:
-            yield from NodeGateways(config, scope).renderers()
+            yield from NodeGateways(config, scope, self._interface).renderers()
             if not config.gateway.allow_no_uplink:
-                yield from Uplinks(config).renderers()
+                yield from Uplinks(config, self._interface).renderers()
 
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:

@@ -14,8 +14,10 @@ from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, UplinkBridge
 from ovnkit.api.ovsfacts import INTEGRATION_BRIDGE, OVS_BRIDGES, OVS_PORTS, OvsBridge, OvsPort, bridge_of_port
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit_gateway.detect import outside, through_bridges
+from ovnkit_gateway.detect import found_routes, outside, through_bridges
 from ovnkit_gateway.facts import configured_next_hops, leads_outside
+from ovnkit_gateway.node import MAPPINGS
+from ovnkit_gateway.zone import LOCAL_PHYSICAL_NETWORK
 
 LONGEST_NAME = 15
 """Characters of the name of a network interface (IFNAMSIZ without its end)."""
@@ -31,9 +33,10 @@ def bridge_name(config: Config, interface: str) -> str:
 
 @frozen
 class Uplinks:
-    """The renderer of the bridge."""
+    """The renderer of the bridge. `chosen` is the interface that was found at start, where none is configured."""
 
     config: Config
+    chosen: str = ""
 
     def renderers(self) -> Iterable[Renderer]:
         """One; it needs nothing of the API server, which may only be reached over the bridge."""
@@ -41,7 +44,7 @@ class Uplinks:
 
     def render(self, world: World, _key: str) -> Iterable[UplinkBridge]:
         """The bridge, unless somebody else has made it."""
-        interface = self.config.gateway.interface or leads_outside(world, self.config).link
+        interface = self.config.gateway.interface or leads_outside(world, self.config, self.chosen).link
         bridge = bridge_of_port(world, interface)
         if bridge is None:
             if world.get(LINKS, interface) is None:
@@ -56,17 +59,36 @@ class Uplinks:
 # -- before anything starts -----------------------------------------------------------------------------------
 
 
-def check_host(config: Config, facts: HostFactsReader) -> None:
-    """Raise HostError when the node can't have a gateway as configured."""
+def check_host(config: Config, facts: HostFactsReader) -> str:
+    """The interface that leads outside: as configured, else the former one, else that of the default routes. Of a
+    bridge that was made for an interface it is that one.
+
+    The former one is the bridge that the node's Open vSwitch maps to the outside: it stays as long as it has
+    default routes, even if others are better. Raises HostError when the node can't have a gateway as configured.
+    """
     bridges: tuple[OvsBridge, ...] = tuple(facts(OVS_BRIDGES))
     on = _bridges_by_port(bridges, facts(OVS_PORTS))
     options = config.gateway
-    if not _is_bare(options.interface, bridges, facts):
-        seen = [through_bridges(route, on.get) for route in facts(ROUTES)]
-        next_hops = configured_next_hops(config)
-        named = on.get(options.interface, options.interface)
-        link = outside(seen, config.families, interface=named, next_hops=next_hops).link
-        _check_interface(config, options.interface or link, on, {view.name: view for view in facts(LINKS)})
+    made_for = {bridge.name: bridge.made_for for bridge in bridges if bridge.made_for}
+    former = _mapped(facts) & {bridge.name for bridge in bridges}
+    bare = _bare(options.interface, bridges, facts)
+    if bare:
+        return options.interface or made_for[min(bare, key=lambda name: (name not in former, name))]
+    seen = [through_bridges(route, on.get) for route in facts(ROUTES)]
+    for bridge in sorted(former) if not options.interface else ():
+        if len(found_routes(seen, config.families, bridge)) == len(config.families):
+            return made_for.get(bridge, bridge)
+    next_hops = configured_next_hops(config)
+    named = on.get(options.interface, options.interface)
+    link = outside(seen, config.families, interface=named, next_hops=next_hops).link
+    _check_interface(config, options.interface or link, on, {view.name: view for view in facts(LINKS)})
+    return options.interface or made_for.get(link, link)
+
+
+def _mapped(facts: HostFactsReader) -> set[str]:
+    """The bridge to the outside by `ovn-bridge-mappings`, which a former run wrote."""
+    pairs = (pair for row in facts(MAPPINGS) for pair in row.mappings)
+    return {bridge for network, bridge in pairs if network == LOCAL_PHYSICAL_NETWORK}
 
 
 def _bridges_by_port(bridges: Iterable[OvsBridge], ports: Iterable[OvsPort]) -> dict[str, str]:
@@ -74,13 +96,13 @@ def _bridges_by_port(bridges: Iterable[OvsBridge], ports: Iterable[OvsPort]) -> 
     return {names[uuid]: bridge.name for bridge in bridges for uuid in bridge.ports if uuid in names}
 
 
-def _is_bare(interface: str, bridges: Iterable[OvsBridge], facts: HostFactsReader) -> bool:
-    """Whether a bridge of ours is without addresses: the core gives them back to it, and routes with them."""
+def _bare(interface: str, bridges: Iterable[OvsBridge], facts: HostFactsReader) -> set[str]:
+    """Bridges of ours without addresses: the core gives them back to them, and routes with them."""
     made = {
         bridge.name for bridge in bridges if bridge.made_for and interface in ("", bridge.name, bridge.made_for)
     }
     links = {view.link for view in facts(ADDRESSES) if not view.address.ip.is_link_local}
-    return bool(made) and not made & links
+    return set() if made & links else made
 
 
 def _check_interface(config: Config, name: str, on: Mapping[str, str], links: Mapping[str, Any]) -> None:

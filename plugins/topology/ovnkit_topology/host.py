@@ -14,6 +14,7 @@ from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
+from ovnkit.api.onlink import on_link_interface
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import parse_address, print_json
 from ovnkit.api.world import World, derived
@@ -133,7 +134,7 @@ class OwnNode:
         """An address of each family on the interface that carries the node's InternalIP, that one first."""
         internal = internal_addresses(world, node)
         link = next((view.link for ip in internal for view in reachable if view.address.ip == ip), None)
-        on_link = [view.address for view in reachable if view.link == link]
+        on_link = [on_link_interface(world, view.link, view.address) for view in reachable if view.link == link]
         on_link.sort(key=lambda address: (address.version, address.ip not in internal))
         return list({address.version: address for address in reversed(on_link)}.values())[::-1]
 

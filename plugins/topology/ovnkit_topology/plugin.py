@@ -7,14 +7,19 @@ from collections.abc import Iterable, Mapping
 from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
-from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
-from ovnkit.api.host import ADDRESSES, LINKS
+from ovnkit.api.hooks import Answerer, Columns, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
+from ovnkit.api.metrics import Metric
+from ovnkit.api.ovndaemons import OVN_DAEMONS
 from ovnkit.api.renderers import Renderer
+from ovnkit_topology import chassis, progress
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows
+from ovnkit_topology.daemons import Daemons
 from ovnkit_topology.explain import explain
 from ovnkit_topology.facts import Layout
 from ovnkit_topology.host import OVS_SYSTEM, OwnNode
+from ovnkit_topology.liveness import Liveness
 from ovnkit_topology.local import LocalNodes
 from ovnkit_topology.options import TopologyOptions
 from ovnkit_topology.release import NORTHD
@@ -40,6 +45,8 @@ COLUMNS = (
     Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
     Columns("nb", "ACL", ("tier",), "23.06", optional=True),
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
+    Columns("sb", "Chassis_Private", ("external_ids",)),
+    Columns("sb", "SB_Global", ("external_ids",)),
     Columns("sb", "Port_Binding", ("chassis",)),
     Columns("sb", "Encap", ("type", "ip", "chassis_name", "options")),
     Columns("ovs", "Open_vSwitch", ("external_ids", "other_config")),
@@ -48,6 +55,9 @@ COLUMNS = (
 
 class TopologyPlugin:
     """The logical routers and switches every other plugin hangs its rows on."""
+
+    def __init__(self) -> None:
+        self._liveness: Liveness | None = None
 
     @hookimpl
     def ovnkit_options(self) -> type:
@@ -58,7 +68,7 @@ class TopologyPlugin:
     def ovnkit_declare(self) -> Declaration:
         """On by default; everything else needs it."""
         return Declaration(
-            kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD),
+            kinds=(LINKS, ADDRESSES, ROUTES, OVS_SYSTEM, NORTHD, *chassis.KINDS, *progress.KINDS, OVN_DAEMONS),
             columns=COLUMNS,
             privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
             default=True,
@@ -82,7 +92,31 @@ class TopologyPlugin:
         yield from ClusterRows(config, scope, options).renderers()
         yield from LocalNodes(config, scope, layout).renderers()
         yield from RemoteNodes(config, scope, layout).renderers()
+        yield chassis.renderer()
+        yield from Daemons(scope).renderers()
         yield from OwnNode(config, scope).renderers()
+
+    @hookimpl
+    def ovnkit_answerers(self, config: Config, scope: Scope, tell: Tell) -> Iterable[Answerer]:
+        """The watch over OVN's daemons."""
+        self._liveness = Liveness(scope, config.ovspaths.ovn_run_dir, tell)
+        return [self._liveness]
+
+    @hookimpl
+    def ovnkit_started(self, runtime: Runtime) -> None:
+        """The watch begins when everything has been rendered: until then databases and daemons have other work."""
+        if self._liveness is not None:
+            self._liveness.start(runtime)
+
+    @hookimpl
+    def ovnkit_health(self) -> Mapping[str, str]:
+        """Daemons of OVN that don't do their work."""
+        return self._liveness.problems() if self._liveness is not None else {}
+
+    @hookimpl
+    def ovnkit_metrics(self) -> Iterable[Metric]:
+        """Which daemons work, and how far they are."""
+        return self._liveness.metrics() if self._liveness is not None else ()
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
 
 from attrs import evolve
 
 from ovnkit.api.config import Config, DatabaseOptions, DefaultOptions
-from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, AddressView, Hop, LinkView, RouteView
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
@@ -136,3 +136,12 @@ def test_a_tunnel_interface_with_too_small_an_mtu_is_reported_until_it_is_raised
     assert found.events == [("a", "MtuTooSmall", message)]
     found.put(LINKS, evolve(found.get(LINKS, "eth0"), mtu=1458))
     assert found.events == []
+
+
+def test_an_address_of_dhcpv6_is_in_the_network_that_its_router_advertises() -> None:
+    found = bench()
+    found.drop(ADDRESSES, "eth0/2001:db8::a/64")
+    found.put(ADDRESSES, AddressView("eth0", ip_interface("2001:db8::a/128")))
+    found.put(ROUTES, RouteView(ip_network("2001:db8::/64"), (Hop("eth0"),)))
+    found.put(NODES, node("a", addresses=("192.0.2.10",)))
+    assert json.loads(annotations(found)["node-primary-ifaddr"])["ipv6"] == "2001:db8::a/64"

@@ -228,3 +228,26 @@ def test_a_remote_port_is_bound_to_its_chassis_with_old_and_new_northd(
         return zone.sb("--bare", "--columns=chassis", "find", "Port_Binding", "logical_port=tstor-b").strip()
 
     assert bench.inbox.run_until(lambda: bound_to() == chassis, 20)
+
+
+def test_a_transit_switch_of_others_gives_its_tunnel_key_to_ours(
+    zone: Zone, connect: Callable[..., Bench]
+) -> None:
+    for switch in ("transit_switch", "transit_switch", "a", "theirs"):
+        zone.nb("--add-duplicate", "ls-add", switch)
+    for uuid in zone.nb("--bare", "--columns=_uuid", "find", "Logical_Switch", "name=transit_switch").split():
+        zone.nb("set", "Logical_Switch", uuid, "other_config:requested-tnl-key=16711683")
+    zone.nb("lr-add", "ovn_cluster_router")
+    zone.sync()
+    bench = connect()
+    bench.put(NODES, annotated("a", 2), annotated("b", 3))
+    assert bench.troubles == {}
+    names = sorted(line.split("(")[1].rstrip(")") for line in zone.nb("ls-list").splitlines())
+    assert names == ["a", "join", "theirs", "transit_switch"]
+    assert zone.nb("lr-list").count("ovn_cluster_router") == 1
+
+    def key() -> str:
+        name = "external_ids:name=transit_switch"
+        return zone.sb("--bare", "--columns=tunnel_key", "find", "Datapath_Binding", name).strip()
+
+    assert bench.inbox.run_until(lambda: key() == "16711683", 20)
