@@ -9,6 +9,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,12 +73,18 @@ class Site:
         assert len(lines) == times
         return {line.partition(" ")[0] for line in lines}
 
-    def asked(self, where: Place, protocol: str, address: str, port: int, times: int = 1) -> list[str]:
+    def burst(self, where: Place, address: str, port: int, protocol: str = "tcp") -> set[str]:
+        """Who answers eight that ask at the same time, and errors among them."""
+        return {line.partition(" ")[0] for line in self.asked(where, protocol, address, port, 8, "at-once")}
+
+    def asked(
+        self, where: Place, protocol: str, address: str, port: int, times: int = 1, how: str = ""
+    ) -> list[str]:
         """Answers, and errors among them, word for word."""
         agent = self.agents[where]
         assert agent.stdin is not None
         assert agent.stdout is not None
-        agent.stdin.write(f"{protocol} {address} {port} {times}\n")
+        agent.stdin.write(f"{protocol} {address} {port} {times} {how}\n")
         agent.stdin.flush()
         return agent.stdout.readline().strip().split(";")
 
@@ -291,6 +298,31 @@ def test_when_one_of_three_endpoints_dies_few_connections_are_lost(
     assert made > 100
     assert failed < made / 20, f"{failed} of {made} connections were lost"
     site.lab.delete("pod", "d1", "d3")
+
+
+# -- session affinity -------------------------------------------------------------------------------------------
+
+
+def test_with_affinity_one_client_is_one_endpoint_from_the_first_packet_on(site: Site) -> None:
+    """Bursts of a client that nobody knows (any more), and calls one after the other."""
+    labels, names = {"app": "sticky"}, ("a1", "a2", "a3")
+    site.lab.apply(*(site.server(name, "node2" if name == "a2" else "node1", labels) for name in names))
+    site.lab.wait_ready(*names)
+    timeout = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
+    spec = site.service("sticky", type="NodePort", selector=labels, sessionAffinity="ClientIP", **timeout)
+    ways: list[tuple[Place, str, int]] = []
+    for family in site.families:
+        ways += [(where, site.cluster_ip(spec, family), 80) for where in (POD1, HOST1)]
+        ways += [(where, site.node_address("node1", family), node_port(spec)) for where in (HOST1, OUTSIDE)]
+    for way in ways:
+        site.answered(*way)
+    for _ in range(3):
+        time.sleep(3)  # longer than the session, and than Open vSwitch takes to let it go
+        for way in ways:
+            found = site.burst(*way) | site.who(*way)
+            assert len(found) == 1, f"{way}: {found}"
+            assert found <= set(names), f"{way}: {found}"
+    site.lab.delete("pod", *names)
 
 
 # -- idling -----------------------------------------------------------------------------------------------------

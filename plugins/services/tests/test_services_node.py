@@ -240,6 +240,10 @@ def test_several_target_ports_on_the_node_make_a_group() -> None:
     (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
     assert len(group.buckets) == 2
     assert f"110 tcp,in_port=1,tp_dst=30080 -> group:{group.number}" in found.flows
+    assert not group.by_source
+    found.put(service(WEB, NODE_PORT, type="NodePort", external_local=True, affinity_timeout=60))
+    (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
+    assert group.by_source, "with affinity one client is one endpoint"
 
 
 def test_source_ranges_in_shared_mode() -> None:

@@ -9,6 +9,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS
+from ovnkit.api.northd import NORTHD
 from ovnkit.api.renderers import Renderer
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows
@@ -17,7 +18,6 @@ from ovnkit_topology.facts import Layout
 from ovnkit_topology.host import OVS_SYSTEM, OwnNode
 from ovnkit_topology.local import LocalNodes
 from ovnkit_topology.options import TopologyOptions
-from ovnkit_topology.release import NORTHD
 from ovnkit_topology.remote import RemoteNodes
 
 COLUMNS = (
