@@ -76,7 +76,7 @@ class ZoneServices:
         if balancers.needs_nodes(items, endpoints, policy, self.layout):
             nodes = zone_nodes(world, self.layout)
         found = balancers.build(items, endpoints, nodes, policy, self.layout)
-        waits = self.layout.empty_lb_events and idling.waits_for_pods(world, service)
+        waits = idling.clients_wait(world, service, self.layout)
         writer = _Writer(service, self.layout, waits, self._selection(world, service))
         for protocol, vips in found.cluster.items():
             yield from writer.balancer(protocol, "cluster", Scope.CLUSTER.value, vips, _group(Scope.CLUSTER))

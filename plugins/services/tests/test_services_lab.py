@@ -300,6 +300,38 @@ def test_when_one_of_three_endpoints_dies_few_connections_are_lost(
     site.lab.delete("pod", "d1", "d3")
 
 
+# -- refusal ----------------------------------------------------------------------------------------------------
+
+
+def test_without_endpoints_everybody_is_refused_at_once_and_waits_when_it_is_idled(site: Site) -> None:
+    spec = site.service("nobody", type="LoadBalancer", selector={"app": "nobody"})
+    site.announce("nobody", *(BALANCED[family] for family in site.families))
+    ways: list[tuple[Place, str, int, str]] = []
+    for protocol, port in (("tcp", 80), ("udp", 53)):
+        for family in site.families:
+            inside = (site.cluster_ip(spec, family), BALANCED[family])
+            ways += [(where, address, port, protocol) for where in (POD1, HOST1) for address in inside]
+            for node in ("node1", "node2"):
+                there = (site.node_address(node, family), node_port(spec, protocol), protocol)
+                ways += [(where, *there) for where in (POD1, HOST1, OUTSIDE)]
+    for way in ways:
+        site.until(*way[:3], "ConnectionRefusedError", way[3])
+        began = time.monotonic()
+        assert site.ask(*way) == "ConnectionRefusedError", way
+        assert time.monotonic() - began < 0.5, way
+    site.lab.kubectl("annotate", "service", "nobody", "idling.alpha.openshift.io/idled-at=2030-01-01T00:00:00Z")
+    site.until(HOST1, site.cluster_ip(spec, 4), 80, "TimeoutError")
+    site.until(HOST1, site.node_address("node1", 4), node_port(spec), "TimeoutError")
+    # Deleted and made again with an endpoint: nothing remembers.
+    site.lab.delete("service", "nobody")
+    spec = site.service("nobody", type="NodePort")
+    for where, address, port in (
+        (HOST1, site.cluster_ip(spec, 4), 80),
+        (HOST1, site.node_address("node1", 4), node_port(spec)),
+    ):
+        site.answered(where, address, port)
+
+
 # -- session affinity -------------------------------------------------------------------------------------------
 
 
