@@ -336,7 +336,7 @@ class Flow:
 
 @frozen
 class Group:
-    """A select group: one of `buckets` (each a list of actions) per connection.
+    """A select group: one of `buckets` (each a list of actions) per connection, or with `by_source` per client.
 
     Its number is made from its content, under our mark, so that equal groups are one and a changed group is
     another: `ToGroup(group.number)`.
@@ -344,12 +344,14 @@ class Group:
 
     bridge: str = field(validator=_bridge)
     buckets: tuple[tuple[Action, ...], ...]
+    by_source: bool = False
 
     @cached_property
     def content(self) -> str:
         """Type and buckets as ovs-ofctl takes them."""
         buckets = ",".join(f"bucket=actions={','.join(map(str, bucket))}" for bucket in self.buckets)
-        return f"type=select,{buckets}"
+        method = "selection_method=hash,fields(ip_src,ipv6_src)," if self.by_source else ""
+        return f"type=select,{method}{buckets}"
 
     @property
     def number(self) -> int:

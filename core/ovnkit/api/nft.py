@@ -120,11 +120,16 @@ class Match:
 
 
 class Verdict(Enum):
-    """A final statement."""
+    """A final statement. REJECT answers "port unreachable"; RESET, for TCP only, ends the connection.
+
+    A process of this host whose packet is rejected on its way out gets EPERM from sendto(), not ECONNREFUSED.
+    """
 
     RETURN = "return"
     ACCEPT = "accept"
     DROP = "drop"
+    REJECT = "reject"
+    RESET = "reject with tcp reset"
 
 
 @frozen

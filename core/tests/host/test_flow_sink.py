@@ -191,7 +191,7 @@ def test_flows_return_after_vswitchd_restarts(run: Any, switch: Switch) -> None:
 
 
 def test_a_group_comes_with_the_flow_that_uses_it(run: Any, switch: Switch) -> None:
-    group = Group("br-ex", ((Output(Port.LOCAL),), (Output(Port.IN_PORT),)))
+    group = Group("br-ex", ((Output(Port.LOCAL),), (Output(Port.IN_PORT),)), by_source=True)
     bench = run()
     bench.want(group, Flow("br-ex", 0, 120, Match(protocol=Protocol.UDP), (ToGroup(group.number),)))
     assert f"group_id={group.number},type=select" in switch.ofctl("dump-groups")

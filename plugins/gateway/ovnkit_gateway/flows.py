@@ -31,8 +31,9 @@ from ovnkit.api.flows import (
     StripVlan,
     SwapSource,
 )
-from ovnkit.api.nodenetwork import Address, nth_interface
+from ovnkit.api.nodenetwork import Address, nth_interface, port_mac
 from ovnkit.api.text import host_network
+from ovnkit_gateway.zone import DUMMY_NEXT_HOP
 
 OVN_MARK, HOST_MARK = 1, 2
 EGRESS_IP_MARK = 0x3F0
@@ -132,6 +133,11 @@ class StandingFlows:
     @property
     def _vlan(self) -> int | None:
         return self.facts.vlan or None
+
+    @property
+    def _next_hop_mac(self) -> str:
+        """The MAC of nobody by which the gateway router reaches the node's masquerade addresses."""
+        return port_mac(family.masquerade_address(DUMMY_NEXT_HOP) for family in self.facts.families)
 
     # -- table 0: tunnels and what is only switched -----------------------------------------------------------
 
@@ -267,7 +273,9 @@ class StandingFlows:
         facts = self.facts
         yield self.flow(1, 10, Match(eth_dst=facts.mac), *self._untag(), Output(Port.LOCAL))
         yield self.flow(1, 0, Match(), Output(Port.NORMAL))
-        to_router = (SetEthernet(facts.mac), *self._tag())
+        # The node and its gateway router share a MAC. A refusal by OVN goes back to the MAC that the packet came
+        # from, and were that the router's own, OVN would not send it out.
+        to_router = (SetEthernet(facts.mac), SetEthernet(self._next_hop_mac, destination=False), *self._tag())
         yield self.flow(2, 100, Match(), *to_router, Output(facts.patch))
         yield self.flow(3, 0, Match(), *self._untag(), SwapSource(), SetEthernet(facts.mac), Output(Port.LOCAL))
         if facts.local_mode and facts.check_size:

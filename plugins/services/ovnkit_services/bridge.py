@@ -110,7 +110,7 @@ class ServiceFlows:
             if len(actions) == 1:
                 yield self._flow(PRIORITY, match, *actions[0])
                 return
-            group = Group(self.facts.bridge, tuple(actions))
+            group = Group(self.facts.bridge, tuple(actions), by_source=exposure.affinity)
             yield group
             yield self._flow(PRIORITY, match, ToGroup(group.number))
         elif self.node.gateway.mode == "shared":

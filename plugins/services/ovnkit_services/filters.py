@@ -29,19 +29,25 @@ from ovnkit.api.nft import (
     Verdict,
 )
 from ovnkit.api.text import parse_address
+from ovnkit_services.endpoints import NOBODY, Endpoints
 from ovnkit_services.exposures import IP, Exposure
+from ovnkit_services.frontends import Frontend
 from ovnkit_services.layout import Layout
 
 ITP_MARK = 0x1745EC
 """Mark of packets that go to OVN by the management port, where only the node's own endpoints answer."""
 
-DSTNAT, MANGLE, BEFORE_DSTNAT = -100, -150, -110
+DSTNAT, MANGLE, BEFORE_DSTNAT, FILTER = -100, -150, -110, 0
 
 _ADDRESS = {4: NftType.IPV4, 6: NftType.IPV6}
 _DESTINATION = {4: Selector.IPV4_DESTINATION, 6: Selector.IPV6_DESTINATION}
 _SOURCE = {4: Selector.IPV4_SOURCE, 6: Selector.IPV6_SOURCE}
 _PORT = (Selector.PROTOCOL, Selector.DESTINATION_PORT)
 _LOCAL = Match((Selector.DESTINATION_TYPE,), AddressType.LOCAL)
+_REFUSED = "services-no-endpoints"
+_REFUSALS = {Protocol.TCP: Verdict.RESET, Protocol.SCTP: Verdict.REJECT}
+"""How the node refuses. UDP it leaves to OVN, whose answer is an ICMP error that comes back unharmed."""
+
 _PROTOCOL = {"TCP": Protocol.TCP, "UDP": Protocol.UDP, "SCTP": Protocol.SCTP}
 
 
@@ -53,12 +59,23 @@ def standing(families: Iterable[int]) -> Iterable[NftItem]:
     yield NftChain("services-itp-mark", ChainType.ROUTE, Hook.OUTPUT, MANGLE)
     yield NftChain("services-sources-prerouting", ChainType.FILTER, Hook.PREROUTING, BEFORE_DSTNAT)
     yield NftChain("services-sources-output", ChainType.FILTER, Hook.OUTPUT, BEFORE_DSTNAT)
-    for chain in ("services-etp", "services-etp-no-nodeport", "services", "services-itp", "services-sources"):
+    yield NftChain("services-refused-output", ChainType.FILTER, Hook.OUTPUT, FILTER)
+    yield NftChain("services-refused-forward", ChainType.FILTER, Hook.FORWARD, FILTER)
+    for chain in (
+        "services-etp",
+        "services-etp-no-nodeport",
+        "services",
+        "services-itp",
+        "services-sources",
+        "services-refused",
+    ):
         yield NftChain(chain)
     yield from _jumps("services-prerouting", "services-etp", "services-etp-no-nodeport", "services")
     yield from _jumps("services-output", "services-itp", "services")
     yield from _jumps("services-sources-prerouting", "services-sources")
     yield from _jumps("services-sources-output", "services-sources")
+    yield from _jumps("services-refused-output", "services-refused")
+    yield from _jumps("services-refused-forward", "services-refused")
     for family in families:
         yield from _maps(family)
         yield from _rules(family)
@@ -77,6 +94,7 @@ def _maps(family: int) -> Iterable[NftSet]:
         yield NftSet(f"{name}-v{family}", (address, *at_port), (address, NftType.PORT))
     yield NftSet(f"itp-services-to-redirect-v{family}", (address, *at_port), (NftType.PORT,))
     yield NftSet(f"itp-services-to-mark-v{family}", (address, *at_port))
+    yield NftSet(f"{_REFUSED}-v{family}", (address, *at_port))
 
 
 def _rules(family: int) -> Iterable[NftRule]:
@@ -90,6 +108,9 @@ def _rules(family: int) -> Iterable[NftRule]:
         yield NftRule("services-itp", order, (Match((Selector.PROTOCOL,), protocol), redirect))
     marked = (Match(whole, SetName(f"itp-services-to-mark-v{family}")), SetMark(ITP_MARK))
     yield NftRule("services-itp-mark", 0, marked)
+    nobody = Match(whole, SetName(f"{_REFUSED}-v{family}"))
+    for protocol, verdict in _REFUSALS.items():
+        yield NftRule("services-refused", 0, (Match((Selector.PROTOCOL,), protocol), nobody, verdict))
 
 
 def items(service: str, found: Iterable[Exposure], layout: Layout, *, local_mode: bool) -> Iterable[NftItem]:
@@ -106,6 +127,21 @@ def items(service: str, found: Iterable[Exposure], layout: Layout, *, local_mode
             yield from _guard(service, exposure)
     if restricted:
         yield from _sources(service, found, layout)
+
+
+def refused(items: Iterable[Frontend], endpoints: Endpoints) -> Iterable[NftElement]:
+    """Cluster IPs and ports without an endpoint anywhere. NodePorts and external addresses lead there.
+
+    OVN refuses these too, but translates the source of its reset, so that it finds no way back to the node's own
+    processes.
+    """
+    for item in items:
+        if _PROTOCOL[item.port.protocol] not in _REFUSALS:
+            continue
+        for family, address in item.cluster:
+            if not endpoints.get(((item.port.protocol, item.port.name), family), NOBODY).eligible():
+                key = (parse_address(address), _PROTOCOL[item.port.protocol], item.port.port)
+                yield NftElement(f"{_REFUSED}-v{family}", key)
 
 
 def _key(exposure: Exposure, port: int) -> tuple[Protocol, int]:

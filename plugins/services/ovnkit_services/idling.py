@@ -18,6 +18,7 @@ from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
+from ovnkit_services.layout import Layout
 
 IDLED = "/idled-at"
 """What the annotation of an idled service ends with."""
@@ -86,11 +87,13 @@ def is_idled(service: Service) -> bool:
     return any(name.endswith(IDLED) for name in service.annotations)
 
 
-def waits_for_pods(world: World, service: Service) -> bool:
+def clients_wait(world: World, service: Service, layout: Layout) -> bool:
     """Whether clients of a service without endpoints are to wait: it is idled, or was until a moment ago.
 
     Between the end of idling and the note of when that was, `SEEN` is still there.
     """
+    if not layout.empty_lb_events:
+        return False
     if is_idled(service) or SEEN in service.annotations:
         return True
     ended = _moment(service.annotations.get(UNIDLED, ""))

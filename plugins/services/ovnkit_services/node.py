@@ -16,9 +16,11 @@ from ovnkit.api.ovsfacts import external_bridge
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES
 from ovnkit.api.world import World, derived
-from ovnkit_services import filters, tracking
+from ovnkit_services import filters, idling, tracking
 from ovnkit_services.bridge import BridgeFacts, ServiceFlows
+from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.exposures import exposures, own_node
+from ovnkit_services.frontends import frontends
 from ovnkit_services.layout import Layout
 
 
@@ -62,6 +64,9 @@ class NodeServices:
             return
         found = list(exposures(world, service, own, self.layout))
         yield from filters.items(key, found, self.layout, local_mode=own.gateway.mode == "local")
+        if not idling.clients_wait(world, service, self.layout):
+            fronts, _ = frontends(world, service, self.layout)
+            yield from filters.refused(fronts, service_endpoints(world, key, self.layout.cluster))
 
     def flows(self, world: World, key: str) -> Iterable[FlowItem]:
         """Flows of a service."""

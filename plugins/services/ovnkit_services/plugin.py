@@ -8,6 +8,7 @@ from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.northd import NORTHD
 from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
@@ -48,7 +49,7 @@ class ServicesPlugin:
         woken = idling.KINDS if config.options("services", ServicesOptions).ovn_empty_lb_events else ()
         return Declaration(
             needs=("topology",),
-            kinds=(SERVICES, ENDPOINT_SLICES, *OVS_KINDS, *woken),
+            kinds=(SERVICES, ENDPOINT_SLICES, NORTHD, *OVS_KINDS, *woken),
             columns=(*COLUMNS, TEMPLATE_COLUMNS),
             privileges=(
                 Privilege("", ("services",), ("get", "list", "watch", "patch")),

@@ -10,6 +10,7 @@ from ovnkit.api import rows
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Member, Ref, Row, Slot
 from ovnkit.api.models import NODES
+from ovnkit.api.northd import northd_release
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
@@ -22,6 +23,11 @@ from ovnkit_services.nodes import NodeFacts, zone_nodes
 
 HASHED = 86_400
 """Affinity timeout (a day, the longest) that stands for "for ever": the client's address chooses the target."""
+
+HASHES_IPV6 = (25, 3)
+"""Since this release of OVN a load balancer can choose by IPv6 addresses. Before, all clients would be alike."""
+
+_BOTH_ENDS = {4: {"ip_src", "ip_dst"}, 6: {"ipv6_src", "ipv6_dst"}}
 
 Slots = tuple[Slot, ...]
 
@@ -70,8 +76,8 @@ class ZoneServices:
         if balancers.needs_nodes(items, endpoints, policy, self.layout):
             nodes = zone_nodes(world, self.layout)
         found = balancers.build(items, endpoints, nodes, policy, self.layout)
-        waits = self.layout.empty_lb_events and idling.waits_for_pods(world, service)
-        writer = _Writer(service, self.layout, waits)
+        waits = idling.clients_wait(world, service, self.layout)
+        writer = _Writer(service, self.layout, waits, self._selection(world, service))
         for protocol, vips in found.cluster.items():
             yield from writer.balancer(protocol, "cluster", Scope.CLUSTER.value, vips, _group(Scope.CLUSTER))
         yield from self._nodes(writer, found, nodes)
@@ -81,6 +87,22 @@ class ZoneServices:
                 yield from writer.template(item)
             yield from variables
         yield from sources.guards(service, items)
+
+    def _selection(self, world: World, service: Service) -> frozenset[str]:
+        """What of a packet chooses the target.
+
+        With affinity it is the client's address: Open vSwitch learns who has which target one connection at a
+        time, and those that a client opens before that has taken effect must come to the same target.
+        """
+        if not service.affinity_timeout:
+            return frozenset()
+        families = self.layout.families
+        fields = {4: {"ip_src"}, 6: {"ipv6_src"}} if service.affinity_timeout != HASHED else _BOTH_ENDS
+        if northd_release(world) >= HASHES_IPV6:
+            return frozenset().union(*(fields[family] for family in families))
+        if service.affinity_timeout == HASHED or families == (4,):
+            return frozenset(fields[4])
+        return frozenset()
 
     def _nodes(self, writer: _Writer, found: Balancers, nodes: tuple[NodeFacts, ...]) -> Iterable[Row | Member]:
         if self.per_node_zones:
@@ -151,32 +173,33 @@ def _slot(scope: Scope, node: str) -> Slot:
 
 @frozen
 class _Writer:
-    """Makes the rows of one service's load balancers. `waits`: clients wait for endpoints and aren't refused."""
+    """Makes the rows of one service's load balancers.
+
+    `waits`: clients wait for endpoints and aren't refused. `selection` are OVN's `selection_fields`.
+    """
 
     service: Service
     layout: Layout
     waits: bool
+    selection: frozenset[str]
 
     def balancer(
         self, protocol: str, row: str, suffix: str, vips: Vips, slots: Slots, scope: Scope = Scope.CLUSTER
     ) -> Iterable[Row | Member]:
         """A load balancer and what refers to it."""
         options = self._options(protocol)
-        selection: frozenset[str] = frozenset()
         if scope is Scope.LOCAL_ROUTER:
             options["skip_snat"] = "true"
-        if self.service.affinity_timeout == HASHED:
-            selection = frozenset({"ip_src", "ip_dst"})
-        elif self.service.affinity_timeout:
+        if self.service.affinity_timeout not in (0, HASHED):
             options["affinity_timeout"] = str(self.service.affinity_timeout)
-        yield from self._row(protocol, row, suffix, vips, options, selection, slots)
+        yield from self._row(protocol, row, suffix, vips, options, slots)
 
     def template(self, item: templates.TemplateBalancer) -> Iterable[Row | Member]:
         """A template load balancer on all nodes."""
         options = {**self._options(item.protocol), "template": "true", "address-family": f"ipv{item.family}"}
         row = f"{item.scope.value}-template-v{item.family}"
         slots = _group(item.scope)
-        yield from self._row(item.protocol, row, item.suffix, item.vips, options, frozenset(), slots)
+        yield from self._row(item.protocol, row, item.suffix, item.vips, options, slots)
 
     def _options(self, protocol: str) -> dict[str, str]:
         options = {
@@ -198,7 +221,6 @@ class _Writer:
         suffix: str,
         vips: Vips,
         options: Mapping[str, str],
-        selection: frozenset[str],
         slots: Slots,
     ) -> Iterable[Row | Member]:
         key = self.service.key
@@ -211,7 +233,7 @@ class _Writer:
                 "protocol": protocol.lower(),
                 "vips": vips,
                 "options": options,
-                "selection_fields": selection,
+                "selection_fields": self.selection,
                 "external_ids": {"k8s.ovn.org/kind": "Service", "k8s.ovn.org/owner": key},
             },
         )

@@ -2,7 +2,8 @@
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
     agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`, writes a line
-                                                for each: answers, or errors' names, with semicolons
+                                                for each: answers, or errors' names, with semicolons;
+                                                with `at-once` at its end all are asked at the same time
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
     stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
@@ -17,6 +18,7 @@ import socket
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
 
 from ovnkit_lab import sctp
@@ -171,8 +173,10 @@ def main(what: str, *words: str) -> None:
         rate(words[0], int(words[1]), float(words[2]))
     elif what == "agent":
         for line in sys.stdin:
-            protocol, address, port, times = line.split()
-            say(";".join(ask(protocol, address, int(port)) for _ in range(int(times))))
+            protocol, address, port, times, *how = line.split()
+            with ThreadPoolExecutor(int(times) if how else 1) as workers:
+                asked = [workers.submit(ask, protocol, address, int(port)) for _ in range(int(times))]
+            say(";".join(answer.result() for answer in asked))
     else:
         say(keep_asking(words[0], words[1], int(words[2])))
 

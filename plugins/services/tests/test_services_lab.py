@@ -9,6 +9,7 @@ import contextlib
 import json
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -72,12 +73,18 @@ class Site:
         assert len(lines) == times
         return {line.partition(" ")[0] for line in lines}
 
-    def asked(self, where: Place, protocol: str, address: str, port: int, times: int = 1) -> list[str]:
+    def burst(self, where: Place, address: str, port: int, protocol: str = "tcp") -> set[str]:
+        """Who answers eight that ask at the same time, and errors among them."""
+        return {line.partition(" ")[0] for line in self.asked(where, protocol, address, port, 8, "at-once")}
+
+    def asked(
+        self, where: Place, protocol: str, address: str, port: int, times: int = 1, how: str = ""
+    ) -> list[str]:
         """Answers, and errors among them, word for word."""
         agent = self.agents[where]
         assert agent.stdin is not None
         assert agent.stdout is not None
-        agent.stdin.write(f"{protocol} {address} {port} {times}\n")
+        agent.stdin.write(f"{protocol} {address} {port} {times} {how}\n")
         agent.stdin.flush()
         return agent.stdout.readline().strip().split(";")
 
@@ -291,6 +298,63 @@ def test_when_one_of_three_endpoints_dies_few_connections_are_lost(
     assert made > 100
     assert failed < made / 20, f"{failed} of {made} connections were lost"
     site.lab.delete("pod", "d1", "d3")
+
+
+# -- refusal ----------------------------------------------------------------------------------------------------
+
+
+def test_without_endpoints_everybody_is_refused_at_once_and_waits_when_it_is_idled(site: Site) -> None:
+    spec = site.service("nobody", type="LoadBalancer", selector={"app": "nobody"})
+    site.announce("nobody", *(BALANCED[family] for family in site.families))
+    ways: list[tuple[Place, str, int, str]] = []
+    for protocol, port in (("tcp", 80), ("udp", 53)):
+        for family in site.families:
+            inside = (site.cluster_ip(spec, family), BALANCED[family])
+            ways += [(where, address, port, protocol) for where in (POD1, HOST1) for address in inside]
+            for node in ("node1", "node2"):
+                there = (site.node_address(node, family), node_port(spec, protocol), protocol)
+                ways += [(where, *there) for where in (POD1, HOST1, OUTSIDE)]
+    for way in ways:
+        site.until(*way[:3], "ConnectionRefusedError", way[3])
+        began = time.monotonic()
+        assert site.ask(*way) == "ConnectionRefusedError", way
+        assert time.monotonic() - began < 0.5, way
+    site.lab.kubectl("annotate", "service", "nobody", "idling.alpha.openshift.io/idled-at=2030-01-01T00:00:00Z")
+    site.until(HOST1, site.cluster_ip(spec, 4), 80, "TimeoutError")
+    site.until(HOST1, site.node_address("node1", 4), node_port(spec), "TimeoutError")
+    # Deleted and made again with an endpoint: nothing remembers.
+    site.lab.delete("service", "nobody")
+    spec = site.service("nobody", type="NodePort")
+    for where, address, port in (
+        (HOST1, site.cluster_ip(spec, 4), 80),
+        (HOST1, site.node_address("node1", 4), node_port(spec)),
+    ):
+        site.answered(where, address, port)
+
+
+# -- session affinity -------------------------------------------------------------------------------------------
+
+
+def test_with_affinity_one_client_is_one_endpoint_from_the_first_packet_on(site: Site) -> None:
+    """Bursts of a client that nobody knows (any more), and calls one after the other."""
+    labels, names = {"app": "sticky"}, ("a1", "a2", "a3")
+    site.lab.apply(*(site.server(name, "node2" if name == "a2" else "node1", labels) for name in names))
+    site.lab.wait_ready(*names)
+    timeout = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
+    spec = site.service("sticky", type="NodePort", selector=labels, sessionAffinity="ClientIP", **timeout)
+    ways: list[tuple[Place, str, int]] = []
+    for family in site.families:
+        ways += [(where, site.cluster_ip(spec, family), 80) for where in (POD1, HOST1)]
+        ways += [(where, site.node_address("node1", family), node_port(spec)) for where in (HOST1, OUTSIDE)]
+    for way in ways:
+        site.answered(*way)
+    for _ in range(3):
+        time.sleep(3)  # longer than the session, and than Open vSwitch takes to let it go
+        for way in ways:
+            found = site.burst(*way) | site.who(*way)
+            assert len(found) == 1, f"{way}: {found}"
+            assert found <= set(names), f"{way}: {found}"
+    site.lab.delete("pod", *names)
 
 
 # -- idling -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
+from attrs import evolve
 from pyroute2 import netns
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
@@ -149,7 +150,8 @@ def test_node_ports_and_external_addresses_lead_to_the_cluster_ip(mode: str) -> 
 
 def test_both_families() -> None:
     view = service(WEB, NODE_PORT, type="NodePort", cluster_ips=("fd02::10", "172.16.1.10"))
-    assert Node("local", V4, V6).put(view, pods(POD)).elements == {
+    pieces = (pods(POD), pods("fd01::5@n1", name="default/web-2", family=6))
+    assert Node("local", V4, V6).put(view, *pieces).elements == {
         "nodeports-v4": {("TCP", "30080"): ("172.16.1.10", "80")},
         "nodeports-v6": {("TCP", "30080"): ("fd02::10", "80")},
     }
@@ -225,6 +227,33 @@ def test_a_source_range_that_nft_reads_differently_lets_nobody_in(mode: str, bad
     assert {("203.0.113.0/24",): ()} in mixed.elements.values()
 
 
+def test_the_node_refuses_what_has_no_endpoint_anywhere() -> None:
+    ports = (NODE_PORT, ServicePort("dns", "UDP", 53), ServicePort("m3ua", "SCTP", 2905))
+    view = service(WEB, *ports, type="NodePort", cluster_ips=("172.16.1.10", "fd02::10"))
+    found = Node("shared", V4, V6).put(view, pods(FAR))
+    nobody = {
+        # TCP has an endpoint in IPv4, and UDP is OVN's to refuse.
+        "services-no-endpoints-v4": {("172.16.1.10", "SCTP", "2905"): ()},
+        "services-no-endpoints-v6": {("fd02::10", "TCP", "80"): (), ("fd02::10", "SCTP", "2905"): ()},
+    }
+
+    def refused() -> dict[str, Any]:
+        return {name: value for name, value in found.elements.items() if "no-endpoints" in name}
+
+    assert refused() == nobody
+    found.put(pods("fd01::5", name="default/web-2", family=6))
+    del nobody["services-no-endpoints-v6"]["fd02::10", "TCP", "80"]
+    assert refused() == nobody
+    found.put(pods())
+    nobody["services-no-endpoints-v4"]["172.16.1.10", "TCP", "80"] = ()
+    assert refused() == nobody
+    idled = {"idling.alpha.openshift.io/idled-at": "2030-01-01T00:00:00Z"}
+    found.put(evolve(view, annotations=idled))
+    assert refused() == {}, "clients of an idled service wait"
+    found.bench.drop(SERVICES, WEB)
+    assert refused() == {}
+
+
 # -- flows ------------------------------------------------------------------------------------------------------
 
 
@@ -267,6 +296,10 @@ def test_several_target_ports_on_the_node_make_a_group() -> None:
     (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
     assert len(group.buckets) == 2
     assert f"110 tcp,in_port=1,tp_dst=30080 -> group:{group.number}" in found.flows
+    assert not group.by_source
+    found.put(service(WEB, NODE_PORT, type="NodePort", external_local=True, affinity_timeout=60))
+    (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
+    assert group.by_source, "with affinity one client is one endpoint"
 
 
 def test_source_ranges_in_shared_mode() -> None:

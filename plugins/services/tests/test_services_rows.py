@@ -17,6 +17,7 @@ from ovnkit.api.identity import RowId
 from ovnkit.api.items import Absent, Member, Row
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
+from ovnkit.api.northd import NORTHD
 from ovnkit.api.renderers import Role
 from ovnkit.api.service_models import (
     ENDPOINT_SLICES,
@@ -455,19 +456,44 @@ def test_no_templates_with_affinity_or_a_local_policy(more: dict[str, Any]) -> N
 # -- session affinity, idling -----------------------------------------------------------------------------------
 
 
+OLD, NEW = "23.03.1-20.27.0-70.6", "25.03.0-20.41.0-78.6"
+
+
 @pytest.mark.parametrize(
-    ("seconds", "option", "fields"),
-    [
-        (0, None, frozenset()),
-        (10_800, "10800", frozenset()),
-        (7, "7", frozenset()),
-        (86_400, None, frozenset({"ip_src", "ip_dst"})),
-    ],
+    ("seconds", "option"), [(0, None), (10_800, "10800"), (7, "7"), (65_535, "65535"), (86_400, None)]
 )
-def test_session_affinity(seconds: int, option: str | None, fields: frozenset[str]) -> None:
+def test_the_time_of_session_affinity(seconds: int, option: str | None) -> None:
     found = Services(gateway_node(1)).put(service(WEB, affinity_timeout=seconds), pods("10.128.2.5"))
     row = found.bench.row("Load_Balancer", "Service_default/web_TCP_cluster")
     assert row["options"].get("affinity_timeout") == option
+
+
+@pytest.mark.parametrize(
+    ("seconds", "subnets", "release", "fields"),
+    [
+        (0, (V4, V6), NEW, set()),
+        (60, (V4, V6), NEW, {"ip_src", "ipv6_src"}),
+        (60, (V4,), NEW, {"ip_src"}),
+        (60, (V6,), NEW, {"ipv6_src"}),
+        (60, (V4,), OLD, {"ip_src"}),
+        (60, (V4,), "", {"ip_src"}),
+        # OVN would find nothing to tell IPv6 clients apart by.
+        (60, (V4, V6), OLD, set()),
+        (60, (V6,), OLD, set()),
+        (86_400, (V4, V6), NEW, {"ip_src", "ip_dst", "ipv6_src", "ipv6_dst"}),
+        (86_400, (V4, V6), OLD, {"ip_src", "ip_dst"}),
+        (86_400, (V4,), NEW, {"ip_src", "ip_dst"}),
+    ],
+)
+def test_with_affinity_the_clients_address_chooses_from_the_first_packet_on(
+    seconds: int, subnets: tuple[str, ...], release: str, fields: set[str]
+) -> None:
+    found = Services(gateway_node(1), config=config(*subnets))
+    raw = {"_uuid": "nb-global", "options": {"northd_internal_version": release} if release else {}}
+    found.bench.put(NORTHD, NORTHD.view(raw))
+    addresses = ("172.16.1.10", "fd02::10")
+    found.put(service(WEB, affinity_timeout=seconds, cluster_ips=addresses), pods("10.128.2.5"))
+    row = found.bench.row("Load_Balancer", "Service_default/web_TCP_cluster")
     assert row["selection_fields"] == fields
 
 

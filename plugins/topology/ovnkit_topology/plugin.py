@@ -10,6 +10,7 @@ from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Answerer, Columns, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.metrics import Metric
+from ovnkit.api.northd import NORTHD
 from ovnkit.api.ovndaemons import OVN_DAEMONS
 from ovnkit.api.renderers import Renderer
 from ovnkit_topology import chassis, progress
@@ -22,7 +23,6 @@ from ovnkit_topology.host import OVS_SYSTEM, OwnNode
 from ovnkit_topology.liveness import Liveness
 from ovnkit_topology.local import LocalNodes
 from ovnkit_topology.options import TopologyOptions
-from ovnkit_topology.release import NORTHD
 from ovnkit_topology.remote import RemoteNodes
 
 COLUMNS = (

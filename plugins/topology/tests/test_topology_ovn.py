@@ -9,12 +9,12 @@ import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.models import NODES, Node
+from ovnkit.api.northd import NORTHD, Northd
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
 from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_topology.plugin import TopologyPlugin
-from ovnkit_topology.release import NORTHD, Northd
 
 pytestmark = pytest.mark.ovn
 

@@ -15,11 +15,11 @@ from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesO
 from ovnkit.api.identity import RowId, hash_name
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.models import NODES, Node
+from ovnkit.api.northd import NORTHD
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
 from ovnkit_topology.plugin import TopologyPlugin
-from ovnkit_topology.release import NORTHD
 
 CLUSTER = {4: "10.128.0.0/14/23", 6: "fd01::/48"}
 FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
