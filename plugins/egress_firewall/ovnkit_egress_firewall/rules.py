@@ -64,8 +64,11 @@ class EgressRules:
         if isinstance(destination, LabelSelector):
             return matches.at_addresses(facts.node_addresses(world, destination))
         if isinstance(destination, DnsName):
-            if facts.sets_exist(world, destination, self.config.families):
-                return matches.in_sets(destination, self.config.families)
+            known = facts.families_with_sets(world, destination, self.config.families)
+            closed = () if rule.allow else [family for family in self.config.families if family not in known]
+            if known:
+                parts = matches.in_sets(destination, known), matches.everywhere(self._cluster, closed)
+                return " || ".join(filter(None, parts))
         elif destination is not None:
             return matches.in_network(destination, self._cluster)
         # Nobody knows what the rule is about: an Allow opens nothing, a Deny leaves nothing open.
@@ -79,7 +82,7 @@ class EgressRules:
         return {name.text for names in found for name in names}
 
     def name(self, world: World, key: str) -> Iterable[Ask | Row]:
-        """The question to the resolver, and once there is an answer an address set per IP version.
+        """The question to the resolver, and an address set per IP version about which anything is known.
 
         Addresses of the cluster network are left out: egress firewalls never affect traffic inside.
         """
@@ -88,10 +91,8 @@ class EgressRules:
             yield Ask(DNS_ANSWERS, key)
         families, resolvers = self.config.families, self.config.kubernetes.ovn_config_namespace
         addresses = facts.addresses_of(world, name, families, resolvers)
-        if addresses is None:
-            return
-        for family in families:
-            mine = frozenset(str(a) for a in addresses if a.version == family and self._is_outside(a))
+        for family, found in addresses.items():
+            mine = frozenset(str(address) for address in found if self._is_outside(address))
             columns: dict[str, Value] = {
                 "name": name.set_name(family),
                 "addresses": mine,
