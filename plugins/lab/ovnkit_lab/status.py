@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
+import click
 
+from ovnkit.api.terminal import print_table
 from ovnkit_lab import apiservers
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
@@ -63,9 +63,7 @@ def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
 
 def show(state: Json) -> None:
     """Print it as a table."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=200)
-    table = Table("host", "state", "addresses", "pods", "daemons that run", "daemons that don't")
+    rows = []
     for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
         daemons = host["daemons"]
         alive = [f"{name} ({item['pid']})" for name, item in daemons.items() if item["running"]]
@@ -74,11 +72,10 @@ def show(state: Json) -> None:
             word = ""
         else:
             word = "down" if host["down"] else "Ready" if host["ready"] else "NotReady"
-        table.add_row(host["name"], word, "\n".join(host["addresses"]), str(host.get("pods", "")),
-                      "\n".join(alive), "\n".join(dead))  # fmt: skip
-    console.print(
+        rows.append((host["name"], word, "\n".join(host["addresses"]), host.get("pods"),
+                     "\n".join(alive), "\n".join(dead)))  # fmt: skip
+    click.echo(
         f"lab {state['name']}: {state['ipFamily']}, zones {state['zones']}, OVN {state['ovn']['version']}, "
-        f"Open vSwitch {state['ovn']['ovs']}",
-        highlight=False,
+        f"Open vSwitch {state['ovn']['ovs']}"
     )
-    console.print(table)
+    print_table(("host", "state", "addresses", "pods", "daemons that run", "daemons that don't"), rows)
