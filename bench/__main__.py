@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import click
-from rich.console import Console
 
 from bench.cases import PEER, Bench
 from bench.load import Load
@@ -31,7 +30,7 @@ def _rows(load: Load, repeat: int, quick: bool, only: tuple[str, ...]) -> Iterat
         bench = Bench(Path(folder), load, repeat=repeat, quick=quick)
         try:
             for row in bench.run(only):
-                Console(stderr=True).print(f"{row.load}: {row.case}: {row.value:.4g} {row.unit}", highlight=False)
+                click.echo(f"{row.load}: {row.case}: {row.value:.4g} {row.unit}", err=True)
                 yield row
         finally:
             bench.close()

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.table import Table
 
+from ovnkit.api.terminal import print_table
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab, wait_until
 
 PARTS = ("ovnkit", "ovn-controller", "ovs-vswitchd")
@@ -121,7 +120,7 @@ def main(repeat: int) -> None:
         config = Path(folder, "ovnkit.toml")
         config.write_text('[gateway]\nmode = "shared"\nnodeport = true\n')
         ovnkit_lab("up", "--name", name, "--config", str(config), check=True)
-    table = Table("restarted", "stream", "sent", "lost", "lost in a row")
+    rows = []
     try:
         lab = LabHandle(name=name, environment=exports(name))
         streams = prepared(lab)
@@ -129,10 +128,10 @@ def main(repeat: int) -> None:
             for _ in range(repeat if part else 1):
                 wait_until(lambda: works(lab, streams), 60, "all streams being answered")
                 for stream, (sent, lost, row) in measure(lab, streams, part).items():
-                    table.add_row(part or "nothing", stream, str(sent), str(lost), str(row))
+                    rows.append((part or "nothing", stream, sent, lost, row))
     finally:
         ovnkit_lab("down", "--name", name)
-    Console().print(table)
+    print_table(("restarted", "stream", "sent", "lost", "lost in a row"), rows)
 
 
 if __name__ == "__main__":

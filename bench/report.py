@@ -7,10 +7,11 @@ import platform
 from collections.abc import Sequence
 from typing import Any
 
+import click
 import orjson
 from attrs import asdict, frozen
-from rich.console import Console
-from rich.table import Table
+
+from ovnkit.api.terminal import print_table, styled
 
 
 @frozen
@@ -54,24 +55,21 @@ def show(rows: Sequence[Row], output: str) -> None:
     """Write the rows to standard output."""
     if output == "json":
         found = [{**asdict(row), "ratio": row.measured if row.floor else None, "met": row.met} for row in rows]
-        Console(soft_wrap=True).out(
-            orjson.dumps({"machine": machine(), "rows": found}, option=orjson.OPT_INDENT_2).decode(),
-            highlight=False,
-        )
+        click.echo(orjson.dumps({"machine": machine(), "rows": found}, option=orjson.OPT_INDENT_2))
         return
-    table = Table("load", "case", "took", "floor", "ratio", "budget", "met", "upstream", "note")
-    for row in rows:
-        table.add_row(
+    cells = [
+        (
             row.load,
             row.case,
             f"{row.value:,.4g} {row.unit}",
             f"{row.floor:,.4g} {row.unit}" if row.floor else "-",
             f"{row.measured:.2f}" if row.floor else "-",
             "-" if row.budget is None else f"{row.budget:g}{' x' if row.floor else ' ' + row.unit}",
-            {True: "yes", False: "[red]no[/red]", None: "-"}[row.met],
+            {True: "yes", False: styled("no", "red"), None: "-"}[row.met],
             "-" if row.upstream is None else f"{row.upstream:,g} {row.unit}",
             row.note,
         )
-    console = Console(width=None if Console().is_terminal else 180)
-    console.print(table)
-    console.print("load average {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))
+        for row in rows
+    ]
+    print_table(("load", "case", "took", "floor", "ratio", "budget", "met", "upstream", "note"), cells)
+    click.echo("load average {:.1f} {:.1f} {:.1f}".format(*os.getloadavg()))

@@ -19,11 +19,13 @@ class Ref:
     """A reference to a row by its UUID. `Ref.to(RowId(...))` needs no look-up."""
 
     uuid: str
+    row: RowId | None = field(default=None, eq=False, repr=False)
+    """Its name, to say what is missing where it doesn't come."""
 
     @classmethod
     def to(cls, row: RowId) -> Ref:
         """Reference to a row that ovnkit owns, this plugin's or another's."""
-        return cls(row.uuid)
+        return cls(row.uuid, row)
 
 
 @frozen

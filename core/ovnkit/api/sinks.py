@@ -70,9 +70,12 @@ class Sink(Protocol):
         """State for `/readyz`, metrics and `ovnkit status`.
 
         `connected` is a truth value, `owned` and `pending` are numbers of items, `last_error` is a text, empty
-        when all is well; `held_back` is the number of deletions held back, where a sink does that.
+        when all is well; `held_back` is the number of deletions held back, where a sink does that. `waiting` is
+        how many items wait for something that isn't there; `waits` lists some of them, each with `owner`, `item`,
+        `wants` (what is missing) and `since` (seconds since the epoch).
         """
 
 
-Report = Callable[[Owner, Exception], None]
-"""How a sink tells that the items of an owner could not be applied; it keeps trying with back-off."""
+Report = Callable[[Owner, Exception | None], None]
+"""How a sink tells that the items of an owner could not be applied (it keeps trying with back-off). None: what it
+had told of this owner is over."""

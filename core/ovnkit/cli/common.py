@@ -11,8 +11,6 @@ import click
 from ovnkit.cli.errors import EXIT_CONFIG, Failure, warn
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from ovnkit.kernel.config import Loaded, Override
     from ovnkit.kernel.plugins import Plugins
 
@@ -73,16 +71,6 @@ def refuse_missing(plugins: Plugins) -> None:
     if plugins.missing:
         names = ", ".join(plugins.missing)
         raise Failure(f"[plugins]: {plugins.all[plugins.missing[0]].why}: {names}", EXIT_CONFIG)
-
-
-def print_table(table: Table) -> None:
-    """Print a rich table: as wide as the terminal, or wide enough for a line per row in a pipe."""
-    from rich.console import Console
-
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=220)
-    console.print(table)
 
 
 def echo_json(value: Any) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table, refuse_missing
+from ovnkit.api.terminal import print_table, styled
+from ovnkit.cli.common import config_options, echo_json, load, output_option, refuse_missing
 
 if TYPE_CHECKING:
     from ovnkit.kernel.config import Loaded
@@ -53,26 +55,20 @@ def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
 
 
 def _table(loaded: Loaded) -> None:
-    from rich.table import Table
-
     from ovnkit.kernel.config import BUILT_IN
     from ovnkit.kernel.config_show import rows
 
-    table = Table("section", "key", "value", "from", title=f"configuration ({loaded.path or 'no file'})")
+    lines: list[Sequence[Any] | None] = []
     last = ""
     for row in rows(loaded):
-        if row.section != last:
-            table.add_section()
-        set_here = row.origin.source != BUILT_IN
-        table.add_row(
-            row.section if row.section != last else "",
-            row.key,
-            row.text,
-            str(row.origin),
-            style="bold" if set_here else "dim",
-        )
+        first = row.section != last
+        if first and lines:
+            lines.append(None)
+        style = "bold" if row.origin.source != BUILT_IN else "dim"
+        cells = (row.section if first else "", row.key, row.text, row.origin)
+        lines.append([styled(cell, style) for cell in cells])
         last = row.section
-    print_table(table)
+    print_table(("section", "key", "value", "from"), lines, title=f"configuration ({loaded.path or 'no file'})")
 
 
 def _toml(loaded: Loaded) -> None:

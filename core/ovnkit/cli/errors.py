@@ -1,4 +1,4 @@
-"""How commands fail: one line on stderr and an exit code (1 failure, 2 configuration or usage)."""
+"""How commands fail: one line on stderr and an exit code (1 failure, 2 configuration or usage, 4 degraded)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import click
 
 EXIT_FAILURE = 1
 EXIT_CONFIG = 2
+EXIT_DEGRADED = 4
 
 
 class Failure(click.ClickException):

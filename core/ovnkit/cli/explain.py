@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table
+from ovnkit.api.terminal import print_table
+from ovnkit.cli.common import config_options, echo_json, load, output_option
 from ovnkit.cli.errors import Failure
 
 if TYPE_CHECKING:
@@ -56,13 +57,10 @@ def explain(
 
 
 def _table(found: list[Explained]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("table", "row", "owner", "object", "what for")
-    for item in sorted(found, key=lambda item: (item.table, item.name)):
-        owner = item.owner or "(not ovnkit's)"
-        table.add_row(
-            item.table, escape(item.name or item.uuid), escape(owner), escape(item.object), escape(item.sentence)
-        )
-    print_table(table)
+    print_table(
+        ("table", "row", "owner", "object", "what for"),
+        [
+            (item.table, item.name or item.uuid, item.owner or "(not ovnkit's)", item.object, item.sentence)
+            for item in sorted(found, key=lambda item: (item.table, item.name))
+        ],
+    )

@@ -6,7 +6,8 @@ from typing import Any
 
 import click
 
-from ovnkit.cli.common import config_options, echo_json, load, output_option, print_table
+from ovnkit.api.terminal import print_table, styled
+from ovnkit.cli.common import config_options, echo_json, load, output_option
 
 _STYLES = {"enabled": "green", "disabled": "dim", "failed": "red", "missing": "red", "quarantined": "yellow"}
 
@@ -38,19 +39,17 @@ def plugins(path: str | None, sets: tuple[str, ...], output: str, socket: str | 
 
 
 def _table(rows: list[dict[str, Any]]) -> None:
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table("plugin", "version", "state", "why", "needs", "what it does")
-    for row in rows:
-        state = row["state"]
-        style = _STYLES.get(state, "")
-        table.add_row(
-            row["name"],
-            f"{row['distribution']} {row['version']}".strip(),
-            f"[{style}]{state}[/]" if style else state,
-            escape(row["why"]),
-            ", ".join(row["needs"]),
-            escape(row["summary"]),
-        )
-    print_table(table)
+    print_table(
+        ("plugin", "version", "state", "why", "needs", "what it does"),
+        [
+            (
+                row["name"],
+                f"{row['distribution']} {row['version']}".strip(),
+                styled(row["state"], _STYLES.get(row["state"], "")),
+                row["why"],
+                ", ".join(row["needs"]),
+                row["summary"],
+            )
+            for row in rows
+        ],
+    )

@@ -73,6 +73,8 @@ class HostSink(Sink):
         self._fact_keys: dict[tuple[str, str], Key] = {}
         self._links: dict[str, int] = {}
         self._waiting: dict[str, set[Key]] = {}
+        self._missing: dict[str, float] = {}
+        """Since when a link has been waited for (seconds since the epoch)."""
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
         self._failed: dict[Key, Failure] = {}
@@ -161,6 +163,7 @@ class HostSink(Sink):
         link = link_of(item)
         if link and link not in self._links:
             self._waiting.setdefault(link, set()).add(key)
+            self._missing.setdefault(link, time.time())
             return None
         return Change(key, item, self._links.get(link, 0))
 
@@ -215,6 +218,7 @@ class HostSink(Sink):
             self._links.pop(name, None)
             return
         self._links[name] = fact.index
+        self._missing.pop(name, None)
         self._dirty |= self._waiting.pop(name, set())
         # Sysctls of a link are lost with more than the link: an MTU below 1280 ends its IPv6, for instance.
         self._recheck_sysctls(name)
@@ -236,7 +240,10 @@ class HostSink(Sink):
         key = change.key
         self._in_flight.discard(key)
         if error is None:
-            self._failed.pop(key, None)
+            if self._failed.pop(key, None) is not None:
+                for owner in self._claims.get(key, ()):
+                    if not any(owner in self._claims.get(other, ()) for other in self._failed):
+                        self._report(owner, None)
             if key[0] == "sysctls" and not change.remove:
                 self._sysctls_done.add(key)
             if self._desired(key) != (None if change.remove else change.item):
@@ -284,11 +291,22 @@ class HostSink(Sink):
 
     def status(self) -> dict[str, Any]:
         """See `ovnkit.api.sinks.Sink.status`."""
+        waits = [
+            {
+                "owner": str(min(self._claims[key], key=str)),
+                "item": f"{key[0]} {key[1]}",
+                "wants": f"link {link}",
+                "since": self._missing.get(link, time.time()),
+            }
+            for link, keys in sorted(self._waiting.items())
+            for key in sorted(keys & self._claims.keys())
+        ]
         return {
             "connected": self._loaded,
             "owned": sum(1 for key in self._claims if key in self._actual),
             "pending": len(self._dirty) + len(self._in_flight),
-            "waiting": sorted(link for link, keys in self._waiting.items() if keys & self._claims.keys()),
+            "waiting": len(waits),
+            "waits": waits,
             "failed": {f"{what} {key}": failure.message for (what, key), failure in self._failed.items()},
             "last_error": self._last_error,
         }

@@ -19,7 +19,7 @@ from ovnkit.api.kinds import Kind
 from ovnkit.api.models import PODS, Pod
 from ovnkit.kernel.health import Answer
 from ovnkit.kernel.pluginmetrics import PluginMetrics
-from ovnkit.kernel.state import VERSION
+from ovnkit.kernel.state import VERSION, reasons_degraded
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"
 
@@ -38,7 +38,7 @@ _SINK_COUNTERS = {
     "throttles": "ovnkit_kube_throttles",
 }
 """Counters of a sink's status and their metrics."""
-_SINK_GAUGES = ("owned", "pending", "in_flight", "held_back")
+_SINK_GAUGES = ("owned", "pending", "in_flight", "held_back", "waiting")
 
 
 Told = Callable[[], Iterable[tuple[str, Any]]]
@@ -95,6 +95,8 @@ class StateCollector(Collector):
 
     def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
         yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((VERSION,), 1)])
+        degraded = bool(reasons_degraded(state, time.time()))
+        yield GaugeMetricFamily("ovnkit_degraded", "1 while something wanted is not in effect.", degraded)
         yield from _roles(state, self._config)
         yield from _renders(state)
         yield from _sinks(state.get("sinks", {}))

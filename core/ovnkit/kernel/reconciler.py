@@ -296,6 +296,7 @@ class Reconciler:
             self._finished(render)
             self.troubles.failed(owner, renderer.reports_on, error)
             return
+        self.troubles.succeeded(owner)  # before a sink has something to say
         for sink in render.sinks:
             if sink not in wanted:
                 sink.want(owner, ())
@@ -304,7 +305,6 @@ class Reconciler:
         render.sinks = tuple(wanted)
         self._finished(render)
         self.leftovers.known(owner)
-        self.troubles.succeeded(owner)
 
     def _finished(self, render: Render) -> None:
         if not render.done:
@@ -329,8 +329,8 @@ class Reconciler:
 
     # -- state ----------------------------------------------------------------------------------------------
 
-    def report(self, owner: Owner, error: Exception) -> None:
-        """A sink could not apply what an owner wants; the sink itself keeps trying."""
+    def report(self, owner: Owner, error: Exception | None) -> None:
+        """A sink could not apply what an owner wants (it keeps trying); None: what it had told is over."""
         renderer = self._renderer(owner)
         self.troubles.refused(owner, renderer.reports_on if renderer is not None else None, error)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
@@ -97,7 +98,12 @@ class StateReader:
             "watches": dict(self._watches()),
             "leases": dict(self._leases()),
             "troubles": [
-                {"owner": str(trouble.owner), "what": trouble.what, "message": trouble.message}
+                {
+                    "owner": str(trouble.owner),
+                    "what": trouble.what,
+                    "message": trouble.message,
+                    "since": trouble.since,
+                }
                 for trouble in reconciler.failures()
             ],
             "renders": dict(reconciler.renders_total),
@@ -153,6 +159,44 @@ def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str
     return reasons
 
 
+WAITING_TOO_LONG = 60.0
+"""Seconds after which something that waits makes the process degraded: what waits at a start is there by then."""
+
+
+def reasons_degraded(state: Mapping[str, Any], now: float) -> list[str]:
+    """What of the desired state isn't in effect although the process works, in words; `now` since the epoch."""
+    reasons = [
+        f"plugin {row['name']} {row['state']}: {row['why']}"
+        for row in state.get("plugins", ())
+        if row["state"] in (State.FAILED.value, State.MISSING.value, State.QUARANTINED.value)
+    ]
+    counts = Counter(
+        trouble["what"]
+        for trouble in state.get("troubles", ())
+        if trouble["what"] != "waiting" or now - trouble["since"] > WAITING_TOO_LONG
+    )
+    for what, text in _TROUBLES.items():
+        if counts[what]:
+            reasons.append(f"{text}: {counts[what]}")
+    for name, sink in state.get("sinks", {}).items():
+        if sink.get("held_back"):
+            reasons.append(
+                f"sink {name} holds back {sink['held_back']} deletions (--allow-mass-delete lets them go)"
+            )
+        late = sum(1 for wait in sink.get("waits", ()) if now - wait["since"] > WAITING_TOO_LONG)
+        if late:
+            reasons.append(f"sink {name}: items that wait for something: {late}")
+    return reasons
+
+
+_TROUBLES = {
+    "failed": "renders that failed by a plugin's fault",
+    "rejected": "objects that are wrong (their Events say why)",
+    "refused": "renders whose items could not be applied",
+    "waiting": "renders that wait for something",
+}
+
+
 def public(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
     """The state as /status shows it."""
     shown = dict(state)
@@ -167,6 +211,7 @@ def public(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) ->
     shown["plugins"] = [{**row, "health": dict(health.get(row["name"], {}))} for row in state.get("plugins", ())]
     shown["not_ready"] = reasons_not_ready(state, health)
     shown["ready"] = not shown["not_ready"]
+    shown["degraded"] = reasons_degraded(state, time.time())
     return shown
 
 
@@ -176,6 +221,7 @@ def ready_answer(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str
     content = {
         "ready": not reasons,
         "reasons": reasons,
+        "degraded": reasons_degraded(state, time.time()),
         "kinds": {"unlisted": state.get("unlisted", [])},
         "sinks": {name: sink["ready"] for name, sink in state.get("sinks", {}).items()},
         "plugins": {row["name"]: row["state"] for row in state.get("plugins", ())},

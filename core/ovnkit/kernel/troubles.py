@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.kinds import Kind
@@ -35,7 +36,10 @@ class Trouble:
 
     owner: Owner
     what: str
+    """`failed` (an exception), `rejected` (a wrong object), `refused` (by a sink), `waiting` (not ready yet)."""
     message: str
+    since: float = field(factory=time.time)
+    """Seconds since the epoch."""
 
 
 @define
@@ -68,16 +72,22 @@ class Troubles:
         else:
             self._bug(owner, kind, error)
 
-    def refused(self, owner: Owner, kind: Kind[Any] | None, error: Exception) -> None:
-        """A sink could not apply what the owner wants."""
+    def refused(self, owner: Owner, kind: Kind[Any] | None, error: Exception | None) -> None:
+        """A sink could not apply what the owner wants; None: it could, after all."""
+        if error is None:
+            former = self._refused.pop(owner, None)
+            if former is not None:
+                log.info("recovered", **_fields(owner, kind), after=former.message)
+            return
         message = str(error)
         before = self._refused.get(owner)
         if before is not None and before.message == message:
             return
-        self._refused[owner] = Trouble(owner, "refused", message)
+        since = {"since": before.since} if before is not None else {}
+        self._refused[owner] = Trouble(owner, "refused", message, **since)
         self._count(owner, "refused")
         log.warning("items could not be applied", **_fields(owner, kind), error=message)
-        self._tell(owner, kind, "ErrorApplying", message)
+        self._tell(owner, kind, "ErrorApplying", f"plugin {owner.plugin}: {message}")
 
     def succeeded(self, owner: Owner) -> None:
         """A render ran through."""
@@ -119,11 +129,13 @@ class Troubles:
         state = _State(Trouble(owner, what, message), before.attempts if before else 0)
         if before is not None:
             before.cancel()
+            if before.trouble.what == what:
+                state.trouble = evolve(state.trouble, since=before.trouble.since)
         self._states[owner] = state
         self._count(owner, what)
         if before is None or before.trouble.message != message:
             log.warning("render " + what, **_fields(owner, kind), reason=reason, error=message)
-            self._tell(owner, kind, reason, message)
+            self._tell(owner, kind, reason, f"plugin {owner.plugin}: {message}" if what == "failed" else message)
         return state
 
     def _wait(self, owner: Owner, error: Retry) -> None:
@@ -131,6 +143,8 @@ class Troubles:
         if before is not None:
             before.cancel()
         state = self._states[owner] = _State(Trouble(owner, "waiting", error.message))
+        if before is not None and before.trouble.what == "waiting":
+            state.trouble = evolve(state.trouble, since=before.trouble.since)
         if before is None or before.trouble.message != error.message:
             log.debug("render waits", **_fields(owner, None), why=error.message)
         if error.after is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -158,6 +158,11 @@ class Target:
         self._backoff = None
         self._told = frozenset()
         self.not_before = 0.0
+
+    @property
+    def told_of(self) -> Collection[Field]:
+        """The fields of which an error has been told since they last went well."""
+        return {path for path, _ in self._told}
 
     def is_news(self, path: Field, text: str) -> bool:
         """Whether this error of a field hasn't been told since it last went well."""

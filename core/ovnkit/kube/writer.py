@@ -291,6 +291,8 @@ class KubeSink(Sink):
             del self._targets[name]
 
     def _succeeded(self, name: ObjectKey, target: Target) -> None:
+        for owner in {owner for path in target.told_of for owner in target.owners(path)}:
+            self._report(owner, None)
         target.succeeded()
         self._held_back.discard(name)
 

@@ -265,6 +265,8 @@ class Differ:
             self._restore(view)
             return
         value = view.scalar_value(owner)
+        if view.groups:
+            view.tell_losers(owner, value)
         if value == actual or (value is None and view.column.min) or not self._state.gate(owner):
             return
         if view.column.reference is not None and value is not None:

@@ -73,5 +73,9 @@ class NameTaken(OvnkitError):
     """Two wanted rows have the same value in a column that must be unique; the first one stays."""
 
 
+class Contested(OvnkitError):
+    """Two owners want different values in one place; only one of them can have it."""
+
+
 class Collected(OvnkitError):
     """A row was written and vanished at once: nothing refers to it strongly (it needs another parent)."""

@@ -58,7 +58,9 @@ class Planner:
         if operation is not None and operation.verb is Verb.INSERT:
             self._complete(uuid, touched)
         elif record is None:
-            if want is not None and not self._is_pulled(want):
+            if want is not None and self._is_pulled(want):
+                self._state.lone[uuid] = None
+            elif want is not None:
                 self._try_insert(want)
         elif want is not None and want.table != record.table:
             self.delete(record, want.owner)
@@ -246,6 +248,9 @@ class Planner:
                     continue
             wanted = view.all_wanted() if elements is None else elements
             if value:
+                if isinstance(value, dict):
+                    for key in wanted.intersection(value):
+                        view.value_of(key)  # tells those who want another one
                 wanted = wanted.difference(value)
             part[name] = None if view.column.shape is Shape.SCALAR else wanted
         self._differ.compare(record, want, part)

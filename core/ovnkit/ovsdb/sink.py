@@ -24,6 +24,7 @@ from ovnkit.ovsdb.replica import Change
 from ovnkit.ovsdb.schema import Schema
 from ovnkit.ovsdb.session import Post, Session
 from ovnkit.ovsdb.state import State
+from ovnkit.ovsdb.waiting import Waits
 
 log = structlog.get_logger()
 BATCH_ROWS = 1000
@@ -66,6 +67,8 @@ class OvsdbSink(Sink):
         self._state.is_echo = lambda record: any(batch.is_echo(record) for batch in self._in_flight)
         self._deletions = Deletions(self._state, allow_mass_delete)
         self._in_flight: deque[Batch] = deque()
+        self._mending: set[Owner] = set()
+        """Owners of whom something had been reported that may be over."""
         self._kicked = False
         self._pause_until_retry = False
         self._pause = FIRST_DELAY
@@ -98,6 +101,13 @@ class OvsdbSink(Sink):
 
     def flush(self) -> None:
         """Start applying what differs, unless a transaction is in flight (then its reply goes on)."""
+        self._apply()
+        if self._mending and not (self._in_flight or self._state.touched or self._failures.trying):
+            for owner in self._mending:
+                self._state.tell_over(owner)
+            self._mending.clear()
+
+    def _apply(self) -> None:
         schema = self.session.replica.schema
         if not self.ready or schema is None or self._pause_until_retry:
             return
@@ -154,7 +164,7 @@ class OvsdbSink(Sink):
             "wanted": len(self._state.desired.rows),
             "owned": len(self._state.marks),
             "pending": len(self._state.touched) + sum(map(len, self._in_flight)),
-            "waiting": sum(len(waiting) for waiting in self._state.waits.values()),
+            **Waits(self._state).told(),
             "held_back": self._deletions.held,
             "missing": list(self.session.missing),
             "failing": {**self._state.failing, **{k: [v] for k, v in self._failures.errors.items()}},
@@ -284,12 +294,21 @@ class OvsdbSink(Sink):
             self.rows_written += len(batch)
             self._pause = FIRST_DELAY
             self._failures.succeeded(tuple(batch.owners))
+            self._look_again(batch)
             if not self._failures.errors:
                 self.last_error = ""
             self._verify(batch)
         else:
             self._refused(batch, error)
         self.flush()
+
+    def _look_again(self, batch: Batch) -> None:
+        """What was reported of the owners of a batch that went through may be over: all that is theirs is compared
+        once more, and what is still wrong is reported again."""
+        for owner in batch.owners:
+            if self._state.forget_reports(owner):
+                self._mending.add(owner)
+                self._touch_owner(owner)
 
     def _refused(self, batch: Batch, error: Exception) -> None:
         self.last_error = str(error)

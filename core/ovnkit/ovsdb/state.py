@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
 from itertools import accumulate
 from typing import Any
@@ -47,6 +48,10 @@ class State:
         """Rows in the database with members in their ledger."""
         self.strangers = Strangers()
         self.waits: dict[Target, dict[Waiting, None]] = {}
+        self.missing: dict[Target, float] = {}
+        """Since when somebody has been waiting for a row (seconds since the epoch)."""
+        self.lone: dict[Target, None] = {}
+        """Wanted rows that only a reference would keep alive, and nothing has referred to yet."""
         self.name_waits: dict[str, dict[str, None]] = {}
         """By the row that has the name: the rows that want it too."""
         self.lookups = Lookups(replica, self._moved)
@@ -70,7 +75,11 @@ class State:
             uuid = self.lookups.find(target)
             if uuid is not None:
                 self.touch(uuid, column, (element,))
+            else:
+                self.missing.setdefault(target, time.time())
             return
+        if column is not None and target not in self.replica.rows:
+            self.missing.setdefault(target, time.time())
         if column is None and target not in self.desired.rows:
             if target in self.replica.rows:
                 self.dropped.add(target)
@@ -89,10 +98,13 @@ class State:
     def wait(self, target: Target, waiting: Waiting) -> None:
         """Touch `waiting` again when the target appears."""
         self.waits.setdefault(target, {})[waiting] = None
+        self.missing.setdefault(target, time.time())
 
     def wake(self, target: Target) -> None:
         """The target is there (or will be, by the transaction in the making)."""
         uuid = self.resolve(target)
+        self.missing.pop(target, None)
+        self.lone.pop(target, None)
         for waiter, column in self.waits.pop(target, ()):
             self.touch(waiter, column, None if column is None or uuid is None else (uuid,))
 
@@ -102,6 +114,8 @@ class State:
                 self.touch(uuid)
         if new is not None:
             self.wake(lookup)
+        elif lookup in self.desired.members:
+            self.missing.setdefault(lookup, time.time())
 
     # --- what is there ----------------------------------------------------------------------------------------
 
@@ -129,6 +143,7 @@ class State:
         self.ledgered.clear()
         self.strangers.clear()
         self.waits.clear()
+        self.lone.clear()
         self.name_waits.clear()
         self.touched.clear()
         for record in self.replica.rows.values():
@@ -194,6 +209,8 @@ class State:
         self.ledgered.discard(uuid)
         self.dropped.discard(uuid)
         self.strangers.leave(uuid)
+        if uuid in self.desired.members:
+            self.missing.setdefault(uuid, time.time())
         if uuid in self.desired.rows:
             self.touch(uuid)
         else:
@@ -286,6 +303,11 @@ class State:
     def forget_reports(self, owner: Owner) -> bool:
         """The owner wants something else; returns whether anything had been reported."""
         return self._reported.pop(owner, None) is not None
+
+    def tell_over(self, owner: Owner) -> None:
+        """All that had been reported of an owner is over, unless something has been reported since."""
+        if owner not in self._reported:
+            self._report(owner, None)
 
     @property
     def failing(self) -> dict[str, list[str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb import ledger
 from ovnkit.ovsdb.batch import RowOperation
 from ovnkit.ovsdb.desired import Elements, Want
-from ovnkit.ovsdb.errors import BadValue, MissingSchema
+from ovnkit.ovsdb.errors import BadValue, Contested, MissingSchema
 from ovnkit.ovsdb.live import LiveView
 from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.state import State
@@ -96,16 +96,42 @@ class View:
     def value_of(self, key: Any) -> Any:
         """The value wanted for a key; None (and a report) when it can't be."""
         assert self.column is not None
-        if self.named and key in self.named:
-            return self.named[key]
+        column, place = self.column, f"{self.name}:{key}"
+        if self.want is not None and self.named and key in self.named:
+            value = self.named[key]
+            self._tell_losers(self.want.owner, key, lambda wish: map_value(column, wish) == value, place)
+            return value
         owner = self.wants(key)
         value = next((group[key][owner] for group in self.groups if key in group and owner in group[key]), None)
         try:
-            return map_value(self.column, value)
+            found = map_value(column, value)
         except BadValue as error:
             if owner is not None:
                 self._state.report(owner, error)
             return None
+        self._tell_losers(owner, key, lambda wish: map_value(column, wish) == found, place)
+        return found
+
+    def tell_losers(self, winner: Owner, value: Any) -> None:
+        """Tell those who want another value in this scalar that `winner` has it."""
+        assert self.column is not None
+        column = self.column
+        for group in self.groups:
+            for element in group:
+                self._tell_losers(winner, element, lambda wish: normal(column, wish) == value, self.name)
+
+    def _tell_losers(self, winner: Owner | None, element: Any, same: Callable[[Any], bool], place: str) -> None:
+        for group in self.groups:
+            for owner, wish in group.get(element, {}).items():
+                try:
+                    agrees = owner == winner or same(wish)
+                except BadValue as error:
+                    self._state.report(owner, error)
+                    continue
+                if not agrees:
+                    path = self.want.path if self.want is not None else self.record.values.get("name", "")
+                    where = f"{self.record.table} {path or self.record.uuid}, {place}"
+                    self._state.report(owner, Contested(f"{where}: {wish!r} is not written, {winner} has the say"))
 
     def scalar_owner(self) -> Owner | None:
         """Who decides on a scalar."""

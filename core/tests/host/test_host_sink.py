@@ -103,7 +103,7 @@ def make_link() -> None:
 def test_everything_waits_for_its_link_and_then_is_there(sink: HostSink, inbox: Any) -> None:
     sink.want(OWNER, ITEMS)
     sink.flush()
-    inbox.until(lambda: sink.status()["waiting"] == ["va"], "waiting for va")
+    inbox.until(lambda: {w["wants"] for w in sink.status()["waits"]} == {"link va"}, "waiting for va")
     make_link()
     inbox.until(everything, "all items applied")
 

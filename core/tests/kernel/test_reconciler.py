@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -65,9 +65,11 @@ class MemorySink(Sink):
         self.wants = 0
         self.settled = 0
         self.kept: set[str] = set()
+        self.told: Callable[[Owner], None] = lambda _: None
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         self.wants += 1
+        self.told(owner)
         if items:
             self.wanted[owner] = tuple(items)
         else:
@@ -343,7 +345,7 @@ def test_a_failing_object_keeps_its_last_items_and_stops_nobody(monkeypatch: pyt
     bench.feed(pod("p1", value="x", bad="1"), pod("p2", value="y", bug="1"), pod("p3", value="4"))
     assert bench.sink.values() == {"default/p1": "1", "default/p2": "2", "default/p3": "4"}
     assert ("default/p1", "InvalidObject", "label bad is not allowed") in bench.events
-    assert ("default/p2", "ErrorReconcilingPod", "ZeroDivisionError: oops") in bench.events
+    assert ("default/p2", "ErrorReconcilingPod", "plugin test: ZeroDivisionError: oops") in bench.events
     events = len(bench.events)
     assert bench.inbox.run_until(lambda: bench.renders() > 7, 5)
     assert len(bench.events) == events, "an Event is told once, not at each retry"
@@ -485,3 +487,22 @@ def test_a_derived_value_may_wait_for_a_moment() -> None:
     assert bench.sink.values() == {"default/p1": "False"}
     bench.sleep(5)
     assert bench.sink.values() == {"default/p1": "True"}
+
+
+def test_what_a_sink_refuses_counts_until_it_says_that_it_is_over() -> None:
+    """Also when it refuses in the moment in which it hears of it."""
+
+    def items(world: World, key: str) -> Iterable[Annotation]:
+        yield Annotation(PODS, key, "on", str(world.get(PODS, key)))
+
+    bench = Bench(Renderer("pod", Role.ZONE, items, each=PODS))
+    owner = Owner("test", "pod", "default/p1")
+    bench.sink.told = lambda owner: bench.reconciler.report(owner, ValueError("too long"))
+    bench.feed(pod("p1", node="n2"))
+    (trouble,) = bench.reconciler.failures()
+    assert (trouble.owner, trouble.what, trouble.message) == (owner, "refused", "too long")
+    assert bench.events[-1] == ("default/p1", "ErrorApplying", "plugin test: too long")
+    bench.reconciler.report(owner, ValueError("too long"))
+    assert [again.since for again in bench.reconciler.failures()] == [trouble.since]
+    bench.reconciler.report(owner, None)
+    assert bench.reconciler.failures() == []

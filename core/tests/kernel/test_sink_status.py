@@ -8,17 +8,20 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from ovnkit.api.host import HttpAnswer, TrackedPath
 from ovnkit.api.renderers import Role
 from ovnkit.api.sinks import Owner
+from ovnkit.cli.main import ovnkit
 from ovnkit.cli.status import show
 from ovnkit.kernel.config import Override, load_config
+from ovnkit.kernel.health import HealthServer, json_answer
 from ovnkit.kernel.metrics import Metrics
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.kernel.process import Process
 from ovnkit.kernel.scope import make_scope
-from ovnkit.kernel.state import public
+from ovnkit.kernel.state import public, reasons_degraded
 
 OWNER = Owner("test", "a", "k")
 PATH = TrackedPath("UDP", ip_address("172.30.0.10"), 53, ip_address("10.0.0.1"), 5353)
@@ -67,8 +70,80 @@ def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.Captur
     sinks["conntrack"].want(OWNER, [])
     show(public(process._state.read(), {}))
     shown = table(capsys.readouterr().out)
-    assert shown["http"] == ["yes", "0", "2", "0", ""]
-    assert shown["conntrack"] == ["yes", "0", "1", "0", ""]
+    assert shown["http"] == ["yes", "0", "2", "0", "0", ""]
+    assert shown["conntrack"] == ["yes", "0", "1", "0", "0", ""]
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    plugins = [{"name": "pods", "state": "enabled", "why": ""}, {"name": "x", "state": "disabled", "why": "off"}]
+    return {"plugins": plugins, "troubles": [], "sinks": {"nb": {"held_back": 0, "waits": []}}, **changes}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reasons"),
+    [
+        ({}, []),
+        (
+            {"plugins": [{"name": "pods", "state": "quarantined", "why": "20 renders failed"}]},
+            ["plugin pods quarantined: 20 renders failed"],
+        ),
+        (
+            {"troubles": [{"what": w, "since": 1000.0} for w in ("failed", "rejected", "refused", "refused")]},
+            [
+                "renders that failed by a plugin's fault: 1",
+                "objects that are wrong (their Events say why): 1",
+                "renders whose items could not be applied: 2",
+            ],
+        ),
+        ({"troubles": [{"what": "waiting", "since": 950.0}]}, []),
+        ({"troubles": [{"what": "waiting", "since": 930.0}]}, ["renders that wait for something: 1"]),
+        ({"sinks": {"nb": {"waits": [{"since": 950.0}]}}}, []),
+        (
+            {"sinks": {"nb": {"waits": [{"since": 930.0}], "held_back": 3}}},
+            [
+                "sink nb holds back 3 deletions (--allow-mass-delete lets them go)",
+                "sink nb: items that wait for something: 1",
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_wanted_and_not_in_effect_makes_a_process_degraded(changes: Any, reasons: list[str]) -> None:
+    assert reasons_degraded(state(**changes), 1000.0) == reasons
+
+
+@pytest.mark.parametrize(
+    ("not_ready", "degraded", "word", "code"),
+    [
+        ([], [], "ready", 0),
+        ([], ["objects that are wrong (their Events say why): 1"], "degraded", 4),
+        (["stopping"], ["objects that are wrong (their Events say why): 1"], "not ready", 1),
+    ],
+)
+def test_degraded_is_a_state_with_an_exit_code(
+    process: Process, tmp_path: Path, not_ready: list[str], degraded: list[str], word: str, code: int
+) -> None:
+    wait = {"owner": "pods/port/ns/p", "item": "Logical_Switch_Port port", "wants": "row x", "since": 0.0}
+    told = public(process._state.read(), {}) | {
+        "not_ready": not_ready, "ready": not not_ready, "degraded": degraded,
+        "troubles": [{"owner": "pods/port/ns/:fire:", "what": "rejected", "message": "[red]", "since": 86400.0}],
+    }  # fmt: skip
+    told["sinks"]["nb"] |= {"waiting": 2, "waits": [wait]}
+    server = HealthServer({"/status": lambda: json_answer(told)})
+    server.listen_unix(tmp_path / "ovnkit-node.sock")
+    try:
+        run = ["status", "--set", f"ovspaths.ovn-run-dir={tmp_path}"]
+        result = CliRunner().invoke(ovnkit, run)
+        as_json = CliRunner().invoke(ovnkit, [*run, "--output", "json"])
+    finally:
+        server.stop()
+    assert (result.exit_code, as_json.exit_code) == (code, code)
+    lines = result.stdout.splitlines()
+    assert lines[0].endswith(f": {word}")
+    assert [line[4:] for line in lines if line.startswith("  - ")] == [*not_ready, *degraded]
+    shown = table(result.stdout)
+    assert shown["pods/port/ns/p"] == ["Logical_Switch_Port port", "row x", "1970-01-01T00:00:00Z"]
+    assert shown["pods/port/ns/:fire:"] == ["rejected", "[red]", "1970-01-02T00:00:00Z"]
+    assert "  and 1 more wait" in lines
 
 
 def test_metrics_of_every_sink(process: Process) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS
 from ovnkit.api.sinks import Owner
 from ovnkit.api.testing.ovsdb import DEBIAN_13, OvsdbServer, schema_path
-from ovnkit.ovsdb.errors import BadValue, MissingSchema, NameTaken
+from ovnkit.ovsdb.errors import BadValue, Contested, MissingSchema, NameTaken
 
 
 def row_id(owner: str, name: str) -> RowId:
@@ -48,7 +49,15 @@ def test_child_waits_for_parent_and_carries_provenance(nb, rigs):
     rig.want("ns/p", port("ns_p", addresses=("0a:58:0a:80:00:05 10.128.0.5",)))
     rig.quiet()
     assert nb.rows("Logical_Switch_Port") == []
-    assert rig.sink.status()["waiting"] == 1
+    status = rig.sink.status()
+    assert status["waiting"] == 1
+    (waits,) = status["waits"]
+    assert 0 <= time.time() - waits.pop("since") < 30
+    assert waits == {
+        "owner": "test/things/ns/p",
+        "item": "Logical_Switch_Port lsp",
+        "wants": "row test/things/sw/switch, which nobody here writes",
+    }
     rig.want("sw", switch())
     rig.quiet()
     (found,) = nb.rows("Logical_Switch_Port")
@@ -57,6 +66,74 @@ def test_child_waits_for_parent_and_carries_provenance(nb, rigs):
     (parent,) = nb.rows("Logical_Switch")
     assert elements(parent["ports"]) == {found["_uuid"]}
     assert rig.sink.transactions == 1
+    assert (rig.sink.status()["waiting"], rig.sink.status()["waits"]) == (0, [])
+
+
+def test_whatever_waits_says_for_what(nb, rigs):
+    """A row for a row it refers to, a member for its row, a look-up, a row that only a reference would keep."""
+    rig = rigs(nb.endpoint)
+    group = row_id("g", "group")
+    rig.want("router", Row("Logical_Router", "router", {"name": "r", "load_balancer_group": (Ref.to(group),)}))
+    rig.want("sw", switch())
+    rig.want("member", Member(Slot("Logical_Switch", SWITCH, "load_balancer_group"), Ref.to(group)))
+    rig.want(
+        "lookup", Member(Slot("Logical_Router", Lookup("Logical_Router", "name", "strange"), "options"), "x", "k")
+    )
+    rig.want("acl", Row("ACL", "acl", {"direction": "to-lport", "match": "1", "action": "drop", "priority": 1}))
+    rig.quiet()
+    told = {waits["owner"]: (waits["item"], waits["wants"]) for waits in rig.sink.status()["waits"]}
+    assert told == {
+        "test/things/router": ("Logical_Router router", "row test/things/g/group, which nobody here writes"),
+        "test/things/member": (
+            "a value of Logical_Switch.load_balancer_group of test/things/sw/switch",
+            "row test/things/g/group, which nobody here writes",
+        ),
+        "test/things/lookup": ("a value of column options", "Logical_Router with name strange"),
+        "test/things/acl": ("ACL acl", "a row that refers to test/things/acl/acl"),
+    }
+    rig.want("g", Row("Load_Balancer_Group", "group", {"name": "g"}))
+    rig.want("lookup")
+    rig.want("acl")
+    rig.quiet()
+    assert rig.sink.status()["waits"] == []
+
+
+def test_a_member_of_what_another_owns_is_told(nb, rigs):
+    """A key of a map, and a scalar; whoever loses is told, and told when it is over."""
+    rig = rigs(nb.endpoint)
+    rig.want("sw", switch(other_config={"mcast_snoop": "true"}))
+    key = rig.want("key", Member(Slot("Logical_Switch", SWITCH, "other_config"), "false", "mcast_snoop"))
+    name = rig.want("name", Member(Slot("Logical_Switch", SWITCH, "name"), "n2"))
+    same = rig.want("same", Member(Slot("Logical_Switch", SWITCH, "other_config"), "true", "mcast_snoop"))
+    rig.want("other", Member(Slot("Logical_Switch", SWITCH, "other_config"), "10.0.0.0/24", "subnet"))
+    rig.quiet()
+    (row,) = nb.rows("Logical_Switch")
+    assert (row["name"], dict(row["other_config"][1])) == ("n1", {"mcast_snoop": "true", "subnet": "10.0.0.0/24"})
+    told = dict(rig.reports)
+    assert {owner: type(error) for owner, error in told.items()} == {name: Contested, key: Contested}
+    assert str(told[key]) == (
+        "Logical_Switch test/things/sw/switch, other_config:mcast_snoop: 'false' is not written, "
+        "test/things/sw has the say"
+    )
+    rig.reports.clear()
+    rig.want("sw", switch())
+    rig.quiet()
+    assert dict(nb.rows("Logical_Switch")[0]["other_config"][1])["mcast_snoop"] == "false"
+    assert {owner: type(error) for owner, error in rig.reports} == {same: Contested, key: type(None)}
+
+
+def test_a_refusal_is_over_once_the_rows_are_written(nb, rigs):
+    """Two owners want one name: when the first has gone, nothing is refused any more."""
+    rig = rigs(nb.endpoint)
+    rig.want("one", Row("Address_Set", "set", {"name": "a"}))
+    rig.quiet()
+    loser = rig.want("two", Row("Address_Set", "set", {"name": "a"}))
+    rig.quiet()
+    assert [(owner, type(error)) for owner, error in rig.reports] == [(loser, NameTaken)]
+    rig.want("one")
+    rig.quiet()
+    assert rig.reports[1:] == [(loser, None)]
+    assert rig.sink.status()["failing"] == {}
 
 
 def test_unwanted_rows_go_and_return_when_parent_returns(nb, rigs):

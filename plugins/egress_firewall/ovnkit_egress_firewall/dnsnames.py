@@ -58,12 +58,12 @@ class DnsName:
 
 @frozen
 class DnsAnswer:
-    """What the resolver found. `known` is False as long as no server could say anything; `fault` says why there
-    are no addresses."""
+    """What the resolver found. `known` are the IP versions about which a server could say something, be it that
+    there is nothing; `fault` says why there are no addresses, or why a version is not known."""
 
     name: str
     addresses: tuple[Address, ...] = ()
-    known: bool = True
+    known: frozenset[int] = frozenset((4, 6))
     fault: str = ""
 
     @property

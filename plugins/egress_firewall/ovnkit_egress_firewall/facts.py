@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Scope
-from ovnkit.api.matches import Match
+from ovnkit.api.matches import Match, joined
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import Address, Network, host_cidrs, is_unmanaged
 from ovnkit.api.selectors import LabelSelector
@@ -56,44 +56,53 @@ def node_addresses(world: World, selector: LabelSelector) -> tuple[Address, ...]
 
 
 @derived
-def sets_exist(world: World, name: DnsName, families: Sequence[int]) -> bool:
-    """Whether the address sets of a name are in the northbound. Until then a Deny closes more than them."""
-    return all(world.get(DNS_SETS, name.set_name(family)) is not None for family in families)
+def families_with_sets(world: World, name: DnsName, families: Sequence[int]) -> tuple[int, ...]:
+    """The IP versions whose address set of a name is in the northbound: a match may not name one that isn't."""
+    return tuple(family for family in families if world.get(DNS_SETS, name.set_name(family)) is not None)
 
 
 def destination(world: World, rule: Rule, config: Config) -> Match | str | None:
-    """The destination's part of a rule's match: empty for one that matches nothing, None if nobody knows it."""
+    """The destination's part of a rule's match: empty for one that matches nothing, None if nobody knows it.
+
+    Of a name of which nobody knows the addresses of one IP version, a Deny closes that version altogether.
+    """
     to = None if rule.fault else rule.to
     if isinstance(to, LabelSelector):
         return matches.at_addresses(node_addresses(world, to))
     if isinstance(to, DnsName):
-        return matches.in_sets(to, config.families) if sets_exist(world, to, config.families) else None
+        known = families_with_sets(world, to, config.families)
+        closed = () if rule.allow else [family for family in config.families if family not in known]
+        parts = matches.in_sets(to, known), matches.everywhere(cluster_networks(config), closed)
+        return joined(" || ", filter(None, parts)) if known else None
     return matches.in_network(to, cluster_networks(config)) if to is not None else None
 
 
 @derived
 def addresses_of(
     world: World, name: DnsName, families: Sequence[int], resolvers: str
-) -> tuple[Address, ...] | None:
-    """The addresses of a name; None as long as nobody knows.
+) -> Mapping[int, tuple[Address, ...]]:
+    """The addresses of a name by IP version, without those about which nobody knows anything.
 
     What our resolver found (until then: what is in the northbound since before a restart), and what
     DNSNameResolver objects in the namespace `resolvers` say the cluster's DNS server gave out.
     """
     objects = [item for item in world.list(DNS_NAME_RESOLVERS, "name", name.text) if item.namespace == resolvers]
-    mine = None if name.is_wildcard else _resolved(world, name, families)
-    if mine is None and not objects:
-        return None
-    found = {address for item in objects for address in item.addresses}.union(mine or ())
-    return tuple(sorted(found, key=by_family))
+    given_out = {address for item in objects for address in item.addresses}
+    found = {}
+    for family in families:
+        mine = None if name.is_wildcard else _resolved(world, name, family)
+        if mine is not None or objects:
+            all_of_it = given_out.union(mine or ())
+            found[family] = tuple(sorted((a for a in all_of_it if a.version == family), key=by_family))
+    return found
 
 
-def _resolved(world: World, name: DnsName, families: Sequence[int]) -> Collection[Address] | None:
+def _resolved(world: World, name: DnsName, family: int) -> Collection[Address] | None:
     answer = world.get(DNS_ANSWERS, name.text)
-    if answer is not None and answer.known:
+    if answer is not None and family in answer.known:
         return answer.addresses
-    rows = [world.get(DNS_SETS, name.set_name(family)) for family in families]
-    return None if None in rows else [address for row in rows if row is not None for address in row.addresses]
+    row = world.get(DNS_SETS, name.set_name(family))
+    return None if row is None else row.addresses
 
 
 PENDING = "it has not been looked up yet"
@@ -101,16 +110,19 @@ PENDING = "it has not been looked up yet"
 
 @derived
 def name_fault(world: World, name: DnsName, families: Sequence[int], resolvers: str) -> str:
-    """Why a name stands for no addresses; `PENDING` as long as it is too early to say, or rows are missing."""
+    """Why a name stands for no addresses, or nobody knows whether it has some of an IP version; `PENDING` as long
+    as it is too early to say, or rows are missing."""
     addresses = addresses_of(world, name, families, resolvers)
-    if addresses is not None and not sets_exist(world, name, families):
+    if families_with_sets(world, name, families) != tuple(addresses):
         return PENDING
-    if addresses:
+    if any(addresses.values()) and len(addresses) == len(families):
         return ""
     if name.is_wildcard:
         return "no DNSNameResolver says what it stands for"
     answer = world.get(DNS_ANSWERS, name.text)
-    return answer.fault if answer is not None else PENDING if addresses is None else ""
+    if answer is not None and answer.fault:
+        return answer.fault
+    return PENDING if len(addresses) < len(families) else ""
 
 
 def zones(world: World, config: Config, scope: Scope) -> Iterable[str]:

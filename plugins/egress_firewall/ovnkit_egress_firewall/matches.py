@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from ovnkit.api import matchsyntax
@@ -25,9 +25,9 @@ def in_network(network: Network, cluster: Sequence[Network]) -> str:
     return f"{field} == {network}" if network.prefixlen else f"ip{network.version}"
 
 
-def everywhere(cluster: Sequence[Network]) -> str:
-    """Any destination outside the cluster network."""
-    return " || ".join(f"({in_network(network, cluster)})" for network in EVERYTHING)
+def everywhere(cluster: Sequence[Network], families: Collection[int] = (4, 6)) -> str:
+    """Any destination outside the cluster network, of these IP versions."""
+    return " || ".join(f"({in_network(net, cluster)})" for net in EVERYTHING if net.version in families)
 
 
 def at_addresses(addresses: Iterable[Address]) -> str:

@@ -24,6 +24,12 @@ log = structlog.get_logger()
 AT_ONCE = 64
 """Names that are looked up at the same time."""
 
+TOGETHER = 0.1
+"""Seconds from the first address that a round brings until it is told: what comes together counts together."""
+
+SILENT_AFTER, SILENT_FOR = 3, 30.0
+"""A server that has left this many questions in a row unanswered isn't asked for this many seconds."""
+
 
 class Servers:
     """The servers to ask: configured ones, else what the resolv.conf of this host says now."""
@@ -32,6 +38,23 @@ class Servers:
         self._configured = tuple(Server.parse(text) for text in options.dns_servers)
         self._path = Path(options.resolv_conf)
         self._read: tuple[tuple[int, int], tuple[Server, ...]] | None = None
+        self._unanswered: Counter[Server] = Counter()
+        self._silent_until: dict[Server, float] = {}
+
+    def to_ask(self, now: float) -> Sequence[Server]:
+        """Those to ask at this moment: without the silent ones, or all of them if all are silent."""
+        servers = self.now()
+        return [server for server in servers if self._silent_until.get(server, now) <= now] or servers
+
+    def heard(self, server: Server, now: float, *, answered: bool) -> None:
+        """Whether one of them answered a question: a dead one must not hold up the look-ups of all names."""
+        if answered:
+            self._unanswered.pop(server, None)
+            self._silent_until.pop(server, None)
+            return
+        self._unanswered[server] += 1
+        if self._unanswered[server] >= SILENT_AFTER:
+            self._silent_until[server] = now + SILENT_FOR
 
     def now(self) -> Sequence[Server]:
         """The servers; none when there is no such file, or it names none."""
@@ -121,32 +144,32 @@ class Resolver:
 
     async def _follow(self, name: str) -> None:
         """Look a name up for as long as it is asked for, and tell what changes."""
-        known, told, failed = Knowledge(), DnsAnswer("", known=False), False
-        while True:
-            try:
-                found = await self._look_up(name)
-                self._known[name] = known = known.learn(found, asyncio.get_running_loop().time())
-            except Exception:  # a bug must not end the service
-                log.exception("looking up a name failed", name=name)
-                await asyncio.sleep(RETRY)
-                continue
-            answer = known.answer(name)
-            if answer != told:
-                told = answer
-                self._tell(DNS_ANSWERS, [(name, answer)])
-            self._look_ups["failed" if known.failures else "answered"] += 1
-            if bool(known.failures) is not failed:
-                failed = bool(known.failures)
-                self._report(name, known, found)
-            await asyncio.sleep(known.wait)
+        follower = _Follower(name, self._known, self._servers, self._tell)
+        failed = False
+        try:
+            while True:
+                try:
+                    found = await self._look_up(name, follower.heard)
+                    known = follower.round_over(found)
+                except Exception:  # a bug must not end the service
+                    log.exception("looking up a name failed", name=name)
+                    await asyncio.sleep(RETRY)
+                    continue
+                self._look_ups["failed" if known.failures else "answered"] += 1
+                if bool(known.failures) is not failed:
+                    failed = bool(known.failures)
+                    self._report(name, known, found)
+                await asyncio.sleep(known.wait)
+        finally:
+            follower.stop()
 
-    async def _look_up(self, name: str) -> dict[int, Found]:
-        servers = self._servers.now()
-        if not servers:
-            fault = f"{self._where} names no DNS server"
-            return {family: Found(answered=False, fault=fault) for family in self._families}
+    async def _look_up(self, name: str, heard: lookup.Heard) -> dict[int, Found]:
         async with self._slots:
-            return await lookup.look_up(name, servers, self._families)
+            servers = self._servers.to_ask(asyncio.get_running_loop().time())
+            if not servers:
+                fault = f"{self._where} names no DNS server"
+                return {family: Found(answered=False, fault=fault) for family in self._families}
+            return await lookup.look_up(name, servers, self._families, heard)
 
     @staticmethod
     def _report(name: str, known: Knowledge, found: dict[int, Found]) -> None:
@@ -156,3 +179,43 @@ class Resolver:
                         addresses=len(known.expiry), retry_in=known.wait)  # fmt: skip
         else:
             log.info("a name is resolved again", name=name, addresses=len(known.expiry))
+
+
+class _Follower:
+    """What is known of one name, and what has been told of it. In the resolver's thread."""
+
+    def __init__(self, name: str, known: dict[str, Knowledge], servers: Servers, tell: Tell) -> None:
+        self._name = name
+        self._known = known
+        self._servers = servers
+        self._tell = tell
+        self._told = DnsAnswer("")
+        self._early: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
+
+    def heard(self, server: Server, family: int, found: Found) -> None:
+        """One server's answer, in the middle of a round: what it brings doesn't wait for the others."""
+        now = self._loop.time()
+        self._servers.heard(server, now, answered=not found.timed_out)
+        if found.addresses:
+            self._known[self._name] = self._known[self._name].hear(family, found, now)
+            self._early = self._early or self._loop.call_later(TOGETHER, self._say)
+
+    def round_over(self, found: dict[int, Found]) -> Knowledge:
+        """All answers; returns what is known now."""
+        known = self._known[self._name] = self._known[self._name].learn(found, self._loop.time())
+        self._say()
+        return known
+
+    def stop(self) -> None:
+        """Nobody asks for the name any more."""
+        if self._early is not None:
+            self._early.cancel()
+            self._early = None
+
+    def _say(self) -> None:
+        self.stop()
+        answer = self._known[self._name].answer(self._name)
+        if answer != self._told:
+            self._told = answer
+            self._tell(DNS_ANSWERS, [(self._name, answer)])

@@ -66,7 +66,7 @@ class EgressRules:
         return {name.text for names in found for name in names}
 
     def name(self, world: World, key: str) -> Iterable[Ask | Row]:
-        """The question to the resolver, and once there is an answer an address set per IP version.
+        """The question to the resolver, and an address set per IP version about which anything is known.
 
         Addresses of the cluster network are left out: egress firewalls never affect traffic inside.
         """
@@ -75,10 +75,8 @@ class EgressRules:
             yield Ask(DNS_ANSWERS, key)
         families, resolvers = self.config.families, self.config.kubernetes.ovn_config_namespace
         addresses = facts.addresses_of(world, name, families, resolvers)
-        if addresses is None:
-            return
-        for family in families:
-            mine = frozenset(str(a) for a in addresses if a.version == family and self._is_outside(a))
+        for family, found in addresses.items():
+            mine = frozenset(str(address) for address in found if self._is_outside(address))
             columns: dict[str, Value] = {
                 "name": name.set_name(family),
                 "addresses": mine,

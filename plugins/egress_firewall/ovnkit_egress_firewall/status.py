@@ -61,9 +61,17 @@ class EgressStatus:
         fault = facts.name_fault(world, rule.to, families, resolvers)
         if not fault or fault == facts.PENDING:
             return fault
-        known = facts.sets_exist(world, rule.to, families)
-        closed = "" if rule.allow or known else "; meanwhile it denies every destination outside the cluster"
-        return f"dnsName {rule.to.text} has no addresses: {fault}{closed}"
+        known = facts.families_with_sets(world, rule.to, families)
+        unknown = [family for family in families if family not in known]
+        resolved = any(facts.addresses_of(world, rule.to, families, resolvers).values())
+        if resolved and (rule.allow or not unknown):
+            return ""
+        which = f"IPv{unknown[0]} " if known and unknown else ""
+        closed = f"; meanwhile it denies every {which}destination outside the cluster"
+        return (
+            f"dnsName {rule.to.text} has no {which if resolved else ''}addresses: {fault}"
+            f"{closed if unknown and not rule.allow else ''}"
+        )
 
     def _match_fault(self, world: World, rule: Rule) -> str:
         fault = matches.fault(facts.destination(world, rule, self.config) or "")

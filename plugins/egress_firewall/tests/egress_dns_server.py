@@ -1,8 +1,9 @@
 """A small DNS server for tests, run as a program: `egress_dns_server.py ADDRESS PORT FILE`, over UDP and TCP.
 
 FILE is JSON and read anew for each query: `{"www.example.com": {"ttl": 1, "A": ["192.0.2.1"], "AAAA": [...],
-"CNAME": "other.example.com", "rcode": "SERVFAIL", "silent": true}}`. Other names don't exist. It prints each
-question.
+"CNAME": "other.example.com", "rcode": "SERVFAIL", "silent": true, "edns": "FORMERR"}}`. Other names don't exist.
+Instead of addresses `null` leaves the question unanswered. `edns` is what happens to a query with EDNS: an rcode,
+`garbage` or `silence`. It prints each question.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ def answer(wire: bytes, path: Path, limit: int) -> bytes | None:
             break
         if entry.get("silent"):
             return None
+        if query.edns >= 0 and (refusal := entry.get("edns")):
+            return refuse_edns(query, refusal)
         response.set_rcode(dns.rcode.from_text(entry.get("rcode", "NOERROR")))
         ttl = entry.get("ttl", 1)
         if "CNAME" in entry:
@@ -58,7 +61,9 @@ def answer(wire: bytes, path: Path, limit: int) -> bytes | None:
             response.answer.append(alias)
             name = alias[0].target
             continue
-        texts = entry.get(dns.rdatatype.to_text(question.rdtype))
+        texts = entry.get(dns.rdatatype.to_text(question.rdtype), ())
+        if texts is None:
+            return None
         if texts:
             response.answer.append(dns.rrset.from_text(name, ttl, "IN", question.rdtype, *texts))
         break
@@ -68,6 +73,18 @@ def answer(wire: bytes, path: Path, limit: int) -> bytes | None:
         response.flags |= dns.flags.TC
         encoded = response.to_wire()
     return encoded
+
+
+def refuse_edns(query: dns.message.Message, refusal: str) -> bytes | None:
+    if refusal == "silence":
+        return None
+    if refusal == "garbage":
+        return struct.pack("!HHHHHH", query.id, 0x8000, 1, 0, 0, 0) + b"\x03www"
+    if refusal == "BADVERS":
+        response = dns.message.make_response(query)
+        response.set_rcode(dns.rcode.BADVERS)
+        return response.to_wire()
+    return struct.pack("!HHHHHH", query.id, 0x8000 | dns.rcode.from_text(refusal), 0, 0, 0, 0)  # as RFC 6891 says
 
 
 def serve(address: str, port: int, path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -22,14 +23,15 @@ from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
-from ovnkit_egress_firewall.resolver import Resolver
+from ovnkit_egress_firewall.resolver import AT_ONCE, Resolver
 from ovnkit_egress_firewall.schedule import Found, Knowledge, retry_after
 from ovnkit_lab.testing import wait_until
 
 A1, A2, A3 = (ip_address(f"192.0.2.{number}") for number in (1, 2, 3))
 V6 = ip_address("2001:db8::1")
 SILENT = Found(answered=False, fault="no answer")
-NOTHING = Found(fault="there is no such name")
+NOTHING = Found(ttl=0, fault="there is no such name")
+V4_ONLY, V6_ONLY = frozenset({4}), frozenset({6})
 
 
 def found(ttl: float, *addresses: Address) -> Found:
@@ -56,15 +58,49 @@ def test_new_addresses_take_the_place_of_old_ones_when_those_have_run_out() -> N
     assert known.learn({4: found(300, A3)}, 60.0).answer("x").addresses == (A3,)
 
 
-@pytest.mark.parametrize("failure", [SILENT, NOTHING], ids=["no answer", "gone"])
-def test_a_failure_keeps_what_was_good_and_is_retried_soon(failure: Found) -> None:
+def test_silence_keeps_what_was_good_and_is_retried_soon() -> None:
     known = Knowledge().learn({4: found(10, A1)}, 0.0)
     for count in range(1, 30):
-        known = known.learn({4: failure}, 10.0 * count)
-        assert known.answer("x") == DnsAnswer("x", (A1,), known=True, fault="")
+        known = known.learn({4: SILENT}, 10.0 * count)
+        assert known.answer("x") == DnsAnswer("x", (A1,), V4_ONLY)
         assert known.wait == retry_after(count)
     assert known.learn({4: found(7, A2)}, 999.0).failures == 0
     assert [retry_after(count) for count in (1, 10, 11, 12, 14, 15, 99)] == [5, 5, 10, 20, 80, 120, 120]
+
+
+def test_a_name_that_is_gone_loses_its_addresses_when_their_time_is_over() -> None:
+    known = Knowledge().learn({4: found(10, A1), 6: found(60, V6)}, 0.0)
+    known = known.learn({4: NOTHING, 6: NOTHING}, 8.0)
+    assert (known.answer("x").addresses, known.wait) == ((A1, V6), 2), "pods may have looked it up a moment ago"
+    known = known.learn({4: NOTHING, 6: NOTHING}, 10.0)
+    assert known.answer("x") == DnsAnswer("x", (V6,))
+    known = known.learn({4: NOTHING, 6: SILENT}, 60.0)
+    assert known.answer("x") == DnsAnswer("x", (V6,)), "nobody says that there is no such IPv6 address"
+    known = known.learn({4: NOTHING, 6: NOTHING}, 70.0)
+    assert known.answer("x") == DnsAnswer("x", fault="there is no such name")
+
+
+def test_that_there_is_nothing_is_believed_as_long_as_the_answer_says() -> None:
+    def wait(ttl: float) -> float:
+        return Knowledge().learn({4: Found(ttl=ttl, fault="there is no such name")}, 0.0).wait
+
+    assert [wait(ttl) for ttl in (0, 3, 60, 86400)] == [5, 5, 60, 120]
+
+
+def test_no_ttl_keeps_an_address_for_more_than_a_day() -> None:
+    known = Knowledge().learn({4: found(2**31 - 1, A1)}, 0.0).learn({4: NOTHING}, 86399.0)
+    assert known.answer("x").addresses == (A1,)
+    assert known.learn({4: NOTHING}, 86400.0).answer("x").addresses == ()
+
+
+def test_what_has_been_said_in_a_round_counts_at_once_and_takes_nothing_away() -> None:
+    known = Knowledge().hear(4, found(10, A1), 0.0)
+    assert known.answer("x") == DnsAnswer("x", (A1,), V4_ONLY)
+    known = known.learn({4: found(10, A1), 6: SILENT}, 5.0)
+    assert known.answer("x") == DnsAnswer("x", (A1,), V4_ONLY, "no answer")
+    heard = known.hear(4, found(10, A2), 10.0)
+    assert heard.answer("x") == DnsAnswer("x", (A1, A2), V4_ONLY, "no answer")
+    assert heard.hear(6, NOTHING, 10.0) == heard
 
 
 def test_one_family_may_fail_alone() -> None:
@@ -78,10 +114,10 @@ def test_one_family_may_fail_alone() -> None:
 
 def test_a_name_is_known_once_somebody_could_say_something() -> None:
     nobody = Knowledge().learn({4: SILENT, 6: NOTHING}, 0.0)
-    assert nobody.answer("x") == DnsAnswer("x", (), known=False, fault="no answer; there is no such name")
+    assert nobody.answer("x") == DnsAnswer("x", (), V6_ONLY, "no answer; there is no such name")
     none = nobody.learn({4: NOTHING, 6: NOTHING}, 5.0)
-    assert none.answer("x") == DnsAnswer("x", (), known=True, fault="there is no such name")
-    assert none.learn({4: SILENT, 6: SILENT}, 10.0).known, "what is known stays known"
+    assert none.answer("x") == DnsAnswer("x", fault="there is no such name")
+    assert none.learn({4: SILENT, 6: SILENT}, 10.0).known == {4, 6}, "what is known stays known"
 
 
 ROUND = st.fixed_dictionaries(
@@ -104,8 +140,12 @@ def test_any_history_keeps_good_answers_and_a_sane_pace(rounds: list[dict[int, F
         before, known = known, known.learn(said, now)
         assert 1 <= known.wait <= 1800
         assert {a for answer in said.values() for a in answer.addresses} <= set(known.expiry)
-        assert not before.expiry or known.expiry, "what was good once never becomes nothing"
-        assert bool(known.fault) is not bool(known.expiry)
+        silent = {family for family, answer in said.items() if not answer.answered}
+        kept = {address for address in before.expiry if address.version in silent}
+        assert kept <= set(known.expiry), "what nobody denies stays"
+        fresh = {address for answer in said.values() for address in answer.addresses}
+        assert all(until > now for address, until in known.expiry.items() if address not in fresh | kept)
+        assert bool(known.fault) is (not known.expiry or known.known != {4, 6})
         assert known.known >= before.known
         now += known.wait
 
@@ -235,6 +275,54 @@ def test_what_was_good_survives_a_server_that_fails(zone: Zone, monkeypatch: pyt
     assert zone.hears().addresses == (A3,)
 
 
+@pytest.mark.parametrize("refusal", ["FORMERR", "NOTIMP", "BADVERS", "garbage", "silence"])
+def test_a_server_that_does_not_understand_edns_is_asked_without(
+    zone: Zone, monkeypatch: pytest.MonkeyPatch, refusal: str
+) -> None:
+    monkeypatch.setattr(lookup, "TIMEOUT", 0.5)
+    zone.write({"www.example.com": {"A": ["192.0.2.1"], "edns": refusal}})
+    zone.resolver(4).ask(["www.example.com"])
+    assert zone.hears() == DnsAnswer("www.example.com", (A1,), V4_ONLY)
+
+
+def test_an_answer_is_used_before_others_come_or_fail_to(zone: Zone, tmp_path: Path) -> None:
+    dead = Zone(tmp_path / "dead")
+    try:
+        dead.write({"www.example.com": {"silent": True}})
+        zone.write({"www.example.com": {"A": ["192.0.2.1"], "AAAA": None}})
+        zone.resolver(4, 6, dns_servers=(dead.server, zone.server)).ask(["www.example.com"])
+        begun = time.monotonic()
+        assert zone.hears() == DnsAnswer("www.example.com", (A1,), V4_ONLY)
+        zone.write({"www.example.com": {"A": ["192.0.2.2"], "AAAA": ["2001:db8::1"]}})
+        assert zone.hears(lambda answer: V6 in answer.addresses).known == {4, 6}
+        assert time.monotonic() - begun < 2 * lookup.TIMEOUT, "nothing waited for the dead server's time to pass"
+    finally:
+        dead.close()
+
+
+def test_a_dead_server_does_not_hold_up_many_names(zone: Zone, tmp_path: Path) -> None:
+    """In rounds of AT_ONCE names that each wait five seconds for it, these would take half a minute."""
+    dead = Zone(tmp_path / "dead")
+    names = [f"{number}.example.com" for number in range(6 * AT_ONCE)]
+    try:
+        dead.write({name: {"silent": True} for name in names})
+        zone.write({name: {"A": ["192.0.2.1"], "ttl": 600} for name in names})
+        begun = time.monotonic()
+        zone.resolver(4, dns_servers=(dead.server, zone.server)).ask(names)
+        assert {zone.hears().name for _ in names} == set(names)
+        assert time.monotonic() - begun < 15
+    finally:
+        dead.close()
+
+
+def test_a_name_that_is_gone_is_told_once_its_time_is_over(zone: Zone) -> None:
+    zone.write({"www.example.com": {"A": ["192.0.2.1"], "ttl": 1}})
+    zone.resolver(4).ask(["www.example.com"])
+    assert zone.hears().addresses == (A1,)
+    zone.write({})
+    assert zone.hears() == DnsAnswer("www.example.com", (), V4_ONLY, "there is no such name")
+
+
 @pytest.mark.parametrize(
     ("entry", "why"),
     [({"rcode": "REFUSED"}, "{} says REFUSED"), ({"silent": True}, "{} does not answer")],
@@ -244,13 +332,13 @@ def test_who_cannot_say_is_named(zone: Zone, monkeypatch: pytest.MonkeyPatch, en
     monkeypatch.setattr(lookup, "TIMEOUT", 0.2)
     zone.write({"www.example.com": entry})
     zone.resolver(4).ask(["www.example.com"])
-    assert zone.hears() == DnsAnswer("www.example.com", known=False, fault=why.format(zone.server))
+    assert zone.hears() == DnsAnswer("www.example.com", known=frozenset(), fault=why.format(zone.server))
 
 
 def test_a_name_without_records_of_a_family(zone: Zone) -> None:
     zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
     zone.resolver(6).ask(["www.example.com"])
-    assert zone.hears() == DnsAnswer("www.example.com", fault="it has no AAAA record")
+    assert zone.hears() == DnsAnswer("www.example.com", (), V6_ONLY, "it has no AAAA record")
 
 
 def test_a_server_may_have_an_ipv6_address(zone: Zone, tmp_path: Path) -> None:
@@ -285,7 +373,7 @@ def test_the_hosts_resolv_conf_is_read_again_when_it_changes(
     zone.write({"www.example.com": {"A": ["192.0.2.1"]}})
     resolver = zone.resolver(4, dns_servers=(), resolv_conf=str(conf))
     resolver.ask(["www.example.com"])
-    assert zone.hears() == DnsAnswer("www.example.com", known=False, fault=f"{conf} names no DNS server")
+    assert zone.hears() == DnsAnswer("www.example.com", known=frozenset(), fault=f"{conf} names no DNS server")
     conf.write_text("search example.com\nnameserver 127.0.0.1\n")
     monkeypatch.setattr(
         "ovnkit_egress_firewall.resolver.Server", lambda address: Server(address, zone.port), raising=True

@@ -66,9 +66,9 @@ def messages(found: Bench) -> list[str]:
             for text in item.content["messages"]]  # fmt: skip
 
 
-def resolve(found: Bench, name: str, *addresses: str, known: bool = True, fault: str = "") -> None:
+def resolve(found: Bench, name: str, *addresses: str, known: tuple[int, ...] = (4, 6), fault: str = "") -> None:
     """The resolver has an answer; what goes to the northbound for it is seen there."""
-    answer = DnsAnswer(name, tuple(map(ip_address, addresses)), known, fault)
+    answer = DnsAnswer(name, tuple(map(ip_address, addresses)), frozenset(known), fault)
     found.put(DNS_ANSWERS, answer)
     see_sets(found)
 
@@ -283,7 +283,7 @@ def test_a_deny_of_a_name_nobody_can_resolve_is_closed_and_says_so() -> None:
     )
     assert match(found, 0) == f"({DENY_ALL}) && PODS && ((tcp && ( tcp.dst == 25 )))"
     assert messages(found) == [], "too early to say"
-    resolve(found, "www.example.com", known=False, fault="192.0.2.53 does not answer")
+    resolve(found, "www.example.com", known=(), fault="192.0.2.53 does not answer")
     assert set(acls(found)) == {0}
     why = "dnsName www.example.com has no addresses: 192.0.2.53 does not answer"
     assert messages(found) == [
@@ -318,6 +318,24 @@ def test_every_deny_of_a_cidr_is_a_match_that_ovn_can_parse(text: str) -> None:
         assert fault(str(acls(found)[number]["match"])) == ""
 
 
+def test_a_name_known_for_one_family_is_closed_for_the_other_in_a_deny_alone() -> None:
+    found = bench()
+    found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com"), dns("Allow", "www.example.com")))
+    resolve(found, "www.example.com", "192.0.2.7", known=(4,))
+    in_set = f"ip4.dst == ${DnsName('www.example.com').set_name(4)}"
+    assert match(found, 0) == f"({in_set} || ({DENY_ALL.partition(' || (')[2]}) && PODS"
+    assert match(found, 1) == f"({in_set}) && PODS"
+    assert messages(found) == [], "too early to say"
+    resolve(found, "www.example.com", "192.0.2.7", known=(4,), fault="192.0.2.53 does not answer")
+    assert messages(found) == [
+        "n1: EgressFirewall Rules not correctly applied: rule 0: dnsName www.example.com has no IPv6 addresses: "
+        "192.0.2.53 does not answer; meanwhile it denies every IPv6 destination outside the cluster"
+    ]
+    resolve(found, "www.example.com", "192.0.2.7")
+    assert match(found, 0) == match(found, 1)
+    assert messages(found) == ["n1: EgressFirewall Rules applied"]
+
+
 def test_a_name_that_does_not_exist_is_told_and_matches_nothing() -> None:
     found = bench()
     found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com"), rule("Deny", "192.0.2.0/24")))
@@ -336,7 +354,7 @@ def test_names_stay_as_they_were_over_a_restart_without_dns() -> None:
     assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
     assert "$" in match(found, 0)
     assert messages(found) == ["n1: EgressFirewall Rules applied"]
-    resolve(found, "www.example.com", known=False, fault="192.0.2.53 does not answer")
+    resolve(found, "www.example.com", known=(), fault="192.0.2.53 does not answer")
     assert set_content(found, "www.example.com", 4) == {"192.0.2.7"}
     found.put(DNS_NAME_RESOLVERS, resolver("www.example.com.", "192.0.2.9"))
     assert set_content(found, "www.example.com", 4) == {"192.0.2.7", "192.0.2.9"}

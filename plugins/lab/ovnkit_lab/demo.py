@@ -15,10 +15,8 @@ from typing import Any
 
 import click
 from attrs import frozen
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
+from ovnkit.api.terminal import print_table, styled
 from ovnkit_lab import apiservers, connect, settings
 from ovnkit_lab import lab as labs
 from ovnkit_lab.client import Client
@@ -206,20 +204,17 @@ def _try_from(netns: str, group: Sequence[Connection]) -> list[tuple[Connection,
 
 def _print(results: Sequence[tuple[Connection, Json]]) -> int:
     """Print the table; the number of failures."""
-    console = Console()
-    console = console if console.is_terminal else Console(width=140)
-    table = Table("from", "to", "address", "", "protocol", "result", "latency")
-    table.columns[-1].justify = "right"
+    rows = []
     failed = 0
     for item, answer in results:
         address = f"{item.address}" if not item.port else _endpoint(item.address, item.port)
         if answer["ok"]:
-            outcome, latency = "[green]ok[/green]", f"{answer['milliseconds']:.2f} ms"
+            outcome, latency = styled("ok", "green"), f"{answer['milliseconds']:.2f} ms"
         else:
             failed += 1
-            outcome, latency = f"[red]{escape(answer['error'])}[/red]", ""
-        table.add_row(item.source, item.target, escape(address), item.where, item.protocol, outcome, latency)
-    console.print(table)
+            outcome, latency = styled(answer["error"], "red"), ""
+        rows.append((item.source, item.target, address, item.where, item.protocol, outcome, latency))
+    print_table(("from", "to", "address", "", "protocol", "result", "latency"), rows, right=["latency"])
     return failed
 
 

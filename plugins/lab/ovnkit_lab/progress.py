@@ -5,16 +5,20 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.status import Status
+from ovnkit.api.terminal import console, styled
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.status import Status
 
 
 class Reporter:
     """Says what is going on and how long it has taken."""
 
-    def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+    def __init__(self, on: Console | None = None) -> None:
+        self._console = on or console(stderr=True)
         self._live: Status | None = None
         self._begin = time.monotonic()
         self._last = ""
@@ -25,21 +29,21 @@ class Reporter:
         if not self._console.is_terminal:
             yield self
             return
-        with self._console.status("…") as self._live:
+        with self._console.status(styled("…")) as self._live:
             yield self
         self._live = None
 
     def say(self, text: str) -> None:
         """What is being done now; a line of its own where there is no terminal."""
         if self._live is not None:
-            self._live.update(f"{text} [dim]{self._seconds}[/dim]")
+            self._live.update(styled(text).append(f" {self._seconds}", "dim"))
         elif text != self._last:
             self._last = text
-            self._console.print(f"{self._seconds:>7} {text}", markup=False, soft_wrap=True)
+            self._console.print(f"{self._seconds:>7} {text}", soft_wrap=True)
 
     def done(self, text: str) -> None:
         """What has been reached; stays on the screen."""
-        self._console.print(f"{self._seconds:>7} {text}", markup=False, soft_wrap=True)
+        self._console.print(f"{self._seconds:>7} {text}", soft_wrap=True)
 
     @property
     def _seconds(self) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import click
 from attrs import asdict
-from rich.console import Console
-from rich.table import Table
 
+from ovnkit.api.terminal import print_table
 from ovnkit_lab import apiservers, layout
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
@@ -78,21 +78,15 @@ def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
 
 def show_list(labs: Sequence[Json]) -> None:
     """Print summaries as a table."""
-    table = Table("name", "state", "nodes", "zones", "IP family")
-    for item in labs:
-        table.add_row(*(str(item[key]) for key in ("name", "state", "nodes", "zones", "ipFamily")))
-    _console().print(table)
-
-
-def _console() -> Console:
-    console = Console(emoji=False)
-    return console if console.is_terminal else Console(width=200, emoji=False)
+    columns = ("name", "state", "nodes", "zones", "ipFamily")
+    print_table(
+        ("name", "state", "nodes", "zones", "IP family"), [[item[key] for key in columns] for item in labs]
+    )
 
 
 def show(state: Json) -> None:
     """Print it as a table."""
-    console = _console()
-    table = Table("host", "state", "addresses", "pods", "daemons that run", "daemons that don't")
+    rows = []
     for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
         daemons = host["daemons"]
         alive = [f"{name} ({item['pid']})" for name, item in daemons.items() if item["running"]]
@@ -101,11 +95,10 @@ def show(state: Json) -> None:
             word = ""
         else:
             word = "down" if host["down"] else "Ready" if host["ready"] else "NotReady"
-        table.add_row(host["name"], word, "\n".join(host["addresses"]), str(host.get("pods", "")),
-                      "\n".join(alive), "\n".join(dead))  # fmt: skip
-    console.print(
+        rows.append((host["name"], word, "\n".join(host["addresses"]), host.get("pods"),
+                     "\n".join(alive), "\n".join(dead)))  # fmt: skip
+    click.echo(
         f"lab {state['name']}: {state['ipFamily']}, zones {state['zones']}, OVN {state['ovn']['version']}, "
-        f"Open vSwitch {state['ovn']['ovs']}",
-        highlight=False,
+        f"Open vSwitch {state['ovn']['ovs']}"
     )
-    console.print(table)
+    print_table(("host", "state", "addresses", "pods", "daemons that run", "daemons that don't"), rows)
