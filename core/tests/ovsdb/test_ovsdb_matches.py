@@ -164,9 +164,9 @@ def test_a_match_that_ovn_cannot_parse_is_refused_and_nothing_else(nb: OvsdbServ
     rig.quiet()
     assert matches(nb) == ["ip4"]
     assert sets(nb) == {"s9"}
-    ((owner, error),) = rig.reports
-    assert owner.key == "policy"
-    assert f"OVN can't parse {text!r}" in str(error)
+    ((owner, error),) = {(owner.key, str(error)) for owner, error in rig.reports}
+    assert owner == "policy"
+    assert f"OVN can't parse {text!r}" in error
     assert "test/things/policy" in rig.sink.status()["failing"]
     rig.want("policy", *policy(match="ip6"), acl("good", "ip4"))
     rig.quiet()
