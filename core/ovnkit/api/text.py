@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -35,6 +37,7 @@ T = TypeVar("T")
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]{2,45}")
 _PREFIXED = re.compile(r"([0-9a-fA-F:.]{2,45})/(0|[1-9][0-9]{0,2})")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}")
+_MOMENT = re.compile(r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -142,6 +145,17 @@ def check_number(value: object, low: int, high: int) -> int:
 def check_port(value: object) -> int:
     """A port number of a JSON value, from 1 to 65535."""
     return check_number(value, 1, 65535)
+
+
+# -- moments --------------------------------------------------------------------------------------------------
+
+
+def parse_moment(text: object) -> datetime:
+    """A moment of this or the next century as RFC 3339 has it, with its offset from UTC."""
+    if isinstance(text, str) and _MOMENT.fullmatch(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
+    raise ValueError(f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z")
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ovnkit.api.items import NOW, Absent, Annotation, Event
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
+from ovnkit.api.text import parse_moment
 from ovnkit.api.world import World
 
 IDLED = "/idled-at"
@@ -99,10 +100,9 @@ def waits_for_pods(world: World, service: Service) -> bool:
 
 def _moment(text: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text)
+        return parse_moment(text)
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
 
 
 def need_pods(world: World, uuid: str) -> Iterable[Event | Absent]:
