@@ -12,7 +12,7 @@ from attrs import field, frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
-from ovnkit.api.text import check_port, quoted
+from ovnkit.api.text import check_port, check_strings, quoted
 
 _UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -115,7 +115,9 @@ def _node(raw: Raw) -> Node:
     addresses = (raw.get("status") or {}).get("addresses") or ()
     return Node(
         **metadata(raw),
-        addresses=tuple(item["address"] for item in addresses if item.get("type") == "InternalIP"),
+        addresses=tuple(
+            check_strings([item["address"] for item in addresses if item.get("type") == "InternalIP"])
+        ),
         created=raw["metadata"].get("creationTimestamp", ""),
     )
 
@@ -140,7 +142,7 @@ def _pod(raw: Raw) -> Pod:
         ready=any(
             item.get("type") == "Ready" and item.get("status") == "True" for item in status.get("conditions") or ()
         ),
-        addresses=tuple(item["ip"] for item in status.get("podIPs") or () if "ip" in item),
+        addresses=tuple(check_strings([item["ip"] for item in status.get("podIPs") or () if "ip" in item])),
         ports=tuple(_container_ports(spec)),
         created=raw["metadata"].get("creationTimestamp", ""),
     )
