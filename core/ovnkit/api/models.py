@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
 from attrs import field, frozen
@@ -126,9 +125,11 @@ def _container_ports(spec: Raw) -> Iterable[ContainerPort]:
     for container in spec.get("containers") or ():
         for port in container.get("ports") or ():
             # What is no port can't be reached by its name; it is not worth losing the pod for.
-            with suppress(ValueError):
+            try:
                 number = check_port(port.get("containerPort"))
-                yield ContainerPort(port.get("name", ""), number, port.get("protocol", "TCP"))
+            except ValueError:
+                continue
+            yield ContainerPort(port.get("name", ""), number, port.get("protocol", "TCP"))
 
 
 def _pod(raw: Raw) -> Pod:

@@ -20,7 +20,6 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
-    ip_address,
     ip_interface,
     ip_network,
 )
@@ -49,7 +48,8 @@ def parse_address(text: object) -> Address:
     if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
         raise ValueError(f"{quoted(text)} is not an IP address")
     try:
-        address = ip_address(text)
+        # Twice as fast as `ip_address`, which tries IPv4 first.
+        address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError:
         raise ValueError(f"{quoted(text)} is not an IP address") from None
     _refuse_mapped(text, address)
@@ -314,5 +314,5 @@ def quoted(value: object) -> str:
 
 
 def _refuse_mapped(text: object, address: Address) -> None:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+    if address.version == 6 and int(address) >> 32 == 0xFFFF:
         raise ValueError(f"{quoted(text)} is an IPv4 address written as IPv6")
