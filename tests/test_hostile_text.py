@@ -198,7 +198,12 @@ WHOLE = [
     "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", "TCP", "http", "In", "9999-12-31T23:59:59+00:00", "0001-01-01",
     "9" * 400, "a" * 5000, "[" * 3000, "../../etc", "n1", "Allow", "\ufffd", "\u202e",
 ]  # fmt: skip
+DEEP: Any = []
+for _ in range(900):
+    DEEP = [DEEP]
+
 OTHERS = [
+    DEEP,
     None,
     True,
     False,

@@ -10,6 +10,7 @@ ValueError with one line that quotes the text. The printed form of an address is
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -307,9 +308,13 @@ def readable(parse: Callable[[object], T], texts: Iterable[object]) -> Iterator[
 # -- messages -------------------------------------------------------------------------------------------------
 
 
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+
+
 def quoted(value: object) -> str:
-    """A value for a message: one line of at most 80 characters, without control characters."""
-    text = repr(value[:100] if isinstance(value, str | list) else value)
+    """A value for a message: one line of at most 80 characters, without control characters, however deep it is."""
+    text = _short.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 

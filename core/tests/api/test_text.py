@@ -263,6 +263,18 @@ def test_json_is_printed_and_read_back(value: Any) -> None:
     assert json.loads(str(as_members.having("c", value))) == {"a": value, "b": 1, "c": value}
 
 
+def test_a_message_is_short_however_deep_and_long_its_value_is() -> None:
+    deep: Any = "x"
+    for _ in range(1000):
+        deep = [deep]
+    for value in (deep, {"a": deep}, "x\n" * 10_000, ["a" * 1000] * 1000, "\ud800", b"x" * 1000):
+        shown = text.quoted(value)
+        assert len(shown) <= 80
+        assert shown.isprintable()
+        with pytest.raises(ValueError, match="is not an IP address"):
+            text.parse_address(value)
+
+
 # -- guards behind the parser ---------------------------------------------------------------------------------
 
 
