@@ -1,3 +1,8 @@
 """Whole-system tests have the lab's fixtures."""
 
+import sys
+from pathlib import Path
+
 from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
+
+sys.path.append(str(Path(__file__).parent))  # for the modules that the suites here share

@@ -73,7 +73,7 @@ class L3Gateway:
         if mode == "":
             return None
         if mode not in ("shared", "local"):
-            raise ValueError(f"mode {mode!r} is neither shared nor local")
+            raise ValueError(f"mode {quoted(mode)} is neither shared nor local")
         addresses = [parse_interface(item) for item in _listed(found, "ip-addresses", "ip-address")]
         if not addresses:
             raise ValueError("no ip-addresses")

@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 from attrs import field, frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
-from ovnkit.api.text import check_port, quoted
+from ovnkit.api.text import check_port, check_strings, quoted
 
 _UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
@@ -121,7 +120,9 @@ def _node(raw: Raw) -> Node:
     addresses = (raw.get("status") or {}).get("addresses") or ()
     return Node(
         **metadata(raw),
-        addresses=tuple(item["address"] for item in addresses if item.get("type") == "InternalIP"),
+        addresses=tuple(
+            check_strings([item["address"] for item in addresses if item.get("type") == "InternalIP"])
+        ),
         created=raw["metadata"].get("creationTimestamp", ""),
     )
 
@@ -139,9 +140,11 @@ def _container_ports(spec: Raw) -> Iterator[ContainerPort]:
     for container in lasting_containers(spec):
         for port in container.get("ports") or ():
             # What is no port can't be reached by its name; it is not worth losing the pod for.
-            with suppress(ValueError):
+            try:
                 number = check_port(port.get("containerPort"))
-                yield ContainerPort(port.get("name", ""), number, port.get("protocol", "TCP"))
+            except ValueError:
+                continue
+            yield ContainerPort(port.get("name", ""), number, port.get("protocol", "TCP"))
 
 
 def _pod(raw: Raw) -> Pod:
@@ -154,7 +157,7 @@ def _pod(raw: Raw) -> Pod:
         host_network=bool(spec.get("hostNetwork")),
         completed=status.get("phase") in ("Succeeded", "Failed"),
         ready=("Ready", "True") in conditions,
-        addresses=tuple(item["ip"] for item in status.get("podIPs") or () if "ip" in item),
+        addresses=tuple(check_strings([item["ip"] for item in status.get("podIPs") or () if "ip" in item])),
         ports=tuple(_container_ports(spec)),
         created=raw["metadata"].get("creationTimestamp", ""),
         sandbox_ready=(SANDBOX_READY, "False") not in conditions,

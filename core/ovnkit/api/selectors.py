@@ -11,6 +11,7 @@ from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Raw
+from ovnkit.api.text import quoted
 
 X = TypeVar("X")
 
@@ -67,11 +68,13 @@ class LabelSelector:
             try:
                 operator = Operator(expression.get("operator"))
             except ValueError:
-                raise Reject(f"unknown selector operator {expression.get('operator')!r}") from None
+                raise Reject(f"unknown selector operator {quoted(expression.get('operator'))}") from None
             values = frozenset(expression.get("values") or ())
             takes_values = operator in (Operator.IN, Operator.NOT_IN)
             if bool(values) is not takes_values:
-                raise Reject(f"selector operator {operator.value} of key {expression.get('key')!r}: wrong values")
+                raise Reject(
+                    f"selector operator {operator.value} of key {quoted(expression.get('key'))}: wrong values"
+                )
             found.add(Requirement(expression["key"], operator, values))
         return cls(frozenset(found))
 

@@ -10,7 +10,7 @@ from attrs import field, frozen
 
 from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
-from ovnkit.api.text import Address, check_number, check_port
+from ovnkit.api.text import Address, check_number, check_port, check_strings
 from ovnkit.api.text import parse_address as _parse_address
 
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -85,15 +85,19 @@ def _service(raw: Raw) -> Service:
     return Service(
         **meta,
         type=kind,
-        cluster_ips=() if kind == "ExternalName" else tuple(a for a in addresses if a and a != "None"),
+        cluster_ips=()
+        if kind == "ExternalName"
+        else tuple(a for a in check_strings(addresses) if a and a != "None"),
         ports=tuple(_service_port(port) for port in spec.get("ports") or ()),
-        external_ips=tuple(spec.get("externalIPs") or ()),
-        ingress_ips=tuple(_ingress(raw)) if kind == "LoadBalancer" else (),
+        external_ips=tuple(check_strings(spec.get("externalIPs") or [])),
+        ingress_ips=tuple(check_strings(list(_ingress(raw)))) if kind == "LoadBalancer" else (),
         affinity_timeout=_affinity(spec),
         internal_local=spec.get("internalTrafficPolicy") == "Local",
         external_local=spec.get("externalTrafficPolicy") == "Local",
         publish_not_ready=bool(spec.get("publishNotReadyAddresses")),
-        source_ranges=tuple(spec.get("loadBalancerSourceRanges") or ()) if kind == "LoadBalancer" else (),
+        source_ranges=tuple(check_strings(spec.get("loadBalancerSourceRanges") or []))
+        if kind == "LoadBalancer"
+        else (),
         health_check_node_port=check_port(spec["healthCheckNodePort"]) if spec.get("healthCheckNodePort") else 0,
         created=raw["metadata"].get("creationTimestamp") or "",
     )
@@ -187,7 +191,7 @@ def _endpoint(raw: Raw) -> Endpoint:
     ready = True if ready is None else ready
     serving = conditions.get("serving")
     return Endpoint(
-        addresses=tuple(raw.get("addresses") or ()),
+        addresses=tuple(check_strings(raw.get("addresses") or [])),
         node=sys.intern(raw.get("nodeName") or ""),
         ready=ready,
         serving=ready if serving is None else serving,

@@ -10,7 +10,10 @@ ValueError with one line that quotes the text. The printed form of an address is
 from __future__ import annotations
 
 import re
+import reprlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import datetime
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
@@ -18,7 +21,6 @@ from ipaddress import (
     IPv6Address,
     IPv6Interface,
     IPv6Network,
-    ip_address,
     ip_interface,
     ip_network,
 )
@@ -35,6 +37,7 @@ T = TypeVar("T")
 _ADDRESS = re.compile(r"[0-9a-fA-F:.]{2,45}")
 _PREFIXED = re.compile(r"([0-9a-fA-F:.]{2,45})/(0|[1-9][0-9]{0,2})")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(?::[0-9a-fA-F]{2}){5}")
+_MOMENT = re.compile(r"2[01][0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})")
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
@@ -46,7 +49,8 @@ def parse_address(text: object) -> Address:
     if not isinstance(text, str) or not _ADDRESS.fullmatch(text):
         raise ValueError(f"{quoted(text)} is not an IP address")
     try:
-        address = ip_address(text)
+        # Twice as fast as `ip_address`, which tries IPv4 first.
+        address = IPv6Address(text) if ":" in text else IPv4Address(text)
     except ValueError:
         raise ValueError(f"{quoted(text)} is not an IP address") from None
     _refuse_mapped(text, address)
@@ -142,6 +146,17 @@ def check_number(value: object, low: int, high: int) -> int:
 def check_port(value: object) -> int:
     """A port number of a JSON value, from 1 to 65535."""
     return check_number(value, 1, 65535)
+
+
+# -- moments --------------------------------------------------------------------------------------------------
+
+
+def parse_moment(text: object) -> datetime:
+    """A moment of this or the next century as RFC 3339 has it, with its offset from UTC."""
+    if isinstance(text, str) and _MOMENT.fullmatch(text):
+        with suppress(ValueError):
+            return datetime.fromisoformat(text)
+    raise ValueError(f"{quoted(text)} is not a time like 2026-01-31T12:00:00Z")
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------
@@ -293,12 +308,16 @@ def readable(parse: Callable[[object], T], texts: Iterable[object]) -> Iterator[
 # -- messages -------------------------------------------------------------------------------------------------
 
 
+_short = reprlib.Repr()
+_short.maxlevel, _short.maxstring, _short.maxother = 2, 80, 80
+
+
 def quoted(value: object) -> str:
-    """A value for a message: one line of at most 80 characters, without control characters."""
-    text = repr(value[:100] if isinstance(value, str | list) else value)
+    """A value for a message: one line of at most 80 characters, without control characters, however deep it is."""
+    text = _short.repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _refuse_mapped(text: object, address: Address) -> None:
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+    if address.version == 6 and int(address) >> 32 == 0xFFFF:
         raise ValueError(f"{quoted(text)} is an IPv4 address written as IPv6")

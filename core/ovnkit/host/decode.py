@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Mapping
-from ipaddress import ip_address, ip_interface, ip_network
+from ipaddress import IPv6Interface, ip_address, ip_interface, ip_network
 from typing import Any
 
 from attrs import frozen
@@ -116,6 +116,8 @@ def _address(message: Message, names: Mapping[int, str]) -> Fact | None:
         return None
     flags = message.get_attr("IFA_FLAGS") or message["flags"]
     address = ip_interface(f"{text}/{message['prefixlen']}")
+    if isinstance(address, IPv6Interface) and address.ip.ipv4_mapped is not None:
+        return None  # nobody can be told of it: annotated, it would be IPv4 to some readers and refused by others
     protocol = message.get("proto") or 0
     view = AddressView(name, address, protocol, bool(flags & _IFA_F_DEPRECATED))
     return Fact("addresses", view.key, view, protocol=protocol, index=message["index"])

@@ -15,6 +15,9 @@ log = structlog.get_logger()
 
 Task = Callable[[], None]
 
+LONGEST_WAIT = 3600.0
+"""Seconds; a moment that an object names may be further away than a queue can wait."""
+
 MAX_BATCH = 1000
 """Messages taken before the reconciler gets a turn: enough to coalesce a burst, few enough to stay responsive."""
 
@@ -100,7 +103,7 @@ class Inbox:
 
     def _until_next_timer(self) -> float | None:
         with self._timers_lock:
-            return max(0.0, self._timers[0][0] - self.clock()) if self._timers else None
+            return min(LONGEST_WAIT, max(0.0, self._timers[0][0] - self.clock())) if self._timers else None
 
     def _due(self) -> list[Task]:
         if not self._timers:

@@ -128,6 +128,19 @@ def test_what_json_cannot_say_is_not_printed(value: Any) -> None:
         text.print_json(value)
 
 
+@pytest.mark.parametrize(
+    "value",
+    ["", "2026-01-31", "2026-01-31T12:00:00", "9999-12-31T23:59:59Z",
+     "0001-01-01T00:00:00Z", "2026-13-01T00:00:00Z",
+     "2026-01-31 12:00:00Z", "2026-W01-1T00:00:00Z", "20260131T120000Z", "2026-01-31T12:00:00Z\n", 5, None],
+)  # fmt: skip
+def test_what_is_no_moment_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match="is not a time like"):
+        text.parse_moment(value)
+    moment = text.parse_moment("2026-01-31T12:00:00.5+02:00")
+    assert text.parse_moment(moment.isoformat()) == moment
+
+
 # -- members of an object that several write ------------------------------------------------------------------
 
 BROKEN = [
@@ -248,6 +261,18 @@ def test_json_is_printed_and_read_back(value: Any) -> None:
     as_members = text.JsonMembers.parse(text.print_json({"a": value, "b": 1}))
     assert as_members.get("a") == value
     assert json.loads(str(as_members.having("c", value))) == {"a": value, "b": 1, "c": value}
+
+
+def test_a_message_is_short_however_deep_and_long_its_value_is() -> None:
+    deep: Any = "x"
+    for _ in range(1000):
+        deep = [deep]
+    for value in (deep, {"a": deep}, "x\n" * 10_000, ["a" * 1000] * 1000, "\ud800", b"x" * 1000):
+        shown = text.quoted(value)
+        assert len(shown) <= 80
+        assert shown.isprintable()
+        with pytest.raises(ValueError, match="is not an IP address"):
+            text.parse_address(value)
 
 
 # -- guards behind the parser ---------------------------------------------------------------------------------

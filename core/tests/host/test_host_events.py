@@ -111,3 +111,16 @@ def test_a_pod_that_comes_and_goes_costs_no_look(
     ip("link", "set", "va", "down")
     until(lambda: "254/198.51.100.0/24/0" not in facts.of(ROUTES))
     assert looks == [("addresses", "routes")]
+
+
+def test_an_ipv4_mapped_address_of_the_host_is_not_told(
+    facts: Facts, ip: Callable[..., str], until: Callable[[Callable[[], object]], None]
+) -> None:
+    """It would spoil the annotation with all addresses of the node. As a route's destination it is harmless."""
+    ip("addr", "add", "::ffff:192.0.2.9/96", "dev", "va", "nodad")
+    ip("addr", "add", "2001:db8::9/64", "dev", "va", "nodad")
+    ip("link", "set", "va", "up")
+    ip("-6", "route", "add", "::ffff:198.51.100.0/120", "dev", "va")
+    until(lambda: "va/2001:db8::9/64" in facts.of(ADDRESSES))
+    until(lambda: any("ffff" in str(route.destination) for route in facts.of(ROUTES).values()))
+    assert not [key for key in facts.of(ADDRESSES) if "ffff" in key and "fe80" not in key]

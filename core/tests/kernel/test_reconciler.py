@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -475,6 +476,22 @@ def test_a_render_that_waits_for_a_moment_runs_when_it_comes() -> None:
     bench.drop(PODS, "default/later")
     bench.sleep(7200)
     assert bench.renders() == renders + 1, "those who are gone wait for nothing"
+
+
+def test_a_moment_that_is_centuries_away_stops_nothing() -> None:
+    """An object may name it, and no queue can wait that long."""
+    inbox = Inbox()
+    ran: list[str] = []
+    inbox.post_later(3e11, lambda: ran.append("never"))
+    stop = threading.Event()
+    thread = threading.Thread(target=inbox.run, args=(stop,))
+    thread.start()
+    time.sleep(0.05)
+    inbox.post(lambda: ran.append("still here"))
+    inbox.post(stop.set)
+    thread.join(20)
+    assert not thread.is_alive()
+    assert ran == ["still here"]
 
 
 def test_a_derived_value_may_wait_for_a_moment() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
-from ovnkit.api.text import parse_json
+from ovnkit.api.text import parse_json, quoted
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 REQUEST_TIMEOUT = 120.0
@@ -28,7 +28,7 @@ _COMMANDS = {
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_FORBIDDEN = re.compile(r"[/:\s]")
+_FORBIDDEN = re.compile(r"[/:\s\x00-\x1f\x7f]")
 
 # Error codes of the specification; from 100 on they are ours.
 INCOMPATIBLE_VERSION = 1
@@ -140,10 +140,10 @@ def _config(raw: bytes) -> Mapping[str, Any]:
         raise CniError(DECODE_FAILURE, "the network configuration is no JSON object")
     name = found.get("name")
     if not isinstance(name, str) or not _NETWORK_NAME.fullmatch(name):
-        raise CniError(INVALID_CONFIG, f"the network's name {name!r} is missing or malformed")
+        raise CniError(INVALID_CONFIG, f"the network's name {quoted(name)} is missing or malformed")
     mtu = found.get("mtu", 0)
     if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 576 <= mtu <= 65535):
-        raise CniError(INVALID_CONFIG, f"mtu {mtu!r} is no number from 576 to 65535")
+        raise CniError(INVALID_CONFIG, f"mtu {quoted(mtu)} is no number from 576 to 65535")
     return found
 
 

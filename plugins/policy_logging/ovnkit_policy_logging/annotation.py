@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import evolve, frozen
 
 from ovnkit.api.acllogging import OFF, SEVERITIES, AclLogging
 from ovnkit.api.models import NAMESPACES
-from ovnkit.api.text import parse_json
+from ovnkit.api.text import parse_json, quoted
 from ovnkit.api.world import World, derived
 
 ANNOTATION = "k8s.ovn.org/acl-logging"
 VERDICTS = ("allow", "deny")
-
-SHOWN = 60
-"""Characters of a wrong value that a message shows."""
 
 
 @frozen
@@ -33,23 +28,18 @@ def parse(text: str) -> Levels:
     try:
         found = parse_json(text)
     except ValueError as error:
-        return Levels(faults=(f"{_shown(text)} is {error}",))
+        return Levels(faults=(f"{quoted(text)} is {error}",))
     if not isinstance(found, dict):
-        return Levels(faults=(f"{_shown(text)} is not a JSON object",))
+        return Levels(faults=(f"{quoted(text)} is not a JSON object",))
     logging, faults = OFF, []
     for key, value in found.items():
         if key not in VERDICTS:
-            faults.append(f"key {_shown(key)} is none of {', '.join(VERDICTS)}")
+            faults.append(f"key {quoted(key)} is none of {', '.join(VERDICTS)}")
         elif isinstance(value, str) and value in SEVERITIES:
             logging = evolve(logging, **{key: value})
         elif value not in ("", None):
-            faults.append(f"{key} is {_shown(value)}, which is none of {', '.join(SEVERITIES)}")
+            faults.append(f"{key} is {quoted(value)}, which is none of {', '.join(SEVERITIES)}")
     return Levels(logging, tuple(faults))
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 @derived

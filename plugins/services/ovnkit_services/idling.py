@@ -17,6 +17,7 @@ from ovnkit.api.items import NOW, Absent, Annotation, Event
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
+from ovnkit.api.text import parse_moment
 from ovnkit.api.world import World
 from ovnkit_services.layout import Layout
 
@@ -102,10 +103,9 @@ def clients_wait(world: World, service: Service, layout: Layout) -> bool:
 
 def _moment(text: str) -> datetime | None:
     try:
-        found = datetime.fromisoformat(text)
+        return parse_moment(text)
     except ValueError:
         return None
-    return found if found.tzinfo is not None else None
 
 
 def need_pods(world: World, uuid: str) -> Iterable[Event | Absent]:

@@ -531,7 +531,8 @@ def test_for_half_a_minute_after_idling_clients_are_not_refused() -> None:
 
 
 def test_the_grace_is_known_to_those_who_start_within_it() -> None:
-    for ended, answer in (("2029-12-31T23:59:50Z", "false"), ("2029-12-31T23:59:10Z", "true"), ("soon", "true")):
+    cases = (("2029-12-31T23:59:50Z", "false"), ("2029-12-31T23:59:10Z", "true"), ("soon", "true"))
+    for ended, answer in (*cases, ("9999-12-31T23:59:59+00:00", "true"), ("9000-01-01T00:00:00Z", "true")):
         found = Services(gateway_node(1)).put(service(WEB, annotations={UNIDLED: ended}))
         assert found.options("TCP_cluster")["reject"] == answer
         assert found.bench.get(SERVICES, WEB).annotations == {UNIDLED: ended}, "it stays as it is"
