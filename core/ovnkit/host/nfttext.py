@@ -7,7 +7,7 @@ for a set when it comes as JSON, and crashes on a dnat through one. Listings com
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -152,6 +152,16 @@ def references(statements: Sequence[Statement]) -> tuple[set[str], set[str]]:
         elif isinstance(item, Match) and isinstance(item.right, SetName):
             sets.add(item.right.name)
     return sets, chains
+
+
+def names_any(text: str, names: Collection[str]) -> bool:
+    """Whether a rule's text names one of these sets."""
+    return any(f"@{name}" in text.split() for name in names)
+
+
+def is_jump(text: str) -> bool:
+    """Whether a rule's text leads to another chain."""
+    return "jump" in text.split()
 
 
 # -- commands -------------------------------------------------------------------------------------------------
