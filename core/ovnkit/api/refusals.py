@@ -58,14 +58,15 @@ class Halving(Generic[T]):
 
 
 def find_refused(parts: Sequence[T], attempt: Callable[[Sequence[T]], None]) -> dict[T, str]:
-    """The parts that are refused, with the message, given that all of them together were.
+    """Apply parts, all at once when they are all right; those that are refused, with the message.
 
     `attempt` applies some parts and raises Refused when it can't; what else it raises ends the search. It takes
     about 2 log2(n) attempts for each refused one of n parts.
     """
     refused: dict[T, str] = {}
     trials: Halving[T] = Halving()
-    trials.last(parts)
+    if parts:
+        trials.last(parts)
     while trials:
         group = trials.take()
         try:

@@ -133,8 +133,9 @@ class HttpSink(Sink):
     def _open(self, number: int, port: _Port) -> None:
         try:
             port.listener = _listen(number)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+        except (OSError, OverflowError, TypeError) as error:
+            code = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(code) if code else str(error)
             if port.error != reason:
                 log.warning("port can't be listened on", port=number, error=reason)
                 for owner in port.wanted:
@@ -171,7 +172,10 @@ class HttpSink(Sink):
 
 
 def _listen(port: int) -> socket.socket:
-    """A listening socket for both IP families, or for IPv4 where this host has no IPv6; raises OSError."""
+    """A listening socket for both IP families, or for IPv4 where this host has no IPv6.
+
+    Raises OSError, and OverflowError or TypeError when there is no such port.
+    """
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
     except OSError as error:

@@ -140,8 +140,8 @@ class NftWorker:
     def _look(self) -> bool:
         try:
             look = self._list()
-        except (NftError, OSError, subprocess.SubprocessError, ValueError) as error:
-            log.warning("nftables can't be listed", error=str(error))
+        except Exception as error:  # of nft, or because somebody has put into the table what we can't read
+            log.warning("nftables can't be listed", error=repr(error))
             return False
         self._post(lambda: self._listed(look))
         return True
@@ -158,7 +158,7 @@ class NftWorker:
                 self._nft(plan.commands(refused))
         except NftRefused as refusal:
             error = str(refusal)
-        except (NftError, OSError, subprocess.SubprocessError, ValueError) as failure:
+        except Exception as failure:  # whatever it is, others' changes come after this one
             error, first = str(failure), False
         look: Look | None = None
         if error or refused or not plan.only_elements or not plan.parts:

@@ -9,7 +9,6 @@ from typing import Any
 
 import structlog
 from attrs import frozen
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
@@ -192,7 +191,8 @@ class Worker:
         for bridge in sorted(made.keys() | wanted.keys()):
             try:
                 self._hold(bridge, made.get(bridge), wanted.get(bridge), order.settled)
-            except (OvnkitError, NetlinkError, OSError) as error:
+            except Exception as error:  # of one bridge; the others are seen to
+                log.debug("uplink bridge", bridge=bridge, exc_info=error)
                 errors[bridge] = str(error)
         return errors
 

@@ -39,6 +39,7 @@ class _SinkState:
     sink: Sink
     roles: frozenset[Role]
     settled: bool = False
+    error: str = ""
 
 
 class Reconciler:
@@ -208,8 +209,7 @@ class Reconciler:
         render.gone = True
         self.leftovers.known(render.owner)
         self._tracker.forget(render)
-        for sink in render.sinks:
-            sink.want(render.owner, ())
+        self._tell_sinks(render, {})
         self.troubles.forget(render.owner)
 
     def _work(self) -> bool:
@@ -229,9 +229,15 @@ class Reconciler:
         self._live.flush()
         self.leftovers.tell(state.sink for state in self._sinks)
         for state in self._sinks:
-            if not queue:
-                self._settle(state)
-            state.sink.flush()
+            try:
+                if not queue:
+                    self._settle(state)
+                state.sink.flush()
+                state.error = ""
+            except Exception as error:  # of one sink: the others go on
+                if state.error != repr(error):
+                    log.exception("a sink failed", sink=state.sink.name)
+                state.error = repr(error)
         return bool(queue)
 
     def _settle(self, state: _SinkState) -> None:
@@ -286,23 +292,34 @@ class Reconciler:
         self.renders_total[counter] = self.renders_total.get(counter, 0) + 1
         try:
             wanted = self._tracker.run(render, lambda world: self._items(world, renderer, owner.key))
+            failure = self._tell_sinks(render, wanted)
         except NotListed:
             return
         except Exception as error:
+            failure = error
+        if failure is not None:
             if not render.done and not self._settled:
                 self.leftovers.unknown(owner)
             self._finished(render)
-            self.troubles.failed(owner, renderer.reports_on, error)
+            self.troubles.failed(owner, renderer.reports_on, failure)
             return
-        for sink in render.sinks:
-            if sink not in wanted:
-                sink.want(owner, ())
-        for sink, items in wanted.items():
-            sink.want(owner, items)
-        render.sinks = tuple(wanted)
         self._finished(render)
         self.leftovers.known(owner)
         self.troubles.succeeded(owner)
+
+    def _tell_sinks(self, render: Render, wanted: Mapping[Sink, Sequence[Any]]) -> Exception | None:
+        """Tell the sinks what an owner wants; the first error of those that can't take it, None when all can.
+
+        Such a sink keeps what the owner wanted before.
+        """
+        failure: Exception | None = None
+        for sink in dict.fromkeys((*render.sinks, *wanted)):
+            try:
+                sink.want(render.owner, wanted.get(sink, ()))
+            except Exception as error:
+                failure = failure or error
+        render.sinks = tuple(dict.fromkeys((*render.sinks, *wanted))) if failure is not None else tuple(wanted)
+        return failure
 
     def _finished(self, render: Render) -> None:
         if not render.done:
