@@ -6,17 +6,18 @@ chain is worse than the one of the former run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
 
-from ovnkit.api.nft import NftChain, NftElement, NftItem, NftRule, NftSet, Statement
+from ovnkit.api.nft import NftChain, NftElement, NftItem, NftRule, NftSet
 from ovnkit.api.refusals import Refusals
 from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import nfttext
 from ovnkit.host.nftio import Look, NftWorker, Outcome
-from ovnkit.host.nftplan import Context, Name, Part, Plan, PlannedRule, element_part, rule_part
+from ovnkit.host.nftplan import Name, Part, Plan, element_part
+from ovnkit.host.nftplanner import Planner, Wanted
 from ovnkit.host.nfttext import WHOLE, Listed, Parts
 
 log = structlog.get_logger()
@@ -41,10 +42,7 @@ class NftSink(Sink):
     def __init__(self, post: Post, report: Report) -> None:
         self._report = report
         self._wanted: dict[Owner, tuple[NftItem, ...]] = {}
-        self._chains: dict[str, dict[Owner, NftChain]] = {}
-        self._sets: dict[str, dict[Owner, NftSet]] = {}
-        self._rules: dict[str, dict[Owner, list[NftRule]]] = {}
-        self._elements: dict[str, dict[Parts, dict[Owner, Parts]]] = {}
+        self._what = Wanted()
         self._actual: Listed | None = None
         self._exists = False
         self._bodies: dict[str, bytes] = {}
@@ -88,40 +86,40 @@ class NftSink(Sink):
                 after.setdefault(item.chain, []).append(item)
         former = {item.chain for item in self._wanted.get(owner, ()) if isinstance(item, NftRule)}
         for chain in former | after.keys():
-            if self._rules.get(chain, {}).get(owner) == after.get(chain):
+            if self._what.rules.get(chain, {}).get(owner) == after.get(chain):
                 continue
             if chain in after:
-                self._rules.setdefault(chain, {})[owner] = after[chain]
+                self._what.rules.setdefault(chain, {})[owner] = after[chain]
             else:
-                _discard_one(self._rules, chain, owner)
+                _discard_one(self._what.rules, chain, owner)
             self._touch("chain", chain)
 
     def _add(self, owner: Owner, item: NftItem) -> None:
         if isinstance(item, NftElement):
             key = nfttext.parts(item.key)
-            self._elements.setdefault(item.set, {}).setdefault(key, {})[owner] = nfttext.parts(item.value)
+            self._what.elements.setdefault(item.set, {}).setdefault(key, {})[owner] = nfttext.parts(item.value)
             self._dirty_elements.setdefault(item.set, set()).add(key)
         elif isinstance(item, NftSet):
-            self._sets.setdefault(item.name, {})[owner] = item
+            self._what.sets.setdefault(item.name, {})[owner] = item
             self._refusals.forget(("set", item.name))
             self._touch_set(item.name)
         elif isinstance(item, NftChain):
-            self._chains.setdefault(item.name, {})[owner] = item
+            self._what.chains.setdefault(item.name, {})[owner] = item
             self._refusals.forget(("chain", item.name))
             self._touch_chains()
 
     def _drop(self, owner: Owner, item: NftItem) -> None:
         if isinstance(item, NftElement):
             key = nfttext.parts(item.key)
-            _discard(self._elements, item.set, key, owner)
+            _discard(self._what.elements, item.set, key, owner)
             self._dirty_elements.setdefault(item.set, set()).add(key)
         elif isinstance(item, NftSet):
-            if self._sets.get(item.name, {}).get(owner) == item:
-                _discard_one(self._sets, item.name, owner)
+            if self._what.sets.get(item.name, {}).get(owner) == item:
+                _discard_one(self._what.sets, item.name, owner)
             self._touch_set(item.name)
         elif isinstance(item, NftChain):
-            if self._chains.get(item.name, {}).get(owner) == item:
-                _discard_one(self._chains, item.name, owner)
+            if self._what.chains.get(item.name, {}).get(owner) == item:
+                _discard_one(self._what.chains, item.name, owner)
             self._touch_chains()
 
     def _touch(self, kind: str, name: str) -> None:
@@ -130,12 +128,12 @@ class NftSink(Sink):
     def _touch_set(self, name: str) -> None:
         # Rules may refer to it, and elements wait for it.
         self._touch("set", name)
-        self._dirty_elements.setdefault(name, set()).update(self._elements.get(name, ()))
+        self._dirty_elements.setdefault(name, set()).update(self._what.elements.get(name, ()))
         self._touch_chains()
 
     def _touch_chains(self) -> None:
         there = self._actual.chains.keys() if self._actual is not None else ()
-        for name in {*self._chains, *self._rules, *there}:
+        for name in {*self._what.chains, *self._what.rules, *there}:
             self._touch("chain", name)
 
     def settle(self) -> None:
@@ -147,10 +145,10 @@ class NftSink(Sink):
         if self._actual is None:
             return
         self._touch_chains()
-        for name in {*self._sets, *self._actual.sets}:
+        for name in {*self._what.sets, *self._actual.sets}:
             self._touch("set", name)
-        for name in {*self._elements, *self._actual.elements}:
-            keys = {*self._elements.get(name, ()), *self._actual.elements.get(name, ())}
+        for name in {*self._what.elements, *self._actual.elements}:
+            keys = {*self._what.elements.get(name, ()), *self._actual.elements.get(name, ())}
             self._dirty_elements.setdefault(name, set()).update(keys)
 
     # -- applying ---------------------------------------------------------------------------------------------
@@ -171,7 +169,9 @@ class NftSink(Sink):
             self._touch_again(part)
         if not self._dirty and not self._dirty_elements:
             return
-        plan = self._plan(self._actual)
+        plan = self._planner(self._actual).plan(self._dirty, self._dirty_elements)
+        self._dirty.clear()
+        self._dirty_elements.clear()
         for part in set(due).difference(plan.parts, (_TABLE,)):
             self._refusals.forget(part)
         commands = plan.commands()
@@ -179,11 +179,14 @@ class NftSink(Sink):
             self._busy = True
             self._worker.apply(commands, plan)
 
+    def _planner(self, actual: Listed) -> Planner:
+        return Planner(self._what, actual, self._refusals, self._bodies)
+
     def _touch_again(self, part: Part) -> None:
         """It is time to try what was refused."""
         if part == _TABLE:
             self._touch_everything()
-        elif not self._owners(part):
+        elif not self._what.owners(part):
             self._refusals.forget(part)
         elif part[0] == "element":
             self._dirty_elements.setdefault(part[1], set()).add(part[2:])
@@ -191,120 +194,6 @@ class NftSink(Sink):
             self._touch_set(part[1])
         else:
             self._touch("chain", part[1])
-
-    def _plan(self, actual: Listed) -> Plan:
-        plan = Plan(actual)
-        held = self._refusals.is_held
-        chains = sorted(name for kind, name in self._dirty if kind == "chain" and not held(("chain", name)))
-        sets = {name for kind, name in self._dirty if kind == "set" and not held(("set", name))}
-        remade = {name for name in sets if self._plan_set(plan, name)}
-        for name in chains:
-            self._plan_chain(plan, name, actual, remade)
-        for name in sorted(self._dirty_elements):
-            if not held(("set", name)):
-                self._plan_elements(plan, name, actual, remade)
-        self._dirty.clear()
-        self._dirty_elements.clear()
-        return plan
-
-    def _context(self, plan: Plan) -> Context:
-        """What the parts of a plan may name, or be reached from."""
-        context = Context()
-        held = self._refusals.is_held
-        for name, sets in self._sets.items():
-            if ("set", name) not in plan.make and not held(("set", name)):
-                context.things.append(nfttext.add_set(_first(sets)))
-        for name, chains in self._chains.items():
-            if held(("chain", name)):
-                continue
-            if ("chain", name) not in plan.make:
-                context.things.append(nfttext.add_chain(_first(chains)))
-            if name not in plan.rules:
-                texts = (rule.text for rule in self._planned_rules(name))
-                context.rules.extend(nfttext.add_rule(name, text) for text in texts)
-        return context
-
-    def _plan_set(self, plan: Plan, name: str) -> bool:
-        """Plan a set; whether it is made anew (and so empty)."""
-        assert self._actual is not None
-        shape = self._actual.sets.get(name)
-        item = _first(self._sets.get(name))
-        if item is not None and shape == nfttext.shape_of_set(item):
-            return False
-        if shape is not None:
-            plan.remove[("set", name)] = [f"delete {'map' if shape[1] else 'set'} {WHOLE} {name}"]
-        if item is not None:
-            plan.make[("set", name)] = [nfttext.add_set(item)]
-        return True
-
-    def _plan_chain(self, plan: Plan, name: str, actual: Listed, remade: set[str]) -> None:
-        item = _first(self._chains.get(name))
-        shape = actual.chains.get(name)
-        rules = list(self._planned_rules(name)) if item is not None else []
-        wanted = [text for rule in rules for text in rule.texts()[:1]]
-        there = actual.rules.get(name, [])
-        same_shape = item is not None and shape == nfttext.shape_of_chain(item)
-        comments = [comment for comment, _ in there]
-        untouched = all(self._bodies.get(comment, body) == body for comment, body in there)
-        looks_up = any(nfttext.names_any(text, remade) for text in wanted)
-        as_it_is = same_shape and untouched and not looks_up
-        if as_it_is and [nfttext.signature(text) for text in wanted] == comments:
-            return
-        if as_it_is:
-            plan.retried.add(name)
-        key = ("chain", name)
-        if shape is not None:
-            plan.clear[key] = [f"flush chain {WHOLE} {name}"]
-            if not same_shape:
-                plan.remove[key] = [f"delete chain {WHOLE} {name}"]
-        if item is not None:
-            if not same_shape:
-                plan.make[key] = [nfttext.add_chain(item)]
-            plan.rules[name] = rules
-
-    def _planned_rules(self, chain: str) -> Iterator[PlannedRule]:
-        """The rules of a chain in order. One that was refused, or names what isn't there, is replaced or waits."""
-        found = [
-            (rule.order, str(owner), position, rule)
-            for owner, rules in self._rules.get(chain, {}).items()
-            for position, rule in enumerate(rules)
-        ]
-        for _, _, _, rule in sorted(found, key=lambda entry: entry[:3]):
-            texts = [
-                nfttext.rule_text(statements)
-                for statements in (rule.statements, rule.otherwise)
-                if statements and self._has_all(statements)
-            ]
-            texts = [text for text in texts if not self._refusals.is_held(rule_part(chain, text))]
-            if texts:
-                yield PlannedRule(*texts)
-
-    def _has_all(self, statements: Sequence[Statement]) -> bool:
-        """Whether the sets and chains that a rule names are there, or will be."""
-        sets, chains = nfttext.references(statements)
-        names: list[Part] = [*(("set", name) for name in sets), *(("chain", name) for name in chains)]
-        wanted = sets <= self._sets.keys() and chains <= self._chains.keys()
-        return wanted and not any(self._refusals.is_held(name) for name in names)
-
-    def _plan_elements(self, plan: Plan, name: str, actual: Listed, remade: set[str]) -> None:
-        item = _first(self._sets.get(name))
-        if item is None:
-            return
-        there = {} if name in remade else actual.elements.get(name, {})
-        wanted = self._elements.get(name, {})
-        keys: Collection[Parts] = set(wanted) if name in remade else self._dirty_elements[name]
-        if item.interval:
-            desired: dict[Parts, Parts] = dict.fromkeys(nfttext.collapse(wanted), ())
-            keys = desired.keys() | there.keys()
-        else:
-            desired = {key: _first(wanted[key]) or () for key in keys if key in wanted}
-        keys = [key for key in sorted(keys) if not self._refusals.is_held(element_part(name, key))]
-        gone = [key for key in keys if key in there and desired.get(key) != there[key]]
-        new = [(key, desired[key]) for key in keys if key in desired and there.get(key) != desired[key]]
-        if gone:
-            plan.gone[name] = gone
-        if new:
-            plan.new[name] = new
 
     # -- answers of the worker (reconciler's thread) ------------------------------------------------------------
 
@@ -323,7 +212,7 @@ class NftSink(Sink):
         """A plan was applied, but for what was refused."""
         if outcome.search:
             log.info("nftables refused a transaction, trying its parts")
-            self._worker.apply_parts(plan, self._context(plan))
+            self._worker.apply_parts(plan, self._planner(plan.base).context(plan))
             return
         self._busy = False
         if outcome.error:
@@ -375,34 +264,8 @@ class NftSink(Sink):
         if news:
             what = f"{part[0]} {' '.join(part[1:])}"
             log.warning("nftables refused", what=what, error=message)
-            for owner in self._owners(part):
+            for owner in self._what.owners(part):
                 self._report(owner, RuntimeError(f"nftables refused {what}: {message}"))
-
-    def _owners(self, part: Part) -> set[Owner]:
-        kind, what = part[0], part[1]
-        if kind == "chain":
-            return {*self._chains.get(what, ()), *self._rules.get(what, ())}
-        if kind == "set":
-            return {*self._sets.get(what, ())}
-        if kind == "element":
-            return self._owners_of_element(what, part[2:])
-        return {
-            owner
-            for owner, rules in self._rules.get(what, {}).items()
-            for rule in rules
-            if part[2] in (nfttext.rule_text(rule.statements), nfttext.rule_text(rule.otherwise))
-        }
-
-    def _owners_of_element(self, name: str, key: Parts) -> set[Owner]:
-        """Who wants an element; of an interval set, who wants a part of it."""
-        wanted = self._elements.get(name, {})
-        item: NftSet | None = _first(self._sets.get(name))
-        if item is None or not item.interval:
-            return {*wanted.get(key, ())}
-        whole = nfttext.collapse([key])
-        return {
-            owner for part, claims in wanted.items() if nfttext.collapse([key, part]) == whole for owner in claims
-        }
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -437,11 +300,6 @@ def _check(item: NftItem) -> None:
     elif isinstance(item, NftRule):
         nfttext.rule_text(item.statements)
         nfttext.rule_text(item.otherwise)
-
-
-def _first(claims: dict[Owner, Any] | None) -> Any:
-    """What the first owner by name wants; None when nobody wants anything."""
-    return claims[min(claims, key=str)] if claims else None
 
 
 def _discard_one(table: dict[str, dict[Owner, Any]], name: str, owner: Owner) -> None:

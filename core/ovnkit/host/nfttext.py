@@ -15,7 +15,6 @@ from ipaddress import (
     IPv6Network,
     collapse_addresses,
     ip_address,
-    ip_network,
 )
 from typing import Any
 
@@ -45,6 +44,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
+from ovnkit.api.text import parse_network
 
 WHOLE = f"{FAMILY} {TABLE}"
 SIGNATURE = "ovnkit:"
@@ -78,9 +78,14 @@ def parts(values: Sequence[Atom]) -> Parts:
 
 
 def collapse(keys: Iterable[Parts]) -> frozenset[Parts]:
-    """The keys of an interval set without overlaps, which nft refuses."""
-    networks = [ip_network(key[0]) for key in keys]
+    """The keys of an interval set without overlaps, which nft refuses. What is no network stays as it is."""
     found: set[Parts] = set()
+    networks = []
+    for key in keys:
+        try:
+            networks.append(parse_network(key[0]))
+        except ValueError:
+            found.add(key)
     v4 = [network for network in networks if isinstance(network, IPv4Network)]
     v6 = [network for network in networks if isinstance(network, IPv6Network)]
     found |= {(atom(network),) for network in collapse_addresses(v4)}

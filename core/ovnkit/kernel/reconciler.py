@@ -23,7 +23,7 @@ from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
 from ovnkit.kernel.tasks import KeySet, Render, Task, need_listed
 from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
-from ovnkit.kernel.troubles import Trouble, Troubles
+from ovnkit.kernel.troubles import OnEvent, Trouble, Troubles
 
 log = structlog.get_logger()
 
@@ -31,7 +31,6 @@ SLICE = 0.02
 """Seconds of rendering before sinks are flushed and the inbox gets a look in."""
 
 ALL_ROLES = frozenset(Role)
-OnEvent = Callable[[Kind[Any], str, str, str, bool], None]
 
 
 @define(eq=False)
@@ -308,10 +307,7 @@ class Reconciler:
         self.troubles.succeeded(owner)
 
     def _tell_sinks(self, render: Render, wanted: Mapping[Sink, Sequence[Any]]) -> Exception | None:
-        """Tell the sinks what an owner wants; the first error of those that can't take it, None when all can.
-
-        Such a sink keeps what the owner wanted before.
-        """
+        """Tell the sinks what an owner wants. Returns an error of those that can't take it and keep what was."""
         failure: Exception | None = None
         for sink in dict.fromkeys((*render.sinks, *wanted)):
             try:

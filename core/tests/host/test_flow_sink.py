@@ -13,11 +13,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from ovnkit.api.daemons import Daemon, ovsdb_server, vswitchd
-from ovnkit.api.flows import Ct, CtState, Flow, Group, Match, Nat, Output, Port, Protocol, ToGroup
+from ovnkit.api.flows import Ct, CtState, Flow, Group, Match, Nat, Output, Port, Protocol, ToGroup, plugin_mark
 from ovnkit.api.installs import locate
 from ovnkit.api.sinks import Owner
-from ovnkit.host import flowsink
-from ovnkit.host.flowsink import FlowSink, cookie_of, is_ours
+from ovnkit.host import flowstate
+from ovnkit.host.flowsink import FlowSink
+from ovnkit.host.flowstate import cookie_of, is_ours
 from ovnkit.kernel.inbox import Inbox
 
 pytestmark = pytest.mark.ovn
@@ -297,7 +298,7 @@ def test_a_refused_flow_disables_nothing_but_itself(run: Any, switch: Switch, ba
 
 
 def test_a_refused_flow_is_tried_again(run: Any, switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(flowsink, "LAST_RETRY", 1.0)
+    monkeypatch.setattr(flowstate, "LAST_RETRY", 1.0)
     bench = run()
     bench.want(BAD_GROUP, SERVICES)
     assert bench.sink.status()["failed"]
@@ -397,5 +398,5 @@ def test_contradictions_and_text_are_refused_where_they_are_made(wrong: Callable
 def test_cookies_tell_the_plugin_and_are_ours() -> None:
     cookie = cookie_of("gateway", SERVICES.text)
     assert is_ours(cookie)
-    assert cookie >> 48 == flowsink.plugin_mark("gateway")
+    assert cookie >> 48 == plugin_mark("gateway")
     assert not is_ours(0xDEFF105)

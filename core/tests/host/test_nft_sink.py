@@ -364,6 +364,17 @@ def test_a_refused_source_is_not_allowed(sink: NftSink, inbox: Any) -> None:
     assert "ip6 saddr != @allowed drop" in rules("services")
 
 
+def test_another_attempt_at_a_refused_rule_rewrites_nothing(sink: NftSink, inbox: Any) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, BAD_OWNER, *BAD_ITEMS["rule"], NftRule("services", 6, (SetMark(6),)))
+    inbox.until(lambda: "meta mark set 0x00000006" in rules("services"), "the other rule")
+    before = nft("-a", "list", "chain", *TABLE, "services")
+    inbox.quiet(2.5)
+    assert nft("-a", "list", "chain", *TABLE, "services") == before
+    assert len(sink.reports) == 1  # type: ignore[attr-defined]
+
+
 def test_what_nft_refuses_for_a_while_is_tried_again(
     sink: NftSink, inbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
