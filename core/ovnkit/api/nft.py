@@ -224,11 +224,16 @@ class NftChain:
 
 @frozen
 class NftRule:
-    """A rule of a chain. Rules stand in the order of `order`, then of their owners' names, then as rendered."""
+    """A rule of a chain. Rules stand in the order of `order`, then of their owners' names, then as rendered.
+
+    `otherwise` stands in its place while nft refuses it, or while a set or chain that it names isn't there: so a
+    rule that restricts never leaves open what it is to close.
+    """
 
     chain: str = field(validator=_name)
     order: int
     statements: tuple[Statement, ...]
+    otherwise: tuple[Statement, ...] = ()
 
 
 @frozen

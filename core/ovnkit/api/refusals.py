@@ -13,6 +13,8 @@ from typing import Generic, TypeVar
 
 from attrs import define
 
+from ovnkit.api.sinks import Owner, Report
+
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
@@ -58,14 +60,15 @@ class Halving(Generic[T]):
 
 
 def find_refused(parts: Sequence[T], attempt: Callable[[Sequence[T]], None]) -> dict[T, str]:
-    """The parts that are refused, with the message, given that all of them together were.
+    """Apply parts, all at once when they are all right; those that are refused, with the message.
 
     `attempt` applies some parts and raises Refused when it can't; what else it raises ends the search. It takes
     about 2 log2(n) attempts for each refused one of n parts.
     """
     refused: dict[T, str] = {}
     trials: Halving[T] = Halving()
-    trials.last(parts)
+    if parts:
+        trials.last(parts)
     while trials:
         group = trials.take()
         try:
@@ -74,6 +77,26 @@ def find_refused(parts: Sequence[T], attempt: Callable[[Sequence[T]], None]) -> 
             if not trials.refused(group):
                 refused |= dict.fromkeys(group, str(error))
     return refused
+
+
+class Told(Generic[K]):
+    """Which owners were told of refused items. Each is told that it is over when its last one is."""
+
+    def __init__(self, report: Report) -> None:
+        self._report = report
+        self._owners: dict[K, frozenset[Owner]] = {}
+
+    def refused(self, key: K, owners: Iterable[Owner], error: Exception) -> None:
+        """Tell the owners of an item why it was refused."""
+        self._owners[key] = frozenset(owners)
+        for owner in self._owners[key]:
+            self._report(owner, error)
+
+    def over(self, key: K) -> None:
+        """An item isn't refused any more."""
+        for owner in self._owners.pop(key, ()):
+            if not any(owner in others for others in self._owners.values()):
+                self._report(owner, None)
 
 
 @define
@@ -85,10 +108,16 @@ class _Refusal:
 
 class Refusals(Generic[K]):
     """Items that were refused, by key. Each is tried again after a time that doubles from `first` to `last`
-    seconds."""
+    seconds. `over(key)` is called when one is accepted, or not wanted any more."""
 
-    def __init__(self, first: float, last: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._first, self._last, self._clock = first, last, clock
+    def __init__(
+        self,
+        first: float,
+        last: float,
+        clock: Callable[[], float] = time.monotonic,
+        over: Callable[[K], None] = lambda _: None,
+    ) -> None:
+        self._first, self._last, self._clock, self._over = first, last, clock, over
         self._refusals: dict[K, _Refusal] = {}
 
     def __contains__(self, key: K) -> bool:
@@ -106,8 +135,8 @@ class Refusals(Generic[K]):
 
     def forget(self, key: K) -> None:
         """It was accepted, or is not wanted any more."""
-        if self._refusals:
-            self._refusals.pop(key, None)
+        if self._refusals and self._refusals.pop(key, None) is not None:
+            self._over(key)
 
     def is_held(self, key: K) -> bool:
         """Whether it is not to be tried now."""

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import structlog
-from attrs import define, field, frozen
 
-from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Group, Match, Output, Port, plugin_mark
-from ovnkit.api.refusals import Refusals
+from ovnkit.api.flows import Flow, FlowItem, Group, plugin_mark
+from ovnkit.api.refusals import Refusals, Told
 from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import ofctl
+from ovnkit.host.flowstate import BridgeState, Claim, adding, cookie_of, is_our_group, is_ours, switching, winners
 from ovnkit.host.flowworker import RETRY, Bundle, Change, Outcome, Post, Verb, Worker
 from ovnkit.host.ofctl import Bridge, OfctlError
 
@@ -24,74 +23,14 @@ log = structlog.get_logger()
 INTEGRATION_BRIDGE = "br-int"
 """The bridge whose flows are ovn-controller's."""
 
-FIRST_RETRY, LAST_RETRY = 1.0, 60.0
-"""Seconds until a flow that the bridge refused is tried again."""
-
 BURST = 0.05
 """Seconds from the first of several deletions to the look at what is missing."""
 
+FIRST_RETRY, LAST_RETRY = 1.0, 60.0
+"""Seconds until a flow that the bridge refused is tried again."""
+
 QUIET = 10.0
 """Seconds between log lines on flows that others delete."""
-
-
-def cookie_of(plugin: str, text: str) -> int:
-    """The cookie of a flow: it tells the plugin and stands for the flow's whole text."""
-    own = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "big")
-    return plugin_mark(plugin) << 48 | own
-
-
-def is_our_group(number: int) -> bool:
-    """Whether a group's number carries our mark."""
-    return number >> 24 == GROUP_MARK >> 24
-
-
-def is_ours(cookie: int) -> bool:
-    """Whether a cookie carries our mark."""
-    return cookie >> 56 == COOKIE_MARK
-
-
-def switching(bridge: str) -> Flow:
-    """The flow that a bridge has of itself, with cookie 0. One of ours may take its place, and gives it back."""
-    return Flow(bridge, 0, 0, Match(), (Output(Port.NORMAL),))
-
-
-@frozen
-class _Claim:
-    """What one owner wants at one place: the text, and a flow's cookie or a group's number."""
-
-    text: str
-    cookie: int
-
-
-@define
-class _State:
-    """A bridge: what is wanted by place, and what it has. `flows` is None while that is not known.
-
-    `places` and `dropped` know the flows of this process only: where they are, and which nobody wants any more.
-    """
-
-    worker: Worker
-    flows_wanted: dict[Any, dict[Owner, _Claim]] = field(factory=dict)
-    groups_wanted: dict[int, dict[Owner, _Claim]] = field(factory=dict)
-    flows: set[int] | None = None
-    last: int | None = None
-    groups: set[int] = field(factory=set)
-    places: dict[int, Any] = field(factory=dict)
-    dropped: set[Change] = field(factory=set)
-    refused: Refusals[Change] = field(factory=lambda: Refusals(FIRST_RETRY, LAST_RETRY))
-    leaving: frozenset[int] = frozenset()
-    """Cookies of the flows that the bundle under way deletes or replaces."""
-    dirty: bool = False
-    busy: bool = False
-    look_again: bool = False
-    missed: int = 0
-    """Flows that others have deleted and that no log line has told of yet."""
-    told_at: float = float("-inf")
-    error: str = ""
-
-    def replaced(self, cookie: int) -> bool:
-        """Whether another flow is wanted where this one is."""
-        return self.places.get(cookie) in self.flows_wanted
 
 
 class FlowSink(Sink):
@@ -107,10 +46,10 @@ class FlowSink(Sink):
 
     def __init__(self, post: Post, report: Report, run_dir: str) -> None:
         self._post = post
-        self._report = report
+        self._told: Told[tuple[str, Change]] = Told(report)
         self._run_dir = run_dir
-        self._wanted: dict[Owner, dict[Any, tuple[FlowItem, _Claim]]] = {}
-        self._bridges: dict[str, _State] = {}
+        self._wanted: dict[Owner, dict[Any, tuple[FlowItem, Claim]]] = {}
+        self._bridges: dict[str, BridgeState] = {}
         self._settled = False
         self._active: frozenset[int] | None = None
         self._kept: frozenset[int] = frozenset()
@@ -143,39 +82,42 @@ class FlowSink(Sink):
             places.setdefault(place, {})[owner] = claim
             if key in before:
                 self._dropped(state, *before[key])
-            state.dropped.discard(_adding(item, claim))
+            state.dropped.discard(adding(item, claim))
             state.dirty = True
         if after:
             self._wanted[owner] = after
         else:
             self._wanted.pop(owner, None)
 
-    def _claims(self, owner: Owner, items: Sequence[FlowItem]) -> dict[Any, tuple[FlowItem, _Claim]]:
+    def _claims(self, owner: Owner, items: Sequence[FlowItem]) -> dict[Any, tuple[FlowItem, Claim]]:
         """What an owner wants by place; of two items at one place it gets the first."""
-        found: dict[Any, tuple[FlowItem, _Claim]] = {}
+        found: dict[Any, tuple[FlowItem, Claim]] = {}
         for item in items:
             number = cookie_of(owner.plugin, item.text) if isinstance(item, Flow) else item.number
             key = item.place if isinstance(item, Flow) else (item.bridge, number)
-            found.setdefault(key, (item, _Claim(item.text, number)))
+            found.setdefault(key, (item, Claim(item.text, number)))
         return found
 
-    def _dropped(self, state: _State, item: FlowItem, claim: _Claim) -> None:
-        change = _adding(item, claim)
+    def _dropped(self, state: BridgeState, item: FlowItem, claim: Claim) -> None:
+        change = adding(item, claim)
         state.dropped.add(change)
         state.refused.forget(change)
         state.dirty = True
 
-    def _place(self, item: FlowItem) -> tuple[_State, dict[Any, dict[Owner, _Claim]], Any]:
+    def _place(self, item: FlowItem) -> tuple[BridgeState, dict[Any, dict[Owner, Claim]], Any]:
         state = self._bridge(item.bridge)
         if isinstance(item, Flow):
             return state, state.flows_wanted, item.place
         return state, state.groups_wanted, item.number
 
-    def _bridge(self, name: str) -> _State:
+    def _bridge(self, name: str) -> BridgeState:
         state = self._bridges.get(name)
         if state is None:
             worker = Worker(Bridge(name, self._run_dir), self._post, self._looked, self._deleted, self._lost)
-            state = self._bridges[name] = _State(worker)
+            refused: Refusals[Change] = Refusals(
+                FIRST_RETRY, LAST_RETRY, over=lambda change: self._told.over((name, change))
+            )
+            state = self._bridges[name] = BridgeState(worker, refused)
             worker.start()
         return state
 
@@ -230,9 +172,9 @@ class FlowSink(Sink):
                     self.flows_written_total += len(bundle.lines)
                     state.worker.apply(bundle, self._applied(name, bundle))
 
-    def _difference(self, name: str, state: _State, actual: set[int]) -> Bundle:
-        flows = {claim.cookie: (place, claim.text) for place, claim in _winners(state.flows_wanted)}
-        groups = {claim.cookie: claim.text for _, claim in _winners(state.groups_wanted)}
+    def _difference(self, name: str, state: BridgeState, actual: set[int]) -> Bundle:
+        flows = {claim.cookie: (place, claim.text) for place, claim in winners(state.flows_wanted)}
+        groups = {claim.cookie: claim.text for _, claim in winners(state.groups_wanted)}
         gone = {cookie for cookie in actual if is_ours(cookie) and cookie not in flows}
         kept = {cookie for cookie in gone if self._stays(state, cookie)}
         add = {cookie: found for cookie, found in flows.items() if cookie not in actual}
@@ -255,7 +197,7 @@ class FlowSink(Sink):
             state.refused.forget(change)
         return Bundle({change: line for change, line in lines.items() if not state.refused.is_held(change)})
 
-    def _stays(self, state: _State, cookie: int) -> bool:
+    def _stays(self, state: BridgeState, cookie: int) -> bool:
         """Whether a flow of ours that nobody wants is not to be deleted: not yet, or as it will be replaced."""
         if not self._settled or state.replaced(cookie):
             return True
@@ -286,7 +228,7 @@ class FlowSink(Sink):
 
         return done
 
-    def _took(self, name: str, state: _State, change: Change, former: Mapping[Any, int]) -> None:
+    def _took(self, name: str, state: BridgeState, change: Change, former: Mapping[Any, int]) -> None:
         """The bridge has taken a change; `former` are the flows that this process had where others come."""
         verb, number = change
         state.refused.forget(change)
@@ -305,31 +247,33 @@ class FlowSink(Sink):
             if place == switching(name).place:
                 state.last = number
 
-    def _is_gone(self, state: _State, cookie: int) -> None:
+    def _is_gone(self, state: BridgeState, cookie: int) -> None:
         if state.flows is not None:
             state.flows.discard(cookie)
         state.places.pop(cookie, None)
         state.dropped.discard((Verb.ADD_FLOW, cookie))
 
-    def _refused(self, name: str, state: _State, refused: Mapping[Change, str]) -> None:
+    def _refused(self, name: str, state: BridgeState, refused: Mapping[Change, str]) -> None:
         """The bridge doesn't take these: their owners are told, and they are tried again later."""
         for change, message in refused.items():
             if not state.refused.refuse(change, message):
                 continue
             log.warning("refused by a bridge", bridge=name, what=change[0].value, number=change[1], error=message)
-            for item, owner in self._owners(state, change):
-                self._report(owner, OfctlError(f"{name} refused {item}: {message}"))
+            owners = self._owners(state, change)
+            for text, _ in owners[:1]:
+                error = OfctlError(f"{name} refused {text}: {message}")
+                self._told.refused((name, change), [owner for _, owner in owners], error)
         self._retry(state)
 
-    def _retry(self, state: _State) -> None:
+    def _retry(self, state: BridgeState) -> None:
         """A look is followed by another attempt."""
         if (pause := state.refused.pause) is not None:
             state.worker.look_soon(max(BURST, pause))
 
-    def _owners(self, state: _State, change: Change) -> list[tuple[str, Owner]]:
+    def _owners(self, state: BridgeState, change: Change) -> list[tuple[str, Owner]]:
         """Who wants what was refused, and its text."""
         verb, number = change
-        wanted: Mapping[Any, dict[Owner, _Claim]]
+        wanted: Mapping[Any, dict[Owner, Claim]]
         wanted = state.flows_wanted if verb is Verb.ADD_FLOW else state.groups_wanted
         what = "flow" if verb is Verb.ADD_FLOW else "group"
         return [
@@ -354,7 +298,7 @@ class FlowSink(Sink):
         if state.busy:
             state.look_again = True  # what was seen may be older than the bundle under way
             return
-        wanted = {claim.cookie for _, claim in _winners(state.flows_wanted)}
+        wanted = {claim.cookie for _, claim in winners(state.flows_wanted)}
         self._count_missing(name, state, flows, wanted)
         state.error = ""
         state.flows, state.last, state.groups = flows, last, groups
@@ -364,7 +308,7 @@ class FlowSink(Sink):
         self.flush()
         self._retry(state)
 
-    def _count_missing(self, name: str, state: _State, flows: set[int], wanted: set[int]) -> None:
+    def _count_missing(self, name: str, state: BridgeState, flows: set[int], wanted: set[int]) -> None:
         """Log what somebody else has deleted; of a bridge that was made anew nothing is known before the look."""
         if state.flows is not None:
             state.missed += len((state.flows - flows) & wanted)
@@ -422,13 +366,3 @@ class FlowSink(Sink):
             "failed": failed,
             "last_error": next(iter((*errors, *failed.values())), ""),
         }
-
-
-def _winners(wanted: Mapping[Any, Mapping[Owner, _Claim]]) -> Iterator[tuple[Any, _Claim]]:
-    """What holds at each place: of several owners that want it, the first by name decides."""
-    return ((place, claims[min(claims, key=str)]) for place, claims in wanted.items())
-
-
-def _adding(item: FlowItem, claim: _Claim) -> Change:
-    """The change that makes what an owner wants."""
-    return (Verb.ADD_FLOW if isinstance(item, Flow) else Verb.ADD_GROUP), claim.cookie

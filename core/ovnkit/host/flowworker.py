@@ -13,7 +13,7 @@ from attrs import field, frozen
 
 from ovnkit.api.refusals import find_refused
 from ovnkit.host import ofctl
-from ovnkit.host.ofctl import Bridge, OfctlError, OfctlRefused
+from ovnkit.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
 
@@ -139,13 +139,11 @@ class Worker:
             ofctl.apply(self._bridge, [bundle.lines[change] for change in changes])
 
         try:
-            try:
-                attempt(bundle.lines)
-                return Outcome()
-            except OfctlRefused as error:
-                log.info("bundle refused, trying its parts", bridge=self._bridge.name, error=str(error))
-                return Outcome(refused=find_refused(list(bundle.lines), attempt))
+            return Outcome(refused=find_refused(list(bundle.lines), attempt))
         except OfctlError as error:
+            return Outcome(str(error))
+        except Exception as error:
+            log.exception("flows", bridge=self._bridge.name)
             return Outcome(str(error))
 
     def _look(self) -> None:

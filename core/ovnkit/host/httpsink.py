@@ -16,6 +16,7 @@ import structlog
 from attrs import define
 
 from ovnkit.api.host import HttpAnswer
+from ovnkit.api.refusals import Told
 from ovnkit.api.sinks import Owner, Report, Sink
 
 log = structlog.get_logger()
@@ -60,6 +61,7 @@ class HttpSink(Sink):
 
     def __init__(self, report: Report, later: Later) -> None:
         self._report = report
+        self._told: Told[int] = Told(report)
         self._later = later
         self._ports: dict[int, _Port] = {}
         self._owned: dict[Owner, tuple[HttpAnswer, ...]] = {}
@@ -133,16 +135,18 @@ class HttpSink(Sink):
     def _open(self, number: int, port: _Port) -> None:
         try:
             port.listener = _listen(number)
-        except OSError as error:
-            reason = os.strerror(error.errno) if error.errno else str(error)
+        except (OSError, OverflowError, TypeError) as error:
+            code = error.errno if isinstance(error, OSError) else None
+            reason = os.strerror(code) if code else str(error)
             if port.error != reason:
                 log.warning("port can't be listened on", port=number, error=reason)
-                for owner in port.wanted:
-                    self._report(owner, PortTaken(f"port {number}: {reason}"))
+                self._told.refused(number, port.wanted, PortTaken(f"port {number}: {reason}"))
             port.error = reason
             self._later(RETRY, lambda: self._again(number))
             return
-        port.error = ""
+        if port.error:
+            port.error = ""
+            self._told.over(number)
         self._selector.register(port.listener, selectors.EVENT_READ, port)
         if self._thread.ident is None:
             self._thread.start()
@@ -171,7 +175,10 @@ class HttpSink(Sink):
 
 
 def _listen(port: int) -> socket.socket:
-    """A listening socket for both IP families, or for IPv4 where this host has no IPv6; raises OSError."""
+    """A listening socket for both IP families, or for IPv4 where this host has no IPv6.
+
+    Raises OSError, and OverflowError or TypeError when there is no such port.
+    """
     try:
         return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=BACKLOG)
     except OSError as error:

@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
-from attrs import frozen
+from attrs import field, frozen
 
 from ovnkit.api.nft import FAMILY, TABLE
-from ovnkit.host.nftplan import Name, Plan
+from ovnkit.api.refusals import Refused, find_refused
+from ovnkit.host.nftplan import Context, Part, Plan
 from ovnkit.host.nfttext import WHOLE, Listed, parse_listing
 
 log = structlog.get_logger()
@@ -24,11 +25,19 @@ RESYNC = 60.0
 """Seconds between looks without cause."""
 _DEBOUNCE = 0.1
 _TIMEOUT = 60.0
+_ERROR = re.compile(r"^(?:\S+:[\d:-]+: )?Error: (.*)", re.MULTILINE)
+_TRIAL = ("unshare", "--net")
+"""Where parts are tried: in a network namespace of their own, which has no packets. (`nft --check` doesn't do: the
+kernel finds some faults only when it commits.)"""
 _GENERATION = re.compile(r"# new generation \d+ by process (\d+) ")
 
 
 class NftError(Exception):
-    """nft refused; the text is its first line."""
+    """nft could not be run as it should; the text is its first line."""
+
+
+class NftRefused(NftError, Refused):
+    """nft, or the kernel, doesn't take what it was given; the text says why, and not where."""
 
 
 @frozen
@@ -39,15 +48,28 @@ class Look:
 
 
 @frozen
+class Outcome:
+    """What came of a plan: what was refused and why (all the rest is applied), an error for which no part is to
+    blame (nothing is applied), and the table now (None: it is as the plan makes it). With `search`, nft refused it
+    as a whole, and nothing is applied yet."""
+
+    refused: Mapping[Part, str] = field(factory=dict)
+    error: str = ""
+    look: Look | None = None
+    search: bool = False
+
+
+@frozen
 class _Apply:
     commands: list[str]
     plan: Plan
+    context: Context | None = None
 
 
 class NftWorker:
     """Runs nft in a thread of its own; every callback is posted to the reconciler.
 
-    `listed(look)` follows each listing that nobody asked for, `applied(plan, failures, look)` each `apply`,
+    `listed(look)` follows each listing that nobody asked for, `applied(plan, outcome)` each `apply`,
     `wake()` a `wake_after`.
     """
 
@@ -55,7 +77,7 @@ class NftWorker:
         self,
         post: Callable[[Callable[[], None]], None],
         listed: Callable[[Look], None],
-        applied: Callable[[Plan, dict[Name, str], Look | None], None],
+        applied: Callable[[Plan, Outcome], None],
         wake: Callable[[], None],
     ) -> None:
         self._post = post
@@ -81,8 +103,12 @@ class NftWorker:
             self._thread.join(5)
 
     def apply(self, commands: list[str], plan: Plan) -> None:
-        """Apply commands as one transaction; where nft refuses it, thing by thing."""
+        """Apply the commands of a plan as one transaction."""
         self._queue.put(_Apply(commands, plan))
+
+    def apply_parts(self, plan: Plan, context: Context) -> None:
+        """Apply a plan that was refused, without what is to blame."""
+        self._queue.put(_Apply([], plan, context))
 
     def wake_after(self, delay: float) -> None:
         """Post `wake` after a while."""
@@ -114,60 +140,81 @@ class NftWorker:
     def _look(self) -> bool:
         try:
             look = self._list()
-        except (NftError, OSError, subprocess.SubprocessError, ValueError) as error:
-            log.warning("nftables can't be listed", error=str(error))
+        except Exception as error:  # of nft, or because somebody has put into the table what we can't read
+            log.warning("nftables can't be listed", error=repr(error))
             return False
         self._post(lambda: self._listed(look))
         return True
 
     def _apply(self, task: _Apply) -> None:
         plan = task.plan
-        failures: dict[Name, str] = {}
+        refused: dict[Part, str] = {}
+        error, first = "", task.context is None
         try:
-            self._nft("\n".join(task.commands))
-        except (NftError, OSError, subprocess.SubprocessError) as error:
-            failures = self._apply_singly(plan, str(error))
+            if task.context is None:
+                self._nft(task.commands)
+            else:
+                refused = self._find_refused(plan, task.context)
+                self._nft(plan.commands(refused))
+        except NftRefused as refusal:
+            error = str(refusal)
+        except Exception as failure:  # whatever it is, others' changes come after this one
+            error, first = str(failure), False
         look: Look | None = None
-        if failures or not plan.only_elements or not plan.names:
+        if error or refused or not plan.only_elements or not plan.parts:
             with contextlib.suppress(NftError, OSError, subprocess.SubprocessError, ValueError):
                 look = self._list()
-        self._post(lambda: self._applied(plan, failures, look))
+        outcome = Outcome(refused, error, look)
+        if error and first and look is not None:
+            # Unless the table has changed since the plan was made: then that is why.
+            outcome = Outcome(look=look, search=(look.content or Listed()) == plan.base)
+        self._post(lambda: self._applied(plan, outcome))
 
-    def _apply_singly(self, plan: Plan, message: str) -> dict[Name, str]:
-        """Find out who is to blame: all sets first, then each chain, each in a transaction of its own."""
-        log.info("nft refused a transaction, trying its parts", error=message)
-        failures: dict[Name, str] = {}
-        for name in plan.names:
-            try:
-                self._nft("\n".join([f"add table {WHOLE}", *plan.commands(frozenset({name}))]))
-            except (NftError, OSError, subprocess.SubprocessError) as error:
-                failures[name] = str(error)
-        return failures
+    def _find_refused(self, plan: Plan, context: Context) -> dict[Part, str]:
+        """Try the parts of a plan in an empty namespace, on top of those that were accepted there."""
+        accepted: set[Part] = set()
+
+        def attempt(parts: Collection[Part]) -> None:
+            self._nft(plan.trial(context, accepted.union(parts)), *_TRIAL)
+            accepted.update(parts)
+
+        refused = find_refused(plan.parts, attempt)
+        return refused | find_refused(plan.stand_ins(refused), attempt)
 
     def _list(self) -> Look:
         try:
-            return Look(parse_listing(self._nft(None)))
+            return Look(parse_listing(self._run_nft("-j", "-n", "list", "table", FAMILY, TABLE)))
         except NftError as error:
             if "No such file or directory" in str(error):
                 return Look(None)
             raise
 
-    def _nft(self, text: str | None) -> bytes:
-        """Run nft: apply `text`, or list the table. Raises NftError."""
-        command = ["nft", "-f", "-"] if text is not None else ["nft", "-j", "-n", "list", "table", FAMILY, TABLE]
+    def _nft(self, commands: Collection[str], *wrapper: str) -> None:
+        """Apply commands as one transaction; raises NftRefused when they are at fault."""
+        if commands:
+            self._run_nft("-f", "-", text="\n".join(commands), wrapper=wrapper)
+
+    def _run_nft(self, *arguments: str, text: str | None = None, wrapper: Collection[str] = ()) -> bytes:
+        try:
+            content = (text or "").encode()
+        except UnicodeEncodeError as error:
+            raise NftRefused(f"no text: {error.reason}") from error
         with subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            [*wrapper, "nft", *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:
-            if text is not None:
+            if text is not None and not wrapper:
                 self._own.add(process.pid)
             try:
-                out, err = process.communicate((text or "").encode(), timeout=_TIMEOUT)
+                out, err = process.communicate(content, timeout=_TIMEOUT)
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
         if process.returncode:
-            lines = err.decode(errors="replace").strip().splitlines() or [f"exit {process.returncode}"]
-            raise NftError(next((line for line in lines if "rror" in line), lines[0]).strip())
+            said = err.decode(errors="replace").strip()
+            found = _ERROR.search(said)
+            if found is not None:
+                raise NftRefused(found[1].strip())
+            raise NftError(next(iter(said.splitlines()), f"exit {process.returncode}"))
         return out
 
 

@@ -7,7 +7,7 @@ for a set when it comes as JSON, and crashes on a dnat through one. Listings com
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from ipaddress import (
     IPv4Address,
     IPv4Network,
@@ -15,7 +15,6 @@ from ipaddress import (
     IPv6Network,
     collapse_addresses,
     ip_address,
-    ip_network,
 )
 from typing import Any
 
@@ -44,7 +43,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
-from ovnkit.api.text import json_bytes, parse_json
+from ovnkit.api.text import json_bytes, parse_json, parse_network
 
 WHOLE = f"{FAMILY} {TABLE}"
 SIGNATURE = "ovnkit:"
@@ -78,9 +77,14 @@ def parts(values: Sequence[Atom]) -> Parts:
 
 
 def collapse(keys: Iterable[Parts]) -> frozenset[Parts]:
-    """The keys of an interval set without overlaps, which nft refuses."""
-    networks = [ip_network(key[0]) for key in keys]
+    """The keys of an interval set without overlaps, which nft refuses. What is no network stays as it is."""
     found: set[Parts] = set()
+    networks = []
+    for key in keys:
+        try:
+            networks.append(parse_network(key[0]))
+        except ValueError:
+            found.add(key)
     v4 = [network for network in networks if isinstance(network, IPv4Network)]
     v6 = [network for network in networks if isinstance(network, IPv6Network)]
     found |= {(atom(network),) for network in collapse_addresses(v4)}
@@ -152,6 +156,16 @@ def references(statements: Sequence[Statement]) -> tuple[set[str], set[str]]:
         elif isinstance(item, Match) and isinstance(item.right, SetName):
             sets.add(item.right.name)
     return sets, chains
+
+
+def names_any(text: str, names: Collection[str]) -> bool:
+    """Whether a rule's text names one of these sets."""
+    return any(f"@{name}" in text.split() for name in names)
+
+
+def is_jump(text: str) -> bool:
+    """Whether a rule's text leads to another chain."""
+    return "jump" in text.split()
 
 
 # -- commands -------------------------------------------------------------------------------------------------

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
-from attrs import define, frozen
+from attrs import frozen
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import ROUTE_PROTOCOL, HostItem, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
+from ovnkit.api.refusals import Refusals, Told
 from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import apply
 from ovnkit.host.actual import Key, as_item, key_of, key_of_fact, link_of, ours, satisfies
@@ -45,15 +46,6 @@ class Change:
     remove: bool = False
 
 
-@define
-class Failure:
-    """A key that could not be applied: since when to try again, and how long to wait after that."""
-
-    again: float
-    delay: float
-    message: str
-
-
 class HostSink(Sink):
     """Holds the node's kernel to the host items. See `ovnkit.api.sinks.Sink`.
 
@@ -66,7 +58,7 @@ class HostSink(Sink):
 
     def __init__(self, post: Post, report: Report) -> None:
         self._post = post
-        self._report = report
+        self._told: Told[Key] = Told(report)
         self._wanted: dict[Owner, tuple[HostItem, ...]] = {}
         self._claims: dict[Key, dict[Owner, HostItem]] = {}
         self._actual: dict[Key, Fact] = {}
@@ -77,7 +69,7 @@ class HostSink(Sink):
         """Since when a link has been waited for (seconds since the epoch)."""
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
-        self._failed: dict[Key, Failure] = {}
+        self._failed: Refusals[Key] = Refusals(FIRST_RETRY, LAST_RETRY, over=self._told.over)
         self._sysctls_done: set[Key] = set()
         self._settled = False
         self._loaded = False
@@ -112,7 +104,7 @@ class HostSink(Sink):
             if not claims:
                 del self._claims[key]
             self._sysctls_done.discard(key)
-            self._failed.pop(key, None)
+            self._failed.forget(key)
             self._dirty.add(key)
         if items:
             self._wanted[owner] = tuple(items)
@@ -133,14 +125,16 @@ class HostSink(Sink):
         """Start applying what differs."""
         if not self._loaded:
             return
-        now = time.monotonic()
         changes = []
         for key in list(self._dirty):
-            failure = self._failed.get(key)
-            if key in self._in_flight or (failure is not None and failure.again > now):
+            if key in self._in_flight or self._failed.is_held(key):
                 continue
             self._dirty.discard(key)
-            change = self._change(key)
+            try:
+                change = self._change(key)
+            except Exception as error:  # of one item; the others are applied
+                self._fail(key, error)
+                continue
             if change is not None:
                 changes.append(change)
                 self._in_flight.add(key)
@@ -158,7 +152,7 @@ class HostSink(Sink):
         if isinstance(item, Sysctl):
             return None if key in self._sysctls_done else Change(key, item, 0)
         if fact is not None and satisfies(fact, item):
-            self._failed.pop(key, None)
+            self._failed.forget(key)
             return None
         link = link_of(item)
         if link and link not in self._links:
@@ -228,7 +222,7 @@ class HostSink(Sink):
         for key in self._claims:
             if key[0] == "sysctls" and (not link or link in key[1].split("/")):
                 self._sysctls_done.discard(key)
-                self._failed.pop(key, None)
+                self._failed.forget(key)
                 self._dirty.add(key)
 
     # -- what came of it (told by the writer) -----------------------------------------------------------------
@@ -240,33 +234,27 @@ class HostSink(Sink):
         key = change.key
         self._in_flight.discard(key)
         if error is None:
-            if self._failed.pop(key, None) is not None:
-                for owner in self._claims.get(key, ()):
-                    if not any(owner in self._claims.get(other, ()) for other in self._failed):
-                        self._report(owner, None)
+            self._failed.forget(key)
             if key[0] == "sysctls" and not change.remove:
                 self._sysctls_done.add(key)
             if self._desired(key) != (None if change.remove else change.item):
                 self._dirty.add(key)
         else:
-            self._fail(change, error)
+            self._fail(key, error)
         self.flush()
 
-    def _fail(self, change: Change, error: Exception) -> None:
-        key = change.key
-        before = self._failed.get(key)
-        delay = min(LAST_RETRY, before.delay * 2) if before is not None else FIRST_RETRY
-        self._failed[key] = Failure(time.monotonic() + delay, delay, str(error))
+    def _fail(self, key: Key, error: Exception) -> None:
+        news = self._failed.refuse(key, str(error))
         self._dirty.add(key)
         # A sysctl of a link that is not there yet has no file; that is no failure worth telling.
         if isinstance(error, FileNotFoundError):
             return
-        told = HostItemError(f"{name_of(change.item)}: {kernel_error(error)}")
-        self._last_error = str(told)
-        log.warning("host item failed", item=name_of(change.item), error=kernel_error(error), again_in=delay)
-        if before is None or before.message != str(error):
-            for owner in self._claims.get(key, ()):
-                self._report(owner, told)
+        item = self._desired(key)
+        name, reason = name_of(item) if item is not None else " ".join(key), kernel_error(error)
+        self._last_error = f"{name}: {reason}"
+        if news:
+            log.warning("host item failed", item=name, error=reason)
+            self._told.refused(key, self._claims.get(key, ()), HostItemError(self._last_error))
 
     def _tick_later(self, look: bool) -> None:
         self._post(lambda: self._tick(look))
@@ -282,7 +270,7 @@ class HostSink(Sink):
     @property
     def idle(self) -> bool:
         """Whether nothing is to be applied or in flight. What waits for a link, or failed, doesn't count."""
-        return self._loaded and not self._in_flight and not (self._dirty - self._failed.keys())
+        return self._loaded and not self._in_flight and all(key in self._failed for key in self._dirty)
 
     @property
     def ready(self) -> bool:
@@ -307,8 +295,8 @@ class HostSink(Sink):
             "pending": len(self._dirty) + len(self._in_flight),
             "waiting": len(waits),
             "waits": waits,
-            "failed": {f"{what} {key}": failure.message for (what, key), failure in self._failed.items()},
-            "last_error": self._last_error,
+            "failed": {f"{what} {key}": message for (what, key), message in self._failed.messages.items()},
+            "last_error": self._last_error if self._failed else "",
         }
 
 

@@ -9,12 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import structlog
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import Address, TrackedPath
 from ovnkit.api.sinks import Owner, Sink
 from ovnkit.host import kerneltrack, ofctl
-from ovnkit.host.ofctl import Bridge, OfctlError
+from ovnkit.host.ofctl import Bridge
 
 log = structlog.get_logger()
 
@@ -61,7 +60,10 @@ class TrackSink(Sink):
 
     def want(self, owner: Owner, items: Sequence[TrackedPath]) -> None:
         """From now on `owner` wants exactly these paths."""
-        before, after = self._owned.pop(owner, frozenset()), frozenset(items)
+        after = frozenset(items)
+        for path in after:
+            _front(path)  # raises before anything is changed
+        before = self._owned.pop(owner, frozenset())
         if after:
             self._owned[owner] = after
         for path in after - before:
@@ -137,7 +139,7 @@ class TrackSink(Sink):
                     kerneltrack.forget(number, address, port, back)
                     self.flushes_total += 1
                     self.last_error = ""
-                except (OSError, OfctlError, NetlinkError) as error:
+                except Exception as error:  # of one way; the others are forgotten all the same
                     self.last_error = str(error)
                     log.debug("connections can't be forgotten", error=self.last_error)
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import structlog
 from attrs import frozen
-from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
 from ovnkit.api.kinds import Kind
 from ovnkit.api.ovsfacts import OVS_BRIDGES
+from ovnkit.api.refusals import Told
 from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host.naming import kernel_error
 from ovnkit.host.uplinks import Uplinks
@@ -48,7 +48,7 @@ class UplinkSink(Sink):
 
     def __init__(self, post: Post, report: Report, run_dir: str) -> None:
         self._post = post
-        self._report = report
+        self._told: Told[str] = Told(report)
         self._wanted: dict[Owner, tuple[UplinkBridge, ...]] = {}
         self._order = _Order()
         self._given: _Order | None = None
@@ -105,9 +105,10 @@ class UplinkSink(Sink):
             if self._errors.get(bridge) == error:
                 continue
             log.error("uplink bridge failed", bridge=bridge, error=error)
-            for owner, items in self._wanted.items():
-                if any(item.bridge == bridge for item in items):
-                    self._report(owner, OvnkitError(error))
+            owners = [own for own, items in self._wanted.items() if any(item.bridge == bridge for item in items)]
+            self._told.refused(bridge, owners, OvnkitError(error))
+        for bridge in self._errors.keys() - errors.keys():
+            self._told.over(bridge)
         self._errors = errors
 
     @property
@@ -195,7 +196,8 @@ class Worker:
                 self._hold(bridge, made.get(bridge), wanted.get(bridge), order.settled)
             except OvnkitError as error:
                 errors[bridge] = str(error)
-            except (NetlinkError, OSError) as error:
+            except Exception as error:  # of one bridge; the others are seen to
+                log.debug("uplink bridge", bridge=bridge, exc_info=error)
                 uplink = wanted.get(bridge) or made.get(bridge)
                 errors[bridge] = f"bridge {bridge} over {uplink}: {kernel_error(error)}"
         return errors

@@ -23,7 +23,7 @@ from ovnkit.kernel.live import LiveSets
 from ovnkit.kernel.store import Change, Store
 from ovnkit.kernel.tasks import KeySet, Render, Task, need_listed
 from ovnkit.kernel.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
-from ovnkit.kernel.troubles import Trouble, Troubles
+from ovnkit.kernel.troubles import OnEvent, Trouble, Troubles
 
 log = structlog.get_logger()
 
@@ -31,7 +31,6 @@ SLICE = 0.02
 """Seconds of rendering before sinks are flushed and the inbox gets a look in."""
 
 ALL_ROLES = frozenset(Role)
-OnEvent = Callable[[Kind[Any], str, str, str, bool], None]
 
 
 @define(eq=False)
@@ -39,6 +38,7 @@ class _SinkState:
     sink: Sink
     roles: frozenset[Role]
     settled: bool = False
+    error: str = ""
 
 
 class Reconciler:
@@ -207,8 +207,7 @@ class Reconciler:
         render.gone = True
         self.leftovers.known(render.owner)
         self._tracker.forget(render)
-        for sink in render.sinks:
-            sink.want(render.owner, ())
+        self._tell_sinks(render, {})
         self.troubles.forget(render.owner)
 
     def _work(self) -> bool:
@@ -228,9 +227,15 @@ class Reconciler:
         self._live.flush()
         self.leftovers.tell(state.sink for state in self._sinks)
         for state in self._sinks:
-            if not queue:
-                self._settle(state)
-            state.sink.flush()
+            try:
+                if not queue:
+                    self._settle(state)
+                state.sink.flush()
+                state.error = ""
+            except Exception as error:  # of one sink: the others go on
+                if state.error != repr(error):
+                    log.exception("a sink failed", sink=state.sink.name)
+                state.error = repr(error)
         return bool(queue)
 
     def _settle(self, state: _SinkState) -> None:
@@ -288,23 +293,32 @@ class Reconciler:
         self.renders_total[counter] = self.renders_total.get(counter, 0) + 1
         try:
             wanted = self._tracker.run(render, lambda world: self._items(world, renderer, owner.key))
+            self.troubles.forget_refused(owner)  # before a sink has something to say
+            failure = self._tell_sinks(render, wanted)
         except NotListed:
             return
         except Exception as error:
+            failure = error
+        if failure is not None:
             if not render.done and not self._settled:
                 self.leftovers.unknown(owner)
             self._finished(render)
-            self.troubles.failed(owner, renderer.reports_on, error)
+            self.troubles.failed(owner, renderer.reports_on, failure)
             return
-        self.troubles.succeeded(owner)  # before a sink has something to say
-        for sink in render.sinks:
-            if sink not in wanted:
-                sink.want(owner, ())
-        for sink, items in wanted.items():
-            sink.want(owner, items)
-        render.sinks = tuple(wanted)
+        self.troubles.succeeded(owner)
         self._finished(render)
         self.leftovers.known(owner)
+
+    def _tell_sinks(self, render: Render, wanted: Mapping[Sink, Sequence[Any]]) -> Exception | None:
+        """Tell the sinks what an owner wants. Returns an error of those that can't take it and keep what was."""
+        failure: Exception | None = None
+        for sink in dict.fromkeys((*render.sinks, *wanted)):
+            try:
+                sink.want(render.owner, wanted.get(sink, ()))
+            except Exception as error:
+                failure = failure or error
+        render.sinks = tuple(dict.fromkeys((*render.sinks, *wanted))) if failure is not None else tuple(wanted)
+        return failure
 
     def _finished(self, render: Render) -> None:
         if not render.done:

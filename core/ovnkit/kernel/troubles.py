@@ -93,14 +93,17 @@ class Troubles:
         """A render ran through."""
         if self._in_a_row:
             self._in_a_row.pop(owner.plugin, None)
-        if not self._states and not self._refused:
+        if not self._states:
             return
-        self._refused.pop(owner, None)
         state = self._states.pop(owner, None)
         if state is not None:
             state.cancel()
             if state.trouble.what != "waiting":
                 log.info("recovered", **_fields(owner, None), after=state.trouble.message)
+
+    def forget_refused(self, owner: Owner) -> None:
+        """What sinks had refused of an owner's items is not what it wants now."""
+        self._refused.pop(owner, None)
 
     def forget(self, owner: Owner) -> None:
         """The owner is gone."""

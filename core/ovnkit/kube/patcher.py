@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define, evolve, field, frozen
 
+from ovnkit.api.refusals import Refused, find_refused
 from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.kube.backoff import Backoff
 from ovnkit.kube.client import APPLY_PATCH, MERGE_PATCH, Client
@@ -75,44 +76,40 @@ class Patcher:
             for part in parts:
                 if not part.touches_status or _unreachable(errors):
                     continue
-                try:
-                    status = self._status(evolve(part, status=status or part.status), written)
-                    written = None
-                except NotFound:
-                    raise
-                except Exception as error:  # to be reported on the object, whatever it is
-                    errors |= dict.fromkeys((*part.wanted, *part.leaving), error)
+                status = self._status_in_parts(part, status, written, errors)
+                written = None
         except NotFound:
             return Outcome(gone=True)
         version = raw["metadata"].get("resourceVersion", "") if raw else ""
         return Outcome(version, status, errors=errors)
 
     def _metadata_in_parts(self, plan: Plan, errors: dict[Field, Exception]) -> Mapping[str, Any] | None:
-        """Patch the metadata at once; field by field if the server finds something wrong with one.
+        """Patch the metadata; the object as last written, None if nothing was."""
+        written: Mapping[str, Any] | None = None
 
-        Returns the object as last written, None if nothing was.
-        """
-        fields = dict(plan.metadata_fields)
-        try:
-            return self._metadata(plan)
-        except NotFound:
-            raise
-        except Unprocessable as error:
-            if len(fields) == 1:
-                errors |= dict.fromkeys(fields, error)
-                return None
-        except Exception as error:
-            errors |= dict.fromkeys(fields, error)
-            return None
-        written = None
-        for path, part in plan.split():
-            try:
-                written = self._metadata(part)
-            except NotFound:
-                raise
-            except Exception as error:
-                errors[path] = error
+        def write(paths: Collection[Field]) -> None:
+            nonlocal written
+            written = self._metadata(plan.only(paths).after(written))
+
+        _in_parts([path for path, _ in plan.metadata_fields], write, errors)
         return written
+
+    def _status_in_parts(
+        self,
+        plan: Plan,
+        status: KnownStatus | None,
+        written: Mapping[str, Any] | None,
+        errors: dict[Field, Exception],
+    ) -> KnownStatus | None:
+        """Write the status; what it is then. `status` is what another part of the plan has left it as."""
+
+        def write(paths: Collection[Field]) -> None:
+            nonlocal status, written
+            raw, written = written, None
+            status = self._status(evolve(plan.only(paths), status=status or plan.status), raw)
+
+        _in_parts([*plan.wanted, *plan.leaving], write, errors)
+        return status
 
     # -- parts --------------------------------------------------------------------------------------------
 
@@ -237,6 +234,32 @@ class Patcher:
             self._unavailable.reset()
             found: Mapping[str, Any] = parse_json(answer.body)
             return found
+
+
+def _in_parts(
+    fields: Sequence[Field], write: Callable[[Collection[Field]], None], errors: dict[Field, Exception]
+) -> None:
+    """Write fields at once, and in halves where the server finds something wrong with one of them.
+
+    `errors` gets those that could not be written. Raises NotFound.
+    """
+    done: set[Field] = set()
+
+    def attempt(paths: Sequence[Field]) -> None:
+        try:
+            write(paths)
+        except Unprocessable as error:
+            if len(paths) == 1:
+                errors[paths[0]] = error
+            raise Refused(str(error)) from error
+        done.update(paths)
+
+    try:
+        find_refused(fields, attempt)
+    except NotFound:
+        raise
+    except Exception as error:  # to be reported on the object, whatever it is
+        errors |= dict.fromkeys((path for path in fields if path not in done and path not in errors), error)
 
 
 def _unreachable(errors: Mapping[Field, Exception]) -> bool:

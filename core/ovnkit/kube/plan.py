@@ -97,17 +97,17 @@ class Plan:
         yield from (((FINALIZERS, name), True) for name in self.add_finalizers)
         yield from (((FINALIZERS, name), None) for name in self.remove_finalizers)
 
-    def split(self) -> Iterator[tuple[Field, Plan]]:
-        """This plan's metadata field by field, to find the one the server objects to."""
-        bare = evolve(self, annotations={}, labels={}, add_finalizers=frozenset(), remove_finalizers=frozenset())
-        for path, value in self.metadata_fields:
-            section, name = path
-            if section == FINALIZERS:
-                part: dict[str, Any] = {"add_finalizers" if value else "remove_finalizers": frozenset({name})}
-                yield path, evolve(bare, **part)
-            else:
-                part = {section: {name: value}}
-                yield path, evolve(bare, **part)
+    def only(self, paths: Collection[Field]) -> Plan:
+        """This plan for some of its fields."""
+        return evolve(
+            self,
+            annotations={name: text for name, text in self.annotations.items() if (ANNOTATIONS, name) in paths},
+            labels={name: text for name, text in self.labels.items() if (LABELS, name) in paths},
+            add_finalizers=frozenset(name for name in self.add_finalizers if (FINALIZERS, name) in paths),
+            remove_finalizers=frozenset(name for name in self.remove_finalizers if (FINALIZERS, name) in paths),
+            wanted={path: value for path, value in self.wanted.items() if path in paths},
+            leaving={path: ours for path, ours in self.leaving.items() if path in paths},
+        )
 
     @property
     def touches_metadata(self) -> bool:

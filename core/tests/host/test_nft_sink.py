@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -268,6 +270,134 @@ def test_what_nft_refuses_stops_nobody(sink: NftSink, inbox: Any) -> None:
     assert "chain bad" in str(error)
     apply(sink, inbox, bad, NftChain("bad", ChainType.NAT, Hook.OUTPUT, 0))
     inbox.until(lambda: "chain bad" in table(), "healed by the correction")
+
+
+BAD_OWNER = Owner("services", "service-nft", "shop/bad")
+TO_FRONT = (
+    Match((Selector.IPV4_DESTINATION,), ip_address("192.0.2.9")),
+    Match((Selector.PROTOCOL,), Protocol.TCP),
+    Match((Selector.DESTINATION_PORT,), 80),
+)
+BAD_ITEMS: dict[str, tuple[Any, ...]] = {
+    # Found by nft's parser, by the kernel at once, and by the kernel only when it commits.
+    "element": (NftElement("nodeports-v6", (Protocol.TCP, 31000), (ip_address("192.0.2.1"), 80)),),
+    "interval element": (NftElement("no-snat-subnets-v6", (ip_network("192.0.2.0/24"),)),),
+    "set": (NftSet("map", (NftType.IPV4,)),),
+    "chain": (NftChain("bad", ChainType.NAT, Hook.FORWARD, 0),),
+    "rule": (NftRule("services", 5, (Snat(ip_address("10.9.9.9")),)),),
+}
+OTHERS = (
+    NftSet("nodeports-v6", (NftType.PROTOCOL, NftType.PORT), (NftType.IPV6, NftType.PORT)),
+    NftSet("no-snat-subnets-v6", (NftType.IPV6,), interval=True),
+    NftElement("no-snat-subnets-v6", (ip_network("2001:db8::/64"),)),
+    NftElement("nodeports-v6", (Protocol.TCP, 30000), (ip_address("2001:db8::1"), 80)),
+    NftRule("services", 3, (Counter(),)),
+    NftRule("services", 9, (SetMark(9),)),
+)
+
+
+@pytest.mark.parametrize("kind", BAD_ITEMS)
+@pytest.mark.parametrize("at_start", [True, False])
+def test_a_refused_item_disables_nothing_but_itself(sink: NftSink, inbox: Any, kind: str, at_start: bool) -> None:
+    """Everything of others, also in the same chain and set, and the rest of its owner's is there."""
+    own = (element(31007), NftRule("services", 6, (SetMark(6),)))
+    sink.settle()
+    if not at_start:
+        apply(sink, inbox, PORT, *PORT_ITEMS, *OTHERS)
+    sink.want(BAD_OWNER, (*own, *BAD_ITEMS[kind]))
+    apply(sink, inbox, SERVICES, *(element(30000 + number) for number in range(40)))
+    apply(sink, inbox, PORT, *PORT_ITEMS, *OTHERS)
+    inbox.until(lambda: table().count(" : 172.16.1.10 . 80") == 41, "elements")
+    assert rules("mgmtport-snat") == EXPECTED
+    assert [rule for rule in rules("services") if "mark set" in rule and "17" not in rule] == [
+        "meta mark set 0x00000006",
+        "meta mark set 0x00000009",
+    ]
+    assert "elements = { 2001:db8::/64 }" in table()
+    assert "30000 : 2001:db8::1 . 80" in table()
+    ((owner, error),) = sink.reports  # type: ignore[attr-defined]
+    assert owner == BAD_OWNER
+    assert str(error).startswith(f"nftables refused {kind.split()[-1]} ")
+    assert len(sink.status()["failed"]) == 1
+    apply(sink, inbox, BAD_OWNER, *own)
+    apply(sink, inbox, SERVICES, element(30001))
+    inbox.until(lambda: table().count(" : 172.16.1.10 . 80") == 2, "what comes next")
+    inbox.until(lambda: not sink.status()["failed"] or inbox.quiet(0.2), "nothing is refused any more", 5)
+
+
+@pytest.mark.parametrize(
+    "unusable",
+    [
+        (NftSet("map", (NftType.IPV4,), interval=True), NftElement("map", (ip_network("198.51.100.0/24"),))),
+        (),
+    ],
+)
+def test_what_a_refused_rule_was_to_close_is_closed(sink: NftSink, inbox: Any, unusable: tuple[Any, ...]) -> None:
+    """The set of allowed sources can't be made, or is not there: nobody is allowed, and others are not touched."""
+    outside = Match((Selector.IPV4_SOURCE,), SetName("map"), negate=True)
+    guard = NftRule("services", 0, (*TO_FRONT, outside, Verdict.DROP), otherwise=(*TO_FRONT, Verdict.DROP))
+    sink.settle()
+    sink.want(BAD_OWNER, (guard, *unusable))
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    inbox.until(lambda: len(rules("services")) == 4, "all rules")
+    assert "ip daddr 192.0.2.9 tcp dport 80 drop" in rules("services")
+    assert rules("mgmtport-snat") == EXPECTED
+    if not unusable:
+        apply(sink, inbox, SERVICES, NftSet("map2", (NftType.IPV4,), interval=True))
+        assert "ip daddr 192.0.2.9 tcp dport 80 drop" in rules("services")
+    right = NftSet("allowed", (NftType.IPV4,), interval=True)
+    inside = Match((Selector.IPV4_SOURCE,), SetName("allowed"), negate=True)
+    apply(sink, inbox, BAD_OWNER, right, NftRule("services", 0, (*TO_FRONT, inside, Verdict.DROP)))
+    inbox.until(lambda: any("!= @allowed drop" in rule for rule in rules("services")), "the rule itself")
+    assert "ip daddr 192.0.2.9 tcp dport 80 drop" not in rules("services")
+
+
+def test_a_refused_source_is_not_allowed(sink: NftSink, inbox: Any) -> None:
+    allowed = NftSet("allowed", (NftType.IPV6,), interval=True)
+    sources = [NftElement("allowed", (ip_network(text),)) for text in ("192.0.2.0/24", "2001:db8::/64")]
+    outside = Match((Selector.IPV6_SOURCE,), SetName("allowed"), negate=True)
+    guard = NftRule("services", 0, (outside, Verdict.DROP), otherwise=(Verdict.DROP,))
+    sink.settle()
+    sink.want(BAD_OWNER, (allowed, *sources, guard))
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    inbox.until(lambda: "elements = { 2001:db8::/64 }" in table(), "the good one")
+    assert "ip6 saddr != @allowed drop" in rules("services")
+
+
+def test_another_attempt_at_a_refused_rule_rewrites_nothing(sink: NftSink, inbox: Any) -> None:
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    apply(sink, inbox, BAD_OWNER, *BAD_ITEMS["rule"], NftRule("services", 6, (SetMark(6),)))
+    inbox.until(lambda: "meta mark set 0x00000006" in rules("services"), "the other rule")
+    before = nft("-a", "list", "chain", *TABLE, "services")
+    inbox.quiet(2.5)
+    assert nft("-a", "list", "chain", *TABLE, "services") == before
+    assert len(sink.reports) == 1  # type: ignore[attr-defined]
+
+
+def test_what_nft_refuses_for_a_while_is_tried_again(
+    sink: NftSink, inbox: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nft itself, but that it fails on one element until told otherwise; nothing is written meanwhile."""
+    refuse, wrapper = tmp_path / "refuse", tmp_path / "nft"
+    real = shutil.which("nft")
+    wrapper.write_text(
+        f'#!/bin/sh\ncase "$*" in "-f -") text=$(cat);; *) exec {real} "$@";; esac\n'
+        f'case "$text" in *30077*) if [ -e {refuse} ]; then echo "Error: not now" >&2; exit 1; fi;; esac\n'
+        f'echo "$text" | {real} -f -\n'
+    )
+    wrapper.chmod(0o755)
+    refuse.touch()
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    apply(sink, inbox, BAD_OWNER, element(30077), element(30078))
+    inbox.until(lambda: "30078 : " in table(), "the other one")
+    assert "30077 : " not in table()
+    assert list(sink.status()["failed"].values()) == ["not now"]
+    refuse.unlink()
+    inbox.until(lambda: "30077 : " in table(), "tried again")
+    inbox.until(lambda: not sink.status()["failed"], "forgotten")
 
 
 def test_equal_rules_stand_as_their_owner_names_them(sink: NftSink, inbox: Any) -> None:

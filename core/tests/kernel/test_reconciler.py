@@ -12,7 +12,7 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.errors import Reject, Retry
-from ovnkit.api.items import Annotation
+from ovnkit.api.items import Annotation, Label
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Namespace, Node, Pod
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.sinks import Owner, Sink
@@ -523,3 +523,41 @@ def test_what_a_sink_refuses_counts_until_it_says_that_it_is_over() -> None:
     assert [again.since for again in bench.reconciler.failures()] == [trouble.since]
     bench.reconciler.report(owner, None)
     assert bench.reconciler.failures() == []
+
+
+class FussySink(MemorySink):
+    """Takes annotations of namespaces, raises for one of them, and once when it is to apply."""
+
+    item_types: tuple[type, ...] = (Label,)
+    fails = 1
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        if any(item.value == "bad" for item in items):
+            raise ValueError("bad is no value")
+        super().want(owner, items)
+
+    def flush(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise RuntimeError("flush")
+
+
+def test_a_sink_that_raises_stops_neither_others_nor_the_reconciler() -> None:
+    def both(world: World, key: str) -> Iterable[Any]:
+        found = world.get(NAMESPACES, key)
+        assert found is not None
+        yield Label(NAMESPACES, key, "x", found.labels["x"])
+        yield Annotation(NAMESPACES, key, "x", found.labels["x"])
+
+    bench = Bench(Renderer("both", Role.ZONE, both, each=NAMESPACES))
+    fussy = FussySink()
+    bench.reconciler.add_sink(fussy)
+    bench.feed(namespace("a", x="good"), namespace("b", x="bad"), namespace("c", x="good"))
+    assert bench.sink.values() == {"a": "good", "b": "bad", "c": "good"}
+    assert fussy.values() == {"a": "good", "c": "good"}
+    assert bench.events == [("b", "ErrorReconcilingNamespace", "plugin test: ValueError: bad is no value")]
+    bench.feed(namespace("b", x="right"), namespace("c", x="bad"))
+    assert fussy.values() == {"a": "good", "b": "right", "c": "good"}, "what it wanted before stays"
+    bench.reconciler.observe(NAMESPACES, [("c", None)])
+    bench.settle()
+    assert fussy.values() == {"a": "good", "b": "right"}

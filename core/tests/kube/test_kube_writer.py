@@ -405,6 +405,31 @@ def test_one_refused_field_stops_neither_its_neighbours_nor_the_status(api: Any,
     assert meta(api, THING_PATH, "a/t")["labels"] == {"good": "1", "fine": "2"}
 
 
+def test_one_refused_field_of_the_status_does_not_hold_back_the_others(api: Any, kernel: Reconciler) -> None:
+    api.put(THING_PATH, "a", "t")
+    kernel.watch(THINGS)
+
+    def is_bad(request: Any) -> bool:
+        status = request.body.get("status", {})
+        return "bad" in status or any(item["type"] == "Bad" for item in status.get("conditions", ()))
+
+    api.fail(422, method="PATCH", times=1000, when=is_bad)
+    kernel.want(
+        A,
+        Status(THINGS, "a/t", {"good": 1, "fine": {"x": 2}}),
+        Condition(THINGS, "a/t", "Ready", True, "R", "M"),
+    )
+    kernel.want(B, Status(THINGS, "a/t", {"bad": 3}), Condition(THINGS, "a/t", "Bad", True, "R", "M"))
+    kernel.until(lambda: len(kernel.reports) == 2)
+    status = api.objects[THING_PATH]["a/t"]["status"]
+    assert {key: value for key, value in status.items() if key != "conditions"} == {"good": 1, "fine": {"x": 2}}
+    assert [item["type"] for item in status["conditions"]] == ["Ready"]
+    assert {owner for owner, _ in kernel.reports} == {B}
+    kernel.want(B, Status(THINGS, "a/t", {"better": 3}))
+    kernel.settle()
+    assert api.objects[THING_PATH]["a/t"]["status"]["better"] == 3
+
+
 def test_a_failure_over_one_object_delays_no_other(api: Any, kernel: Reconciler) -> None:
     api.put(PATH, "a", "bad")
     for number in range(20):

@@ -207,7 +207,8 @@ def _guard(service: str, exposure: Exposure) -> Iterable[NftRule]:
     allowed = SetName(_set_of_sources(service, exposure.family))
     for address in exposure.ingress:
         outside = Match((_SOURCE[exposure.family],), allowed, negate=True)
-        yield NftRule("services-sources", 0, (*_to(exposure, address), outside, Verdict.DROP))
+        to = _to(exposure, address)
+        yield NftRule("services-sources", 0, (*to, outside, Verdict.DROP), otherwise=(*to, Verdict.DROP))
 
 
 def _sources(service: str, found: Iterable[Exposure], layout: Layout) -> Iterable[NftItem]:
