@@ -16,7 +16,7 @@ from ovnkit.api.refusals import Refusals, Told
 from ovnkit.api.sinks import Owner, Report, Sink
 from ovnkit.host import nfttext
 from ovnkit.host.nftio import Look, NftWorker, Outcome
-from ovnkit.host.nftplan import Name, Part, Plan, element_part
+from ovnkit.host.nftplan import Name, Part, Plan, element_part, rule_part
 from ovnkit.host.nftplanner import Planner, Wanted
 from ovnkit.host.nfttext import WHOLE, Listed, Parts
 
@@ -70,6 +70,8 @@ class NftSink(Sink):
             _check(item)
         for item in before - after:
             self._drop(owner, item)
+            for part in _parts(item) if self._refusals else ():
+                self._refusals.forget(part)
         for item in after - before:
             self._add(owner, item)
         self._want_rules(owner, items)
@@ -260,12 +262,12 @@ class NftSink(Sink):
         self._touch_chains()
 
     def _refused(self, part: Part, message: str) -> None:
-        news = self._refusals.refuse(part, message)
-        if news:
+        owners = self._what.owners(part)
+        # Nobody may want it any more, since the plan was made.
+        if owners and self._refusals.refuse(part, message):
             what = f"{part[0]} {' '.join(part[1:])}"
             log.warning("nftables refused", what=what, error=message)
-            error = RuntimeError(f"nftables refused {what}: {message}")
-            self._told.refused(part, self._what.owners(part), error)
+            self._told.refused(part, owners, RuntimeError(f"nftables refused {what}: {message}"))
 
     # -- state ------------------------------------------------------------------------------------------------
 
@@ -300,6 +302,15 @@ def _check(item: NftItem) -> None:
     elif isinstance(item, NftRule):
         nfttext.rule_text(item.statements)
         nfttext.rule_text(item.otherwise)
+
+
+def _parts(item: NftItem) -> list[Part]:
+    """The parts of plans that an item may become."""
+    if isinstance(item, NftElement):
+        return [element_part(item.set, nfttext.parts(item.key))]
+    if isinstance(item, NftRule):
+        return [rule_part(item.chain, nfttext.rule_text(found)) for found in (item.statements, item.otherwise)]
+    return [("set" if isinstance(item, NftSet) else "chain", item.name)]
 
 
 def _discard_one(table: dict[str, dict[Owner, Any]], name: str, owner: Owner) -> None:
