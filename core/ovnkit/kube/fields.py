@@ -29,4 +29,4 @@ IN_STATUS = frozenset({STATUS, CONDITIONS, APPLIED})
 
 def version(text: str) -> int:
     """A resourceVersion as a number to compare; -1 for one that isn't (KEP-5504 makes them comparable)."""
-    return int(text) if text.isdigit() else -1
+    return int(text) if text.isascii() and text.isdigit() else -1

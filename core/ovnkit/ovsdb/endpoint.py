@@ -5,11 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Iterable
+from contextlib import suppress
 
 from attrs import frozen
 
 from ovnkit.api.errors import ConfigError
-from ovnkit.api.text import parse_address
+from ovnkit.api.text import parse_address, parse_port
 
 CONNECT_TIMEOUT = 5.0
 """Seconds to connect and finish the TLS handshake."""
@@ -59,8 +60,9 @@ class Endpoint:
                 host = _ipv6(host[1:-1], text)
             elif ":" in host:
                 raise ConfigError(f"endpoint {text!r}: an IPv6 address goes in brackets")
-            if host and port.isdigit() and 0 < int(port) < 65536:
-                return cls(scheme, host, int(port))
+            with suppress(ValueError):
+                if host:
+                    return cls(scheme, host, parse_port(port))
         raise ConfigError(f"endpoint {text!r}: expected unix:PATH, tcp:HOST:PORT or ssl:HOST:PORT")
 
     def connect(self, tls: Tls | None) -> socket.socket:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Protocol
@@ -184,7 +185,7 @@ class View:
     def parse(self, text: str) -> Any:
         """An element or key from its text in the ledger."""
         assert self.column is not None
-        if self.column.key.type == "integer" and text.lstrip("-").isdigit():
+        if self.column.key.type == "integer" and re.fullmatch(r"-?[0-9]{1,19}", text):
             return int(text)
         return text
 
