@@ -154,7 +154,8 @@ class OvsdbSink:
             "wanted": len(self._state.desired.rows),
             "owned": len(self._state.marks),
             "pending": len(self._state.touched) + sum(map(len, self._in_flight)),
-            "waiting": sum(len(waiting) for waiting in self._state.waits.values()),
+            "waiting": sum(map(len, self._state.waits.values()))
+            + sum(map(len, self._state.naming.waiting.values())),
             "held_back": self._deletions.held,
             "missing": list(self.session.missing),
             "failing": {**self._state.failing, **{k: [v] for k, v in self._failures.errors.items()}},

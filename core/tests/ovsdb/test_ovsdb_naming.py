@@ -78,6 +78,15 @@ def test_a_match_waits_for_a_set_that_comes_later(nb: OvsdbServer, rig: Any) -> 
     assert rig.watch.all_faults() == []
 
 
+def test_a_name_that_is_no_reference_is_found_by_the_testing_kit(nb: OvsdbServer, rig: Any) -> None:
+    rig.want("policy", *policy(match="ip4.src == $s1"))
+    rig.want("set1", a_set(1))
+    rig.quiet()
+    (early, undeclared) = rig.watch.all_faults()
+    assert early == "'ip4.src == $s1' is written and names $s1, which isn't there"
+    assert "test/things/policy/acl" in undeclared
+
+
 def test_a_set_goes_when_no_naming_it_any_more(nb: OvsdbServer, rig: Any) -> None:
     rig.want("set1", a_set(1))
     rig.want("set2", a_set(2))
