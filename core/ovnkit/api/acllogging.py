@@ -12,7 +12,9 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from ovnkit.api.hooks import HookCalls
+from ovnkit.api.identity import RowId
 from ovnkit.api.items import Value
+from ovnkit.api.matches import Match
 from ovnkit.api.world import World
 
 SEVERITIES = ("alert", "warning", "notice", "info", "debug")
@@ -34,6 +36,8 @@ class AclLogging:
 
     allow: str = ""
     deny: str = ""
+    meter: RowId | None = None
+    """The meter that logged ACLs name (`METER`), where it is ovnkit's."""
 
 
 OFF = AclLogging()
@@ -54,7 +58,7 @@ def acl_columns(name: str, action: str, logging: AclLogging = OFF) -> Mapping[st
     severity = logging.deny if action in ("drop", "reject") else logging.allow
     return {
         "name": name[:NAME_LENGTH] or None,
-        "meter": METER,
+        "meter": Match(METER, frozenset((logging.meter.uuid,))) if severity and logging.meter else METER,
         "log": bool(severity),
         "severity": severity or None,
     }

@@ -25,7 +25,8 @@ from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 class Match:
     """A match, or a part of one: `text`, and the UUIDs of the rows that the text names.
 
-    It is the value of a column like `ACL.match`. A plain text does as well where nothing is named.
+    It is the value of a column like `ACL.match`, or of another text that names a row (`ACL.meter`). A plain text
+    does as well where nothing is named.
     """
 
     text: str

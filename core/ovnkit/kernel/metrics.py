@@ -106,7 +106,7 @@ class StateCollector(Collector):
             "ovnkit_match_complaints",
             "Matches that a daemon of OVN said it can't parse.",
             ["daemon"],
-            state.get("match_complaints", {}).items(),
+            [((daemon,), count) for daemon, count in state.get("match_complaints", {}).items()],
         )
         yield _family(
             GaugeMetricFamily,

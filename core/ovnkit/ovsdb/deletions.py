@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import structlog
 
-from ovnkit.ovsdb.matchnames import SIGNS, names_written
+from ovnkit.ovsdb.naming import SIGNS
 from ovnkit.ovsdb.planner import Planner
 from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.state import State
@@ -72,20 +72,24 @@ class Deletions:
                 named.append(record)
                 continue
             owner = leftover(uuid)
-            if self._state.gate(owner):
-                planner.delete(record, owner)
+            if (
+                self._state.gate(owner)
+                and not planner.delete(record, owner)
+                and self._state.naming.is_waiting(uuid)
+            ):
+                del self.rows[uuid]
         self._plan_named(planner, limit, named)
 
     def _plan_named(self, planner: Planner, limit: int, records: list[Record]) -> None:
-        """What matches name goes after the matches, or with them; until then it waits to hear that they went."""
-        written = names_written(planner.batch) if records else ()
+        """What is named goes after the rows that name it, or with them; until then it waits for that."""
+        written = self._state.naming.names_written(planner.batch) if records else ()
         for record in records:
             owner = leftover(record.uuid)
             if len(planner.batch) >= limit:
                 return
             if not self._state.gate(owner):
                 continue
-            if self._state.match_names.holds(record, planner.batch, written):
+            if self._state.naming.holds(record, planner.batch, written):
                 del self.rows[record.uuid]
             else:
                 planner.delete(record, owner)

@@ -17,7 +17,7 @@ from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.errors import BadValue, MissingSchema
 from ovnkit.ovsdb.ledger import ROW_PREFIX
 from ovnkit.ovsdb.live import LiveView, LiveViews
-from ovnkit.ovsdb.matchnames import MATCH, WITHOUT_MATCH
+from ovnkit.ovsdb.naming import MATCH, WITHOUT_MATCH
 from ovnkit.ovsdb.schema import Schema, Shape, TableSchema
 from ovnkit.ovsdb.values import element_of, normal
 
@@ -42,7 +42,9 @@ class Want:
     row: Row
     content: dict[str, Any] | None = None
     refs: Mapping[str, Sequence[str]] = _NO_REFS
-    """References in the named columns (live sets left out), and rows that matches name, by column."""
+    """References in the named columns (live sets left out), and rows that texts name, by column."""
+    named: tuple[str, ...] = ()
+    """The rows that texts name."""
     live: tuple[str, ...] = ()
     """The columns that hold live sets."""
     owns_ids: bool = False
@@ -245,6 +247,7 @@ class Desired:
         assert self.schema is not None
         content: dict[str, Any] = {}
         refs: dict[str, Sequence[str]] = {}
+        named: list[str] = []
         want.content, want.refs, want.live = content, _NO_REFS, ()
         for name, value in want.row.columns.items():
             column = table.columns.get(name)
@@ -260,6 +263,7 @@ class Desired:
                 continue
             if isinstance(value, Match):
                 refs[name] = sorted(value.names)
+                named += refs[name]
                 value = value.text
             content[name] = normal(column, value)
             if name == MATCH:
@@ -270,6 +274,7 @@ class Desired:
                     found.values() if isinstance(found, dict) else found
                 )  # fmt: skip
         want.refs = {name: targets for name, targets in refs.items() if targets} or _NO_REFS
+        want.named = tuple(named)
         want.owns_ids = "external_ids" in content
         if "external_ids" in table.columns:
             content["external_ids"] = {**content.get("external_ids", {}), OWNER_KEY: want.path}

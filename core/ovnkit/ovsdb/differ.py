@@ -11,7 +11,7 @@ from ovnkit.ovsdb import ledger
 from ovnkit.ovsdb.batch import Batch, RowOperation, Touched
 from ovnkit.ovsdb.desired import Want
 from ovnkit.ovsdb.errors import BadValue, MissingSchema
-from ovnkit.ovsdb.matchnames import MATCH, SIGNS
+from ovnkit.ovsdb.naming import NAMING, SIGNS
 from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.schema import Column, Shape
 from ovnkit.ovsdb.state import State
@@ -29,10 +29,10 @@ class Host(Protocol):
         """Whether the row a new element refers to is there, or could be put into the batch."""
 
     def nameable(self, target: str, waiting: tuple[str, str]) -> bool:
-        """Whether a match may name a row now; else `waiting` is touched when it may."""
+        """Whether a row may be named now; else `waiting` is touched when it may."""
 
     def may_rename(self, record: Record, owner: Owner) -> bool:
-        """Whether no match names a row whose name is to change."""
+        """Whether nothing names a row whose name is to change."""
 
     def keep_home(self, target: str) -> None:
         """A strong reference to a row goes: if the row is wanted elsewhere, that goes into the same batch."""
@@ -273,9 +273,9 @@ class Differ:
             waiting = (view.record.uuid, view.name)
             if not self._host.reachable(view.column, value, waiting):
                 return
-        if view.name == MATCH and view.want is not None:
+        if view.name in NAMING and view.want is not None:
             waiting = (view.record.uuid, view.name)
-            if not all(self._host.nameable(target, waiting) for target in view.want.refs.get(MATCH, ())):
+            if not all(self._host.nameable(target, waiting) for target in view.want.named):
                 return
         if view.name == "name" and view.record.table in SIGNS and not self._host.may_rename(view.record, owner):
             return

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from ovnkit.api.items import Lookup, Member, Row
-from ovnkit.ovsdb.matchnames import MATCH, SIGNS
+from ovnkit.ovsdb.naming import MATCH, NAMING, SIGNS
 from ovnkit.ovsdb.schema import Schema
 
 Columns = dict[str, frozenset[str]]
@@ -73,7 +73,7 @@ def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) ->
 
     That is: unique columns, names and `external_ids` of each table, the row that stands for the database, and the
     tables that references point to; with `everywhere` also `external_ids` of every other table, the columns that
-    refer strongly to any row, and matches where rows are written that these name. (In the southbound that would
+    refer strongly to any row, and what shows which rows others name. (In the southbound that would
     be all logical flows.)
     """
     found: dict[str, set[str]] = {}
@@ -96,7 +96,7 @@ def available(needs: Columns, schema: Schema, writes: bool, everywhere: bool) ->
     if everywhere and writes and not SIGNS.keys().isdisjoint(found):
         for name, described in schema.tables.items():
             if MATCH in described.columns:
-                found.setdefault(name, set()).add(MATCH)
+                found.setdefault(name, set()).update(NAMING & described.columns.keys())
     for table, names in found.items():
         described = schema.tables[table]
         if not writes:

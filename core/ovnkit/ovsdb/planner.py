@@ -13,7 +13,7 @@ from ovnkit.ovsdb.desired import Target, Want
 from ovnkit.ovsdb.differ import Differ
 from ovnkit.ovsdb.errors import NameTaken
 from ovnkit.ovsdb.live import LiveView
-from ovnkit.ovsdb.matchnames import MATCH, names_written
+from ovnkit.ovsdb.naming import SIGNS
 from ovnkit.ovsdb.replica import IndexKey, Record, index_key
 from ovnkit.ovsdb.schema import Column, Schema, Shape
 from ovnkit.ovsdb.state import State
@@ -81,6 +81,8 @@ class Planner:
             if column.min and not self._can_spare(row, column, record.uuid):
                 if row.uuid in self._rows or not self._state.is_ours(row.uuid):
                     return False
+                if row.table in SIGNS and self._is_held(row, record.uuid):
+                    return False
                 if not self.delete(row, leftover(row.uuid)):
                     return False
         self.batch.delete(record.table, record.uuid, owner)
@@ -99,7 +101,7 @@ class Planner:
         return uuid in self._state.replica.rows or uuid in self._state.coming
 
     def nameable(self, target: str, waiting: tuple[str, str]) -> bool:
-        """Whether a match may name a row now, which is put into this batch if it can be."""
+        """Whether a row may be named now; it is put into this batch if it can be."""
         if not self.exists(target) and self._blocker(target, {target, waiting[0]}) is None:
             self._insert(self._rows[target])
         if self._is_named(target):
@@ -121,11 +123,16 @@ class Planner:
         operation = self.batch.rows.get(target)
         return operation is not None and operation.values.get("name") == name
 
+    def _is_held(self, record: Record, waiter: str = "") -> bool:
+        """Whether something still names a row after this batch."""
+        naming = self._state.naming
+        return naming.holds(record, self.batch, naming.names_written(self.batch), waiter)
+
     def may_rename(self, record: Record, owner: Owner) -> bool:
-        """Whether no match names a row whose name is to change. Its owner is told else: a name is for good."""
-        if not self._state.match_names.holds(record, self.batch, names_written(self.batch)):
+        """Whether nothing names a row whose name is to change. Its owner is told else: a name is for good."""
+        if not self._is_held(record):
             return True
-        self._state.report(owner, NameTaken(f"{record.table} {record.values['name']!r} is named in matches"))
+        self._state.report(owner, NameTaken(f"{record.table} {record.values['name']!r} is named by other rows"))
         return False
 
     def _is_pulled(self, want: Want) -> bool:
@@ -148,7 +155,7 @@ class Planner:
         content = self._differ.content(want)
         if content is None or not self._name_is_free(want, content):
             return uuid
-        for target in want.refs.get(MATCH, ()):
+        for target in want.named:
             if self.exists(target) and not self._is_named(target):
                 if target in self._state.coming:
                     self._state.touch(uuid)

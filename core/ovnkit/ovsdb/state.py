@@ -17,7 +17,7 @@ from ovnkit.ovsdb.desired import Desired, Target
 from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
 from ovnkit.ovsdb.live import LiveViews
 from ovnkit.ovsdb.lookups import Lookups
-from ovnkit.ovsdb.matchnames import MATCH, SIGNS, MatchNames
+from ovnkit.ovsdb.naming import NAMING, SIGNS, Naming
 from ovnkit.ovsdb.replica import Change, Record, Replica
 from ovnkit.ovsdb.strangers import Strangers
 
@@ -55,7 +55,7 @@ class State:
         self.name_waits: dict[str, dict[str, None]] = {}
         """By the row that has the name: the rows that want it too."""
         self.lookups = Lookups(replica, self._moved)
-        self.match_names = MatchNames(replica, self.touch)
+        self.naming = Naming(replica, self.touch)
         self.desired = Desired(db, LiveViews(live, self.touch), self._touch_target)
         self.gate: Gate = lambda _: True
         self.need: Callable[[str, Iterable[str]], bool] = lambda *_: False
@@ -149,7 +149,7 @@ class State:
         for record in self.replica.rows.values():
             self._read_marks(record)
         self.lookups.refresh()
-        self.match_names.reload()
+        self.naming.reload()
         self.touch_all()
 
     def may_take_from(self, uuid: str) -> bool:
@@ -183,8 +183,8 @@ class State:
         """Take note of what happened to rows, by us or by others."""
         for change in changes:
             record, uuid = change.record, change.record.uuid
-            if change.gone or change.columns is None or MATCH in change.columns:
-                self.match_names.follow(record, gone=change.gone)
+            if change.gone or change.columns is None or not NAMING.isdisjoint(change.columns):
+                self.naming.follow(record, gone=change.gone)
             if change.gone:
                 self._forget(record)
             elif change.columns is None:

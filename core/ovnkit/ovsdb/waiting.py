@@ -12,6 +12,7 @@ from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row
 from ovnkit.api.sinks import Owner
 from ovnkit.ovsdb.desired import Target
+from ovnkit.ovsdb.replica import Record
 from ovnkit.ovsdb.state import State
 
 SHOWN = 100
@@ -36,6 +37,15 @@ class Waits:
             if len(shown) < SHOWN:
                 wants = self._described(target, owner)
                 shown.append({"owner": str(owner), "item": item, "wants": wants, "since": missing[target]})
+        for name, row in self._named_still():
+            missing[name] = self.state.missing.get(name, now)
+            number += 1
+            if len(shown) < SHOWN:
+                path, table = self.state.marks.get(row.uuid, row.uuid), row.table
+                wants = f"the end of what names {name}"
+                shown.append(
+                    {"owner": path, "item": f"deletion of {table}", "wants": wants, "since": missing[name]}
+                )
         if not self.state.touched:
             self.state.missing = missing  # those for which nobody waits any more are forgotten
         return {"waiting": number, "waits": sorted(shown, key=lambda entry: entry["since"])}
@@ -70,6 +80,13 @@ class Waits:
             want = desired.rows.get(target) if isinstance(target, str) else None
             if want is not None and target not in there:
                 yield target, want.owner, f"{want.table} {want.row.name}"
+
+    def _named_still(self) -> Iterator[tuple[str, Record]]:
+        """Rows that are to go, or to be renamed, and the name that others have in their matches."""
+        for name, waiters in self.state.naming.waiting.items():
+            for uuid in waiters:
+                if (record := self.state.replica.rows.get(uuid)) is not None:
+                    yield name, record
 
     def _wanting(self, uuid: str, column: str, element: str) -> set[Owner]:
         """Who wants a reference in a column of a row."""

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from ovnkit.api.config import Config
 from ovnkit.api.sinks import Owner
 from ovnkit.kernel.complaints import Complaints
+from ovnkit.kernel.metrics import Metrics
 
 POLICY = Owner("network_policy", "policy", "a/p")
 MATCH = "ip4.src == $a1 && outport == @a2"
@@ -64,6 +66,11 @@ def test_a_set_that_somebody_deleted_comes_back_by_itself(found: Found) -> None:
     found.write(f"({MATCH})", "Syntax error at `$a1' expecting address set name.")
     assert found.reports == []
     assert found.complaints.counts == {"ovn-controller": 1}
+
+
+def test_the_metric_names_the_daemon() -> None:
+    metrics = Metrics(lambda: {"match_complaints": {"ovn-controller": 2}}, tuple, Config())
+    assert b'ovnkit_match_complaints_total{daemon="ovn-controller"} 2.0' in metrics.answer().body
 
 
 def test_a_missing_log_is_waited_for(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from ovnkit.api.matches import address_set as address_set_name
 from ovnkit.api.matches import joined
 from ovnkit.api.matches import port_group as port_group_name
 from ovnkit.api.models import PODS
-from ovnkit.api.testing.matchwatch import MatchWatch
+from ovnkit.api.testing.namewatch import NameWatch
 from ovnkit.api.testing.ovsdb import OvsdbServer
 
 DB = "OVN_Northbound"
@@ -243,12 +243,12 @@ class Run:
         self.wanted: dict[str, int] = {}
         self.live: set[str] = {"10.2.0.1"}
         self.squatters: dict[str, str] = {}
-        self.watches: list[MatchWatch] = []
+        self.watches: list[NameWatch] = []
         self.rig = self.boot()
 
     def boot(self, *, settle: bool = True, order: int = 0) -> Any:
         rig = self.rigs(self.server.endpoint, settle=False, batch_rows=5)
-        self.watches.append(MatchWatch(rig.sink))
+        self.watches.append(NameWatch(rig.sink))
         rig.live(LiveSet(PODS, project=len, namespaces="ns")).change(self.live)
         owners = sorted(self.wanted)
         random.Random(order).shuffle(owners)

@@ -267,7 +267,7 @@ def test_new_addresses_touch_the_set_alone() -> None:
     assert found.reconciler.renders_total[("egress_firewall", "rules")] == before
 
 
-def test_a_match_names_a_set_only_when_the_northbound_has_it() -> None:
+def test_a_naming_a_set_only_when_the_northbound_has_it() -> None:
     found = bench()
     found.put(EGRESS_FIREWALLS, firewall(dns("Deny", "www.example.com")))
     found.put(DNS_ANSWERS, DnsAnswer("www.example.com", (ip_address("192.0.2.7"),)))

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_network
 from typing import Any
 
@@ -260,3 +262,55 @@ def test_connections_are_made_as_the_specification_says(cluster: Cluster) -> Non
     judge()
     sys.stdout.write(f"judged: {judged}\n")
     assert min(judged.values()) > 20 * EXAMPLES, judged
+
+
+STREAM = """
+import socket, sys, time
+family = socket.AF_INET6 if ":" in sys.argv[2] else socket.AF_INET
+here = socket.socket(family, socket.SOCK_DGRAM)
+if sys.argv[1] == "serve":
+    here.bind((sys.argv[2], 5353))
+    while True:
+        data, sender = here.recvfrom(64)
+        here.sendto(data, sender)
+here.setblocking(False)
+seen, number, end = set(), 0, time.monotonic() + float(sys.argv[3])
+while time.monotonic() < end + 1:
+    if time.monotonic() < end:
+        here.sendto(str(number).encode(), (sys.argv[2], 5353))
+        number += 1
+    time.sleep(0.005)
+    try:
+        while True:
+            seen.add(here.recv(64))
+    except OSError:
+        pass
+print(number, number - len(seen))
+"""
+UPDATES, PEERS = 20, 40
+
+
+def test_what_is_always_allowed_passes_while_sets_of_peers_come_and_go(cluster: Cluster) -> None:
+    def update(number: int) -> None:
+        peers = [{"podSelector": {"matchLabels": {"new": f"{number}-{peer}"}}} for peer in range(PEERS)]
+        always = {"namespaceSelector": {"matchLabels": {"team": "green"}}}
+        cluster.policy("many", {"ingress": [{"from": [always, *peers]}]})
+
+    def complaints() -> int:
+        logs = (cluster.lab.run("logs", node, "ovn-controller").stdout for node in cluster.lab.nodes)
+        return sum(log.count("error parsing match") for log in logs)
+
+    before, address = complaints(), cluster.addresses["red/two"][0]
+    update(0)
+    cluster.settles({FAR: True})
+    words = (sys.executable, "-c", STREAM)
+    with ThreadPoolExecutor(2) as pool:
+        pool.submit(cluster.lab.exec, "red/two", "timeout", "40", *words, "serve", address)
+        time.sleep(1)
+        stream = pool.submit(cluster.lab.exec, "green/one", *words, "send", address, "20", check=True)
+        for number in range(1, UPDATES):
+            update(number)
+        sent, lost = map(int, stream.result().stdout.split())
+    assert sent > 500
+    assert lost <= 2, (sent, lost)
+    assert complaints() == before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from attrs import evolve
+
 from ovnkit.api.acllogging import AclLogging
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, hookimpl
@@ -14,7 +16,7 @@ from ovnkit.api.world import World
 from ovnkit_policy_logging.annotation import levels
 from ovnkit_policy_logging.audit import AuditLog
 from ovnkit_policy_logging.options import PolicyLoggingOptions
-from ovnkit_policy_logging.renderers import LoggingRows
+from ovnkit_policy_logging.renderers import METER_ROW, LoggingRows
 
 COLUMNS = (
     Columns("nb", "Meter", ("name", "unit", "fair", "bands", "external_ids")),
@@ -52,7 +54,7 @@ class PolicyLoggingPlugin:
     def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:
         """What the namespace's annotation says."""
         found = levels(world, namespace)
-        return found.logging if found is not None else None
+        return evolve(found.logging, meter=METER_ROW) if found is not None else None
 
     @hookimpl
     def ovnkit_health(self) -> Mapping[str, str]:

@@ -68,7 +68,7 @@ def acls(found: Bench, space: str = "shop") -> dict[str, tuple[bool, str | None]
     for row in all_acls(found):
         name, kind = str(row.get("name", "")), row["external_ids"].get("type", "")
         if name.split(":")[1:2] == [space]:
-            assert row["meter"] == "acl-logging"
+            assert str(row["meter"]) == "acl-logging"
             logged[f"{name} {kind}".strip()] = (row["log"], row["severity"])
     return logged
 

@@ -8,6 +8,7 @@ from ovnkit.api import rows
 from ovnkit.api.acllogging import acl_columns
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Row, Slot
+from ovnkit.api.matchsyntax import fault
 from ovnkit.api.service_models import Service, parse_address
 from ovnkit_services.frontends import Frontend, source_ranges
 
@@ -30,8 +31,10 @@ def guards(service: Service, items: Iterable[Frontend]) -> Iterable[Row]:
             if address not in announced:
                 continue
             protocol, port = item.port.protocol.lower(), item.port.port
-            named = ", ".join(str(network) for network in allowed if network.version == family)
-            unless = f" && !(ip{family}.src == {{{named}}})" if named else ""
+            sources = [str(network) for network in allowed if network.version == family]
+            # A source that OVN has no match for is let in no more than one that isn't named.
+            known = [source for source in sources if not fault(f"ip{family}.src == {source}")]
+            unless = f" && !(ip{family}.src == {{{', '.join(known)}}})" if known else ""
             ids = (("k8s.ovn.org/name", service.key), ("ip", address), ("rule-index", f"{protocol}-{port}"))
             yield Row(
                 "ACL",

@@ -15,6 +15,7 @@ from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Absent, Member, Row
+from ovnkit.api.matchsyntax import fault
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
 from ovnkit.api.northd import NORTHD
@@ -344,6 +345,15 @@ def test_source_ranges_are_an_acl_per_address_before_load_balancing() -> None:
     assert acl["external_ids"]["k8s.ovn.org/id"] == (
         "default-network-controller:ServiceSourceRanges:default/web:198.51.100.2:tcp-80"
     )
+
+
+def test_a_source_range_that_ovn_cannot_match_lets_nobody_in() -> None:
+    addresses = {"type": "LoadBalancer", "ingress_ips": ("198.51.100.2", "2001:db8::2")}
+    view = service(WEB, **addresses, source_ranges=("10.0.0.0/8", "fd00::%z/64"))
+    found = Services(gateway_node(1)).put(view)
+    matches = [acl["match"] for acl in found.bench.rows("ACL").values()]
+    assert "ip4.dst == 198.51.100.2 && tcp.dst == 80 && !(ip4.src == {10.0.0.0/8})" in matches
+    assert not any("%" in match or fault(match) for match in matches)
 
 
 def test_external_local_keeps_the_source_and_the_node() -> None:

@@ -36,7 +36,7 @@ from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import MemorySink
 from ovnkit.api.testing.manifests import Manifest, MemoryKube
-from ovnkit.api.testing.matchwatch import MatchWatch
+from ovnkit.api.testing.namewatch import NameWatch
 from ovnkit.api.testing.ovsdb import OvsdbServer
 from ovnkit.kernel.databases import NAMES, ROLES, needs
 from ovnkit.kernel.inbox import Inbox
@@ -113,7 +113,7 @@ class Harness:
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.http = MemorySink("http", (HttpAnswer,))
         self.tracks = MemorySink("conntrack", (TrackedPath,))
-        self.match_watches: list[MatchWatch] = []
+        self.name_watches: list[NameWatch] = []
         self._sessions: dict[str, Session] = {}
         self.sinks: dict[str, OvsdbSink] = {}
         for db in NAMES:
@@ -141,7 +141,7 @@ class Harness:
             allow_mass_delete=True,
             later=self.inbox.post_later,
         )
-        self.match_watches.append(MatchWatch(self.sinks[db]))
+        self.name_watches.append(NameWatch(self.sinks[db]))
         if tables := tables_of(kinds, db):
             session.listeners.append(TableFeed(session.replica, tables, self.reconciler))
 
@@ -198,7 +198,7 @@ class Harness:
                 raise AssertionError(f"not at rest after {timeout:g} s: {self.problems()}")
             self.inbox.post(lambda: None)
             self.inbox.run_until(lambda: False, 0.05)
-        for watch in self.match_watches:
+        for watch in self.name_watches:
             assert not watch.all_faults(), watch.all_faults()
 
     def _at_rest(self) -> bool:

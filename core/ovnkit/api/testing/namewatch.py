@@ -7,13 +7,13 @@ from typing import Any
 
 from ovnkit.api.items import Row
 from ovnkit.api.matches import Match
-from ovnkit.ovsdb.matchnames import MATCH, SIGNS, name_of, names_in
+from ovnkit.ovsdb.naming import MATCH, NAMING, SIGNS, name_of, names_of
 from ovnkit.ovsdb.sink import OvsdbSink
 
 Operation = Mapping[str, Any]
 
 
-class MatchWatch:
+class NameWatch:
     """Collects faults in `faults`. What others did to the database isn't held against the sink."""
 
     def __init__(self, sink: OvsdbSink) -> None:
@@ -37,47 +37,49 @@ class MatchWatch:
         """
         rows = self._sink.session.replica.rows
         names: dict[str, set[str]] = {}
-        texts: dict[str, str] = {}
+        values: dict[str, Mapping[str, Any]] = {}
         for uuid, record in rows.items():
             if name := name_of(record):
                 names.setdefault(name, set()).add(uuid)
-            if isinstance(text := record.values.get(MATCH), str):
-                texts[uuid] = text
+            if MATCH in record.values:
+                values[uuid] = record.values
         there, lost, written = set(names), set[str](), list[str]()
         for operation in operations:
             uuid = operation.get("uuid") or _where(operation)
             row, sign = operation.get("row", {}), SIGNS.get(operation["table"])
             if operation["op"] == "delete":
-                texts.pop(uuid, None)
+                values.pop(uuid, None)
             if sign and (operation["op"] == "delete" or "name" in row) and uuid in rows:
                 former = name_of(rows[uuid])
                 names.get(former, set()).discard(uuid)
                 lost.add(former)
             if sign and "name" in row:
                 names.setdefault(sign + row["name"], set()).add(uuid)
-            if MATCH in row:
-                texts[uuid] = row[MATCH]
+            if not NAMING.isdisjoint(row):
+                fresh = {name: None if isinstance(value, list) else value for name, value in row.items()}
+                values[uuid] = {**values.get(uuid, {}), **fresh}
                 written.append(uuid)
         for uuid in written:
-            for name in names_in(texts[uuid]):
+            for name in names_of(values[uuid]):
                 if not names.get(name):
-                    self.faults.append(f"{texts[uuid]!r} is written and names {name}, which isn't there")
+                    self.faults.append(f"{values[uuid][MATCH]!r} is written and names {name}, which isn't there")
         gone = {name for name in lost & there if not names.get(name)}
-        for text in texts.values() if gone else ():
-            for name in gone & names_in(text):
-                self.faults.append(f"{name} goes and {text!r} still names it")
+        for found in values.values() if gone else ():
+            for name in gone & names_of(found):
+                self.faults.append(f"{name} goes and {found[MATCH]!r} still names it")
 
     def undeclared(self) -> list[str]:
-        """Matches of wanted rows with names that aren't declared (see `ovnkit.api.matches`)."""
+        """Wanted rows with names that aren't declared (see `ovnkit.api.matches`)."""
         wanted = self._sink._state.desired.rows
         found = []
         for want in wanted.values():
-            value = want.row.columns.get(MATCH)
-            declared = value.names if isinstance(value, Match) else frozenset[str]()
+            values = want.row.columns
+            texts = {name: str(values[name]) for name in (MATCH, "meter") if values.get(name)}
+            declared = {uuid for value in values.values() if isinstance(value, Match) for uuid in value.names}
             known = {_wanted_name(wanted[uuid].row) for uuid in declared if uuid in wanted}
-            strangers = names_in(str(value or "")) - known
+            strangers = names_of({**texts, "log": values.get("log")}) - known
             if len(strangers) > sum(uuid not in wanted for uuid in declared):
-                found.append(f"{want.path}: {value} has names that are no references: {sorted(strangers)}")
+                found.append(f"{want.path}: {texts} has names that are no references: {sorted(strangers)}")
         return found
 
     def all_faults(self) -> list[str]:

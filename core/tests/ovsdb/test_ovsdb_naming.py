@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from attrs import evolve
 
 from ovnkit.api.identity import RowId
-from ovnkit.api.items import Row, Slot
+from ovnkit.api.items import Ref, Row, Slot
 from ovnkit.api.matches import Match, address_set, all_of, any_of, joined, port_group
-from ovnkit.api.testing.matchwatch import MatchWatch
+from ovnkit.api.testing.namewatch import NameWatch
 from ovnkit.api.testing.ovsdb import OvsdbServer
 
 GROUP = RowId("test", "things", "policy", "group")
@@ -49,7 +50,7 @@ def sets(nb: OvsdbServer) -> set[str]:
 @pytest.fixture
 def rig(nb: OvsdbServer, rigs: Any) -> Any:
     made = rigs(nb.endpoint, batch_rows=2)
-    made.watch = MatchWatch(made.sink)
+    made.watch = NameWatch(made.sink)
     return made
 
 
@@ -77,7 +78,16 @@ def test_a_match_waits_for_a_set_that_comes_later(nb: OvsdbServer, rig: Any) -> 
     assert rig.watch.all_faults() == []
 
 
-def test_a_set_goes_when_no_match_names_it_any_more(nb: OvsdbServer, rig: Any) -> None:
+def test_a_name_that_is_no_reference_is_found_by_the_testing_kit(nb: OvsdbServer, rig: Any) -> None:
+    rig.want("policy", *policy(match="ip4.src == $s1"))
+    rig.want("set1", a_set(1))
+    rig.quiet()
+    (early, undeclared) = rig.watch.all_faults()
+    assert early == "'ip4.src == $s1' is written and names $s1, which isn't there"
+    assert "test/things/policy/acl" in undeclared
+
+
+def test_a_set_goes_when_no_naming_it_any_more(nb: OvsdbServer, rig: Any) -> None:
     rig.want("set1", a_set(1))
     rig.want("set2", a_set(2))
     rig.want("policy", *policy(1))
@@ -114,7 +124,7 @@ def test_a_restart_finds_leftovers_in_any_order(nb: OvsdbServer, rig: Any, rigs:
     rig.quiet()
     rig.stop()
     again = rigs(nb.endpoint, batch_rows=2, settle=False)
-    watch = MatchWatch(again.sink)
+    watch = NameWatch(again.sink)
     again.want("policy", *policy(5))
     again.want("set5", a_set(5))
     again.sink.settle()
@@ -148,7 +158,7 @@ def test_a_name_that_matches_have_stays(nb: OvsdbServer, rig: Any) -> None:
     rig.want("set1", Row("Address_Set", "set", {"name": "renamed"}))
     rig.quiet()
     assert sets(nb) == {"s1"}
-    assert [str(error) for _, error in rig.reports] == ["Address_Set 's1' is named in matches"]
+    assert [str(error) for _, error in rig.reports] == ["Address_Set 's1' is named by other rows"]
     rig.want("policy")
     rig.quiet()
     assert sets(nb) == {"renamed"}
@@ -180,6 +190,40 @@ def test_a_bad_match_leaves_the_row_as_it_was(nb: OvsdbServer, rig: Any) -> None
     rig.want("policy", *policy(match="ip4 &&"))
     rig.quiet()
     assert matches(nb) == ["ip4"]
+
+
+def test_a_meter_comes_before_an_acl_that_logs_and_goes_after_it(nb: OvsdbServer, rig: Any) -> None:
+    row = RowId("test", "things", "meter", "meter")
+    band = RowId("test", "things", "meter", "band")
+    meter = [
+        Row("Meter", "meter", {"name": "m", "unit": "pktps", "bands": (Ref.to(band),)}),
+        Row("Meter_Band", "band", {"action": "drop", "rate": 1}),
+    ]
+
+    def logged(log: bool) -> list[Row]:
+        named = Match("m", frozenset((row.uuid,))) if log else "m"
+        (group, plain) = policy(match="ip4")
+        return [group, evolve(plain, columns={**plain.columns, "meter": named, "log": log, "severity": "info"})]
+
+    def log() -> list[bool]:
+        return [found["log"] for found in nb.rows("ACL")]
+
+    rig.want("policy", *logged(False))
+    rig.quiet()
+    assert log() == [False]
+    rig.want("policy", *logged(True))
+    rig.quiet()
+    assert log() == [False], "it waits"
+    rig.want("meter", *meter)
+    rig.quiet()
+    assert log() == [True]
+    rig.want("meter")
+    rig.quiet()
+    assert len(nb.rows("Meter")) == 1
+    rig.want("policy", *logged(False))
+    rig.quiet()
+    assert nb.rows("Meter") == []
+    assert rig.watch.all_faults() == []
 
 
 def test_parts_keep_their_names() -> None:
