@@ -58,18 +58,17 @@ def test_a_switch_or_balancer_of_the_same_name_goes_and_one_without_name_stays(n
 
 def test_a_row_that_is_renamed_to_a_name_of_ours_goes(nb, rigs):
     insert(nb, "Logical_Router", {"name": "other"})
+    row = {"ip_prefix": "192.0.2.0/24", "nexthop": "100.64.0.9"}
+    theirs = insert(nb, "Logical_Router_Static_Route", row, "Logical_Router", "other", "static_routes")
     rig = rigs(nb.endpoint)
     rig.want("router", router())
     rig.quiet()
-    update = {
-        "op": "update",
-        "table": "Logical_Router",
-        "where": [["name", "==", "other"]],
-        "row": {"name": "GR_n1"},
-    }
-    nb.transact(NB, [update])
+    where = [["name", "==", "other"]]
+    nb.transact(NB, [{"op": "update", "table": "Logical_Router", "where": where, "row": {"name": "GR_n1"}}])
     rig.quiet()
-    assert [row["_uuid"] for row in nb.rows("Logical_Router")] == [row_id("router", "router").uuid]
+    (ours,) = nb.rows("Logical_Router")
+    assert ours["_uuid"] == row_id("router", "router").uuid
+    assert ours["static_routes"] == ["uuid", theirs], "what others had put into it"
 
 
 def test_routes_of_others_stay_in_the_router_but_those_like_ours(nb, rigs):
