@@ -73,8 +73,8 @@ class Sysctl:
     """A value under /proc/sys, by its path parts (`("net", "ipv4", "conf", "ovn-k8s-mp0", "forwarding")`).
 
     The value there before comes back when nobody wants this one any more in the same process. With `only_from` it
-    is written only where that is the value. Links that hear router advertisements go on doing so when `forwarding`
-    of IPv6 is switched on, by `accept_ra` 2.
+    is written only where that is the value. Links with a default route that a router advertised go on hearing
+    it when `forwarding` of IPv6 is switched on, by `accept_ra` 2.
     """
 
     path: tuple[str, ...]

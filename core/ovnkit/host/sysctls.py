@@ -10,6 +10,9 @@ from ovnkit.api.host import Sysctl
 _ROOT = Path("/proc/sys")
 _PART = re.compile(r"[A-Za-z0-9_.@:-]+")
 _IPV6_LINKS = ("net", "ipv6", "conf")
+_ROUTES = Path("/proc/thread-self/net/ipv6_route")
+_ADVERTISED = 0x00010000 | 0x00040000
+"""RTF_DEFAULT and RTF_ADDRCONF of linux/ipv6_route.h."""
 
 
 def sysctl_file(item: Sysctl) -> Path:
@@ -24,8 +27,9 @@ class Sysctls:
     """Writes sysctls and gives back what was there before.
 
     A link with `accept_ra` 1 hears router advertisements only as long as it doesn't forward, and the kernel drops
-    the default routes that it has learned when forwarding begins. So such links get 2 (hear them all the same)
-    before forwarding is switched on, whoever wants that, and 1 again when it is switched off.
+    the default routes that it has learned when forwarding begins. So links with such a route get 2 (hear them all
+    the same) before forwarding is switched on, whoever wants that, and 1 again when it is switched off. Others
+    stay as they are: a link to pods must not begin to believe them.
     """
 
     def __init__(self) -> None:
@@ -57,20 +61,28 @@ class Sysctls:
 
 
 def _keep_hearing(scope: str) -> set[str]:
-    """Of a link, or all that don't forward yet: those that were told to go on hearing router advertisements."""
-    links = [path.name for path in _ROOT.joinpath(*_IPV6_LINKS).iterdir()] if scope == "all" else [scope]
+    """Of a link, or `all`: those that were told to go on hearing router advertisements."""
     kept = set()
-    for link in links:
-        if link in ("all", "default", "lo"):
-            continue
+    for link in _learned_default() if scope == "all" else _learned_default() & {scope}:
         try:
             accept = _accept_ra(link)
-            if accept.read_text().strip() == "1" and (accept.parent / "forwarding").read_text().strip() == "0":
+            if accept.read_text().strip() == "1":
                 accept.write_text("2")
                 kept.add(link)
         except FileNotFoundError:  # the link went meanwhile
             continue
     return kept
+
+
+def _learned_default() -> set[str]:
+    """Links with a default route that a router has advertised."""
+    found = set()
+    for line in _ROUTES.read_text().splitlines():
+        destination, length, *_, flags, link = line.split()
+        learned = int(flags, 16) & _ADVERTISED == _ADVERTISED
+        if learned and int(destination, 16) == 0 and length == "00":
+            found.add(link)
+    return found
 
 
 def _accept_ra(link: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -194,11 +194,7 @@ class Planner:
                 value = dict(value) if isinstance(value, dict) else set(value)
             if value is not None:
                 operation.values[name] = value
-        for occupant in evicted:
-            for column, element in kept_elements(self._state, self._schema, want, occupant):
-                if not self.batch.deletes(element):
-                    operation.add_element(column, element)
-                    self._moved.setdefault(element, []).append((want.uuid, column.name))
+        self._keep_elements(want, evicted)
         for targets in want.refs.values():
             for target in targets:
                 self._pull(target)
@@ -315,9 +311,10 @@ class Planner:
         # nobody is moved for an owner whose own change may not go now
         if not self._state.gate(want.owner) or not self._name_is_free(want, content):
             return False
-        for occupant in occupants:
-            if occupant.uuid not in self._rows:
-                self._evict(want, occupant)
+        evicted = [occupant for occupant in occupants if occupant.uuid not in self._rows]
+        for occupant in evicted:
+            self._evict(want, occupant)
+        self._keep_elements(want, evicted)
         return True
 
     # --- unique names -----------------------------------------------------------------------------------------
@@ -391,7 +388,16 @@ class Planner:
                     owner=want.path, former=self._state.marks.get(occupant.uuid, ""))  # fmt: skip
         self.delete(occupant, want.owner)
         for home, name in self._moved.pop(occupant.uuid, ()):
-            self.batch.rows[home].values[name].discard(occupant.uuid)
+            operation = self.batch.rows[home]
+            operation.remove_element(self._schema.tables[operation.table].columns[name], occupant.uuid)
+
+    def _keep_elements(self, want: Want, evicted: Iterable[Record]) -> None:
+        """What others have in rows that go, goes on in the wanted row."""
+        for occupant in evicted:
+            for column, element in kept_elements(self._state, self._schema, want, occupant):
+                if not self.batch.deletes(element):
+                    self.batch.modify(want.table, want.uuid, want.owner).add_element(column, element)
+                    self._moved.setdefault(element, []).append((want.uuid, column.name))
 
     # --- references to rows that go ---------------------------------------------------------------------------
 

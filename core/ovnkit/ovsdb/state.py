@@ -18,7 +18,7 @@ from ovnkit.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
 from ovnkit.ovsdb.live import LiveViews
 from ovnkit.ovsdb.lookups import Lookups
 from ovnkit.ovsdb.naming import NAMING, SIGNS, Naming
-from ovnkit.ovsdb.replica import Change, Record, Replica
+from ovnkit.ovsdb.replica import Change, Record, Replica, index_key
 from ovnkit.ovsdb.strangers import Strangers
 
 Gate = Callable[[Owner], bool]
@@ -196,12 +196,26 @@ class State:
                 elif self.is_ours(uuid) or uuid in self.ledgered or uuid in self.desired.members:
                     self.touch(uuid)
                 self.wake(uuid)
+                self._touch_namesakes(record)
             else:
                 self._modified(change)
+                if change.before:
+                    self._touch_namesakes(record)
             self.lookups.follow(change)
             if uuid in self.name_waits and (change.gone or change.before):
                 for waiter in self.name_waits.pop(uuid):
                     self.touch(waiter)
+
+    def _touch_namesakes(self, record: Record) -> None:
+        """Somebody made a row with the name of one of ours, where the schema lets them: ours takes it over."""
+        schema, uuid = self.replica.schema, record.uuid
+        if schema is None or self.is_ours(uuid):
+            return
+        table = schema.tables[record.table]
+        for columns in table.keys[len(table.indexes) :]:
+            for other in self.replica.find(record.table, columns, index_key(record.values, columns)):
+                if other in self.desired.rows:
+                    self.touch(other)
 
     def _forget(self, record: Record) -> None:
         uuid = record.uuid

@@ -10,7 +10,7 @@ from ovnkit.ovsdb.desired import Want
 from ovnkit.ovsdb.replica import Record, index_key
 from ovnkit.ovsdb.schema import Column, Schema, Shape
 from ovnkit.ovsdb.state import State
-from ovnkit.ovsdb.strangers import identity
+from ovnkit.ovsdb.strangers import IDENTITIES, identity
 
 
 def kept_elements(state: State, schema: Schema, want: Want, former: Record) -> Iterator[tuple[Column, str]]:
@@ -32,8 +32,9 @@ def kept_elements(state: State, schema: Schema, want: Want, former: Record) -> I
                 or is_of_ovn_kubernetes(record.values.get("external_ids", {}))
             ):
                 continue
-            names = set(_names(schema, record.table, record.values))
-            if (names or schema.tables[record.table].root) and taken.isdisjoint(names):
+            table = schema.tables[record.table]
+            stands_alone = table.root or table.keys or record.table in IDENTITIES
+            if stands_alone and taken.isdisjoint(_names(schema, record.table, record.values)):
                 yield column, uuid
 
 

@@ -42,6 +42,8 @@ SERVICE_MARK = 0x1745EC
 SERVICE_TABLE = 7
 SERVICE_RULE_PRIORITY = 30
 MANAGEMENT_PORT = "ovn-k8s-mp0"
+ADVERTISED = 9
+"""Protocol number of routes from router advertisements (RTPROT_RA)."""
 
 
 @frozen
@@ -156,8 +158,11 @@ class NodeGateways:
         bridge = found.bridge.name
         yield Sysctl(("net", "ipv4", "conf", bridge, "forwarding"), "1")
         if 6 in self.config.families:
-            # a bridge that is made once forwarding is on would hear no router
-            yield Sysctl(("net", "ipv6", "conf", bridge, "accept_ra"), "2", only_from="1")
+            routes = [route for route in default_routes(world) if route.destination.version == 6]
+            ways = {route.protocol for route in routes for hop in route.hops if hop.link == bridge}
+            if ways <= {ADVERTISED}:
+                # a bridge that is made once forwarding is on would hear no router
+                yield Sysctl(("net", "ipv6", "conf", bridge, "accept_ra"), "2", only_from="1")
             yield Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1")
         for family in self.config.families:
             own = found.address(family)

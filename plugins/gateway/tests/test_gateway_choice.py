@@ -11,7 +11,7 @@ from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import HostError
-from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, AddressView, Hop, LinkView, RouteView, UplinkBridge
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, AddressView, Hop, LinkView, RouteView, Sysctl, UplinkBridge
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
 from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
@@ -171,3 +171,21 @@ def test_an_address_alone_is_in_the_network_of_its_link(
     bench = started(facts, six)
     config = json.loads(bench.get(NODES, "n1").annotations["k8s.ovn.org/l3-gateway-config"])["default"]
     assert config["ip-addresses"] == [f"2001:db8::5/{expected}"]
+
+
+@pytest.mark.parametrize(("protocols", "hears"), [([9], True), ([], True), ([9, 4], False), ([16], False)])
+def test_a_bridge_hears_routers_unless_its_way_out_is_from_elsewhere(protocols: list[int], hears: bool) -> None:
+    six = evolve(CONFIG, default=evolve(CONFIG.default, cluster_subnets=(ClusterSubnet.parse("fd01::/48"),)))
+    routes = [evolve(route("br-ex", "fe80::1", 7 + number), protocol=number) for number in protocols]
+    facts = {
+        **host("br-ex", "eth0"),
+        **bridge("br-ex", "eth0"),
+        ADDRESSES: [AddressView("br-ex", ip_interface("2001:db8::5/64"))],
+        ROUTES: routes or [route("br-ex", "fe80::1")],
+    }
+    bench = started(facts, evolve(six, gateway=evolve(six.gateway, next_hop="2001:db8::1")))
+    if not protocols:
+        bench.drop(ROUTES, route("br-ex", "fe80::1").key)
+    accept = Sysctl(("net", "ipv6", "conf", "br-ex", "accept_ra"), "2", only_from="1")
+    assert (accept in bench.host.items) is hears
+    assert Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1") in bench.host.items

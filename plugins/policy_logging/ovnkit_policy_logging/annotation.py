@@ -36,7 +36,7 @@ def parse(text: str) -> Levels:
         if key not in VERDICTS:
             faults.append(f"key {quoted(key)} is none of {', '.join(VERDICTS)}")
         elif isinstance(value, str) and value in SEVERITIES:
-            logging = evolve(logging, **{key: value})
+            logging = evolve(logging, allow=value) if key == "allow" else evolve(logging, deny=value)
         elif value not in ("", None):
             faults.append(f"{key} is {quoted(value)}, which is none of {', '.join(SEVERITIES)}")
     return Levels(logging, tuple(faults))

@@ -21,7 +21,8 @@ class SilentError(Exception):
 
 def sockets(run_dir: str, daemon: str) -> list[Path]:
     """The control sockets of a daemon; those of former processes among them."""
-    return sorted(Path(run_dir).glob(f"{daemon}*.ctl"))
+    folder = Path(run_dir)
+    return [*folder.glob(f"{daemon}.ctl"), *sorted(folder.glob(f"{daemon}.*.ctl"))]
 
 
 def ask(run_dir: str, daemon: str, command: str) -> str:

@@ -117,7 +117,9 @@ def render(world: World, name: str) -> Iterable[Absent | Event | Member]:
     rows = {table: view for kind, table in _TABLES if (view := world.get(kind, name)) is not None}
     if any(view.remote for view in rows.values()):
         return
-    current = node_of(world, name)
+    said = next((view.node or view.hostname for view in rows.values() if view.node or view.hostname), "")
+    # the look at all nodes is only for what isn't as it should be
+    current = said if said and _annotated(world, said) == name else node_of(world, name)
     marked = current or next((view.node for view in rows.values() if view.node), "")
     if marked:
         # also on what goes: by that it is known until it is gone
@@ -129,7 +131,7 @@ def render(world: World, name: str) -> Iterable[Absent | Event | Member]:
     removed, _, instead = record.partition(" ")
     if instead and node_of(world, instead):
         yield _record(name, record)
-    node = marked or next((view.hostname for view in rows.values() if view.hostname), "")
+    node = marked or said
     wanted = _annotated(world, node)
     if world.get(NODES, node) is None:
         yield from _remove(rows if marked else {})

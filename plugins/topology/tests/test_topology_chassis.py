@@ -144,7 +144,8 @@ def test_a_chassis_that_comes_back_is_alive_and_stays(server: OvsdbServer) -> No
         assert not any("removed-chassis" in str(row["external_ids"]) for row in server.rows("SB_Global", SB))
 
 
-def test_the_remote_chassis_of_another_zone_is_replaced(server: OvsdbServer) -> None:
+@pytest.mark.parametrize("former", ["before", "two"])
+def test_the_remote_chassis_of_another_zone_is_replaced(server: OvsdbServer, former: str) -> None:
     remote = node("n2", "two")
     remote["metadata"]["annotations"] |= {
         "k8s.ovn.org/node-subnets": '{"default":["10.128.4.0/23"]}',
@@ -152,7 +153,7 @@ def test_the_remote_chassis_of_another_zone_is_replaced(server: OvsdbServer) -> 
         "k8s.ovn.org/node-encap-ips": '["192.0.2.2"]',
         "k8s.ovn.org/node-transit-switch-port-ifaddr": '{"ipv4":"100.88.0.2/16"}',
     }
-    register(server, "before", "n2", "192.0.2.2")
+    register(server, former, "n2", "192.0.2.2")
     with run(server, PER_NODE, remote) as harness:
         rows = server.rows("Chassis", SB)
         assert [(row["name"], row["hostname"]) for row in rows] == [("two", "n2")]
