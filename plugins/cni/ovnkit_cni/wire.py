@@ -12,6 +12,7 @@ from typing import Any
 from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
+from ovnkit_cni.attachments import Attachment
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 REQUEST_TIMEOUT = 120.0
@@ -80,6 +81,18 @@ class Request:
     def pod_key(self) -> str:
         """`namespace/name` of the pod."""
         return f"{self.namespace}/{self.pod}"
+
+    @property
+    def attachment(self) -> Attachment:
+        """What the request is about."""
+        return Attachment(str(self.config["name"]), self.sandbox, self.ifname)
+
+    @property
+    def definition(self) -> str:
+        """The NetworkAttachmentDefinition of another network than the cluster's; empty for the cluster network."""
+        if not self.config.get("topology") and not self.config.get("netAttachDefName"):
+            return ""
+        return str(self.config.get("netAttachDefName") or self.config["name"])
 
     @property
     def left(self) -> float:

@@ -120,6 +120,9 @@ class FakeRuntime:
         assert kind is PODS
         return self._pods.get(key)
 
+    def get_pod(self, key: str) -> Pod:
+        return self._pods[key]
+
     refresh = get
 
     def wait_for(self, kind: Any, key: str, timeout: float, ready: Any) -> Any:
