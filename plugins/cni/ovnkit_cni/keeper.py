@@ -13,7 +13,7 @@ from ovnkit.api.errors import OvnkitError
 from ovnkit.api.hooks import Runtime
 from ovnkit.api.models import PODS, Pod
 from ovnkit_cni import bandwidth, netns, ports
-from ovnkit_cni.attachments import RECORD, Mark, attachment_of, netns_id
+from ovnkit_cni.attachments import RECORD, Attachment, Mark, attachment_of, netns_id
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.lost import LostPorts
 from ovnkit_cni.pods import network_of
@@ -124,23 +124,35 @@ class Keeper:
     def _restore(self, switch: Switch, port: ports.PodPort) -> None:
         attachment = attachment_of(port.ids)
         assert attachment is not None
-        has_device = netns.is_there(attachment)
-        if not has_device:
-            plugged = port.plugged
-            if plugged is None:
-                raise CniError(INTERNAL, "its network namespace isn't recorded")
-            if not plugged.netns_id or netns_id(plugged.netns) != plugged.netns_id:
-                raise CniError(INTERNAL, f"network namespace {plugged.netns} is gone")
-            key, uid = port.pod
-            mark = Mark(attachment.sandbox, attachment.ifname, attachment.network, uid, key)
-            netns.plug(
-                netns.Plug(
-                    mark, plugged.netns, plugged.network, plugged.mtu, plugged.route_mtu,
-                    checksums=not switch.userspace,
-                )
-            )  # fmt: skip
-        ports.restore(switch, port, anew=not has_device)
+        found = switch.interface(port.name)
+        index = netns.index_of(port.name)
+        if found is not None and found.ifindex not in (0, index):
+            ports.close(switch, port)
+        if not netns.is_there(attachment):
+            self._plug_again(switch, port, attachment)
+        elif found is not None and found.is_down:
+            netns.set_up(port.name)
+        ports.restore(switch, port)
         ports.collect_limits(switch)
+
+    def _plug_again(self, switch: Switch, port: ports.PodPort, attachment: Attachment) -> None:
+        """Make the interface anew that was deleted, in the network namespace where it was."""
+        plugged = port.plugged
+        if plugged is None:
+            raise CniError(INTERNAL, "its network namespace isn't recorded")
+        if not plugged.netns_id or netns_id(plugged.netns) != plugged.netns_id:
+            raise CniError(INTERNAL, f"network namespace {plugged.netns} is gone")
+        key, uid = port.pod
+        wanted = netns.Plug(
+            Mark(attachment.sandbox, attachment.ifname, attachment.network, uid, key),
+            plugged.netns,
+            plugged.network,
+            plugged.mtu,
+            plugged.route_mtu,
+            checksums=not switch.userspace,
+        )
+        ports.close(switch, port)
+        netns.plug(wanted)
 
     # -- at the start -----------------------------------------------------------------------------------------
 
@@ -176,8 +188,13 @@ def _fault(switch: Switch, port: ports.PodPort) -> str:
     found = switch.interface(port.name)
     if found is None:
         return "someone else removed it from the integration bridge"
-    if not netns.has_device(port.name):
+    index = netns.index_of(port.name)
+    if not index:
         return "its interface was deleted"  # with the userspace datapath Open vSwitch doesn't say so
+    if found.ifindex not in (0, index):
+        return "its interface was replaced"
+    if found.is_down:
+        return "its interface was set down"
     if found.ofport == -1:
         return f"Open vSwitch can't use its device: {found.error}"
     ids = switch.ids(port.name)

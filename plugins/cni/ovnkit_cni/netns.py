@@ -206,13 +206,18 @@ def is_there(attachment: Attachment) -> bool:
         return _is_of(_link(node, host_name(attachment.sandbox)), attachment, known=True)
 
 
-def has_device(name: str) -> bool:
-    """Whether the node has a link of this name; cheap."""
+def index_of(name: str) -> int:
+    """The kernel's number of the node's link of this name, 0 when there is none; cheap."""
     try:
-        socket.if_nametoindex(name)
+        return socket.if_nametoindex(name)
     except OSError:
-        return False
-    return True
+        return 0
+
+
+def set_up(name: str) -> None:
+    """Set a link of the node up."""
+    with IPRoute() as node:
+        node.link("set", index=index_of(name), state="up")
 
 
 def marks() -> Iterator[Mark]:

@@ -249,13 +249,24 @@ def add(switch: Switch, port: PodPort) -> None:
     switch.execute(AddPodPort(switch, port))
 
 
-def restore(switch: Switch, port: PodPort, anew: bool) -> None:
+def close(switch: Switch, port: PodPort) -> None:
+    """Take a port off whose device is gone, and wait until Open vSwitch has closed the device; raises CniError.
+
+    A port of the same name that is made sooner would keep the old device.
+    """
+    try:
+        switch.ovs.del_port(port.name, bridge=BRIDGE, if_exists=True).execute(check_error=True)
+    except Exception as error:  # ovsdbapp raises RuntimeError and its own
+        raise CniError(INTERNAL, f"Open vSwitch doesn't remove the port without a device: {error}") from error
+
+
+def restore(switch: Switch, port: PodPort) -> None:
     """Make a port again that was changed or removed by someone else; raises CniError.
 
-    One that only lost its external_ids keeps its number, unless its device is another now (`anew`).
+    One that only lost its external_ids keeps its number.
     """
     found = switch.interface(port.name)
-    if not anew and found is not None and found.ofport >= 0:
+    if found is not None and found.ofport >= 0:
         switch.execute(SetIds(switch, port))
     else:
         switch.execute(AddPodPort(switch, port, again=True))

@@ -42,6 +42,10 @@ class Interface:
     error: str
     ofport: int = 0
     """-1 when Open vSwitch can't use the device, 0 while it has not looked."""
+    ifindex: int = 0
+    """The kernel's number of the device that Open vSwitch has open; 0 when it doesn't tell."""
+    is_down: bool = False
+    """Whether the device was set down."""
 
 
 @define(eq=False)
@@ -153,8 +157,14 @@ class Switch:
             if not names:
                 self._names.pop(iface_id, None)
         else:
-            error, ofport = str(row.error[0]) if row.error else "", int(row.ofport[0]) if row.ofport else 0
-            self._interfaces[name] = Interface(row.uuid, ids, error, ofport)
+            self._interfaces[name] = Interface(
+                row.uuid,
+                ids,
+                str(row.error[0]) if row.error else "",
+                int(row.ofport[0]) if row.ofport else 0,
+                int(row.ifindex[0]) if row.ifindex else 0,
+                "down" in row.admin_state,
+            )
             if iface_id:
                 self._names.setdefault(iface_id, set()).add(name)
         if (waiting := self._waiting.get(name)) is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -66,6 +67,10 @@ def ofport(node: Any) -> int:
     return int(text) if text.lstrip("-").isdigit() else 0
 
 
+def uses_its_device(node: Any) -> bool:
+    return bool(node.vsctl("get", "Interface", HOST, "ifindex") == str(socket.if_nametoindex(HOST)))
+
+
 def del_port(node: Any, _sandbox: Any) -> None:
     node.vsctl("del-port", HOST)
 
@@ -88,6 +93,10 @@ def del_both(node: Any, sandbox: Any) -> None:
     del_link(node, sandbox)
 
 
+def set_down(_node: Any, _sandbox: Any) -> None:
+    subprocess.run(["ip", "link", "set", HOST, "down"], check=True)
+
+
 def other_iface_id(node: Any, _sandbox: Any) -> None:
     node.vsctl("set", "Interface", HOST, "external_ids:iface-id=shop_other")
 
@@ -100,7 +109,7 @@ def no_sandbox(node: Any, _sandbox: Any) -> None:
     node.vsctl("remove", "Interface", HOST, "external_ids", "sandbox")
 
 
-HARMS = [del_port, del_port_and_limits, del_link, del_peer, del_both, other_iface_id, no_ids, no_sandbox]
+HARMS = [del_port, del_port_and_limits, del_link, del_peer, del_both, set_down, other_iface_id, no_ids, no_sandbox]
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)
@@ -112,6 +121,7 @@ def test_a_port_is_restored_within_seconds(
     harm(node, sandbox)
     eventually(lambda: lost.restored, "the port being restored", 10)
     eventually(lambda: is_whole(node), "the port being whole", 10)
+    eventually(lambda: uses_its_device(node), "Open vSwitch using the link that there is")
     assert sandbox.addresses() == BOTH
     assert node.vsctl("get", "Port", HOST, "external_ids") == before
     assert node.vsctl("get", "Interface", HOST, "ingress_policing_rate") == "2500"
