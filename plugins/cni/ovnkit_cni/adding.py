@@ -60,9 +60,9 @@ class Addings:
 
         def is_older(request: Request) -> bool:
             same = (request.pod_key, request.ifname, request.definition)
-            if same != (newer.pod_key, newer.ifname, newer.definition) or request.sandbox == newer.sandbox:
+            if same != (newer.pod_key, newer.ifname, newer.definition):
                 return False
-            return request.deadline < newer.deadline
+            return request.sandbox != newer.sandbox and request.deadline < newer.deadline
 
         self._end(is_older, error)
 

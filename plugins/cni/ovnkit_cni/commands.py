@@ -280,8 +280,9 @@ class Commands:
             raise CniError(DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects")
         keep = {(item.get("containerID"), item.get("ifname")) for item in valid}
         for name, attachment, _ids in list(ports.attachments(self.switch())):
-            other = request.definition or attachment.network != request.attachment.network
-            if other or (attachment.sandbox, attachment.ifname) in keep:
+            if attachment.network != request.attachment.network:
+                continue
+            if (attachment.sandbox, attachment.ifname) in keep:
                 continue
             log.info("removing an attachment nobody knows", attachment=str(attachment), port=name)
             self.unplug(attachment, name)

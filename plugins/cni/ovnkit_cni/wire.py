@@ -83,16 +83,18 @@ class Request:
         return f"{self.namespace}/{self.pod}"
 
     @property
-    def attachment(self) -> Attachment:
-        """What the request is about."""
-        return Attachment(str(self.config["name"]), self.sandbox, self.ifname)
-
-    @property
     def definition(self) -> str:
         """The NetworkAttachmentDefinition of another network than the cluster's; empty for the cluster network."""
-        if not self.config.get("topology") and not self.config.get("netAttachDefName"):
-            return ""
-        return str(self.config.get("netAttachDefName") or self.config["name"])
+        topology = self.config.get("topology")
+        return str(
+            self.config.get("netAttachDefName") or (f"{self.config['name']}/{topology}" if topology else "")
+        )
+
+    @property
+    def attachment(self) -> Attachment:
+        """What the request is about. Another network may be named as the cluster's is: its definition tells."""
+        network = f"definition {self.definition}" if self.definition else str(self.config["name"])
+        return Attachment(network, self.sandbox, self.ifname)
 
     @property
     def left(self) -> float:
