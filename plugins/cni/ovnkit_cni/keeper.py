@@ -98,9 +98,9 @@ class Keeper:
             self._lost.withdraw(trouble.pod)
 
     def _is_wanted(self, port: ports.PodPort) -> bool:
-        """Whether the pod runs; one that is going has no use for its port."""
+        """Whether the pod runs; one that is going, or has no sandbox (after a reboot), has no use for its port."""
         pod = self._pod(*port.pod)
-        return pod is not None and not pod.deleting and not pod.completed
+        return pod is not None and pod.sandbox_ready and not pod.deleting and not pod.completed
 
     def _pod(self, key: str, uid: str) -> Pod | None:
         pod = self._runtime.get(PODS, key)
