@@ -133,7 +133,7 @@ class Commands:
         if other is not None:
             return dict(other[1])
         _check_cluster_network(request)
-        host_mac = self._make(adding, pod, plug, limits, switch)
+        host_mac = self._make(adding, plug, limits, switch)
         result = make_result(request.version, plug, host_mac)
         self.runtime.hooks.each("ovnkit_cni_result", interface=interface, result=result)
         return result
@@ -153,15 +153,13 @@ class Commands:
                     f"{there.ifname} on network {there.network} already, and can have no other here",
                 )
 
-    def _make(
-        self, adding: Adding, pod: Pod, plug: netns.Plug, limits: bandwidth.Bandwidth, switch: Switch
-    ) -> str:
+    def _make(self, adding: Adding, plug: netns.Plug, limits: bandwidth.Bandwidth, switch: Switch) -> str:
         """Make interface and port and wait for the flows; the MAC address of the node's end."""
         request, network = adding.request, plug.network
         plugged = Plugged(network, plug.mtu, plug.route_mtu, plug.netns, netns_id(plug.netns))
         port = ports.PodPort(
             plug.host_name,
-            ports.interface_ids(Mark(request.sandbox, request.ifname, uid=pod.uid, pod=request.pod_key), network),
+            ports.interface_ids(plug.mark, network),
             limits,
             plugged.record(request.attachment),
         )

@@ -175,12 +175,15 @@ class Keeper:
         network = network_of(pod)
         if pod is None or network is None:
             return None
+        ids = ports.interface_ids(mark, network)
+        if any(switch.interface(other) is not None for other in switch.names(ids["iface-id"])):
+            return None  # the pod has a newer sandbox
         try:
             limits = bandwidth.of_pod(pod.annotations)
         except CniError:
             limits = bandwidth.Bandwidth()
         record = {f"{RECORD}network": mark.attachment.network}
-        return ports.PodPort(name, ports.interface_ids(mark, network), limits, record)
+        return ports.PodPort(name, ids, limits, record)
 
 
 def _fault(switch: Switch, port: ports.PodPort) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 KEEP = frozenset({"ovn-k8s-mp0", "ovn-k8s-mp0_0"})
 """Interfaces that are not removed even when they have no device."""
+
+_CLOSING = 5.0
+"""Seconds that ovs-vswitchd may take to close a port."""
 
 _OWN = frozenset({"attached_mac", "iface-id", "iface-id-ver", "sandbox", "pod-if-name", "ip_addresses"})
 """Keys of an Interface's external_ids that are written here; ovn-controller and others add theirs."""
@@ -85,13 +89,16 @@ class AddPodPort(SwitchCommand):
         bridge = _bridge(self.api)
         if bridge is None:
             raise CniError(TRY_AGAIN, f"bridge {BRIDGE} does not exist (yet): is ovn-controller running?")
+        for name, kept in list(self.switch.kept.items()):
+            if kept.iface_id == self.port.iface_id:
+                del self.switch.kept[name]
         for name in {self.port.name, *self.switch.names(self.port.iface_id)}:
             port = _row(self.api, "Port", name)
             ids = _ids(port) if port is not None else {}
             if port is None:
                 continue
             if ids.get("iface-id") == self.port.iface_id or (self.again and name == self.port.name):
-                _delete(self.switch, bridge, port)
+                _delete(bridge, port)
             elif name == self.port.name:
                 raise CniError(INTERNAL, f"port {name} exists already, for {ids.get('iface-id', 'another')}")
         interface = txn.insert(self.api.tables["Interface"])
@@ -139,7 +146,27 @@ class RemovePorts(SwitchCommand):
         self.result = []
         for port in _doomed(self.api, self.doomed, self.name):
             self.result.append(port.name)
-            _delete(self.switch, _bridge(self.api), port)
+            self.switch.kept.pop(port.name, None)
+            _delete(_bridge(self.api), port)
+
+
+class ClosePort(SwitchCommand):
+    """Take a port off whose device is gone; `result` is the configuration's number, None if there was no port."""
+
+    def __init__(self, switch: Switch, name: str) -> None:
+        super().__init__(switch.ovs)
+        self.name = name
+
+    def run_idl(self, _txn: Any) -> None:
+        """Delete the rows."""
+        port, bridge = _row(self.api, "Port", self.name), _bridge(self.api)
+        if port is not None and bridge is not None:
+            _delete(bridge, port)
+        _configuration(self.api).increment("next_cfg")
+
+    def post_commit(self, txn: Any) -> None:
+        """Take the number."""
+        self.result = txn.get_increment_new_value()
 
 
 class SetIds(SwitchCommand):
@@ -185,9 +212,8 @@ def _is_limit(row: Any) -> bool:
     return "sandbox" in row.external_ids
 
 
-def _delete(switch: Switch, bridge: Any, port: Any) -> None:
+def _delete(bridge: Any, port: Any) -> None:
     """Take a port off the bridge, with the rows that limit it: these are no part of it, and would stay."""
-    switch.kept.pop(port.name, None)
     bridge.delvalue("ports", port)
     for qos in port.qos:
         if not _is_limit(qos):
@@ -196,6 +222,10 @@ def _delete(switch: Switch, bridge: Any, port: Any) -> None:
             queue.delete()
         qos.delete()
     port.qos = []
+
+
+def _configuration(ovs: OvsdbIdl) -> Any:
+    return next(iter(ovs.tables["Open_vSwitch"].rows.values()))
 
 
 def _row(ovs: OvsdbIdl, table: str, name: str) -> Any:
@@ -254,10 +284,12 @@ def close(switch: Switch, port: PodPort) -> None:
 
     A port of the same name that is made sooner would keep the old device.
     """
-    try:
-        switch.ovs.del_port(port.name, bridge=BRIDGE, if_exists=True).execute(check_error=True)
-    except Exception as error:  # ovsdbapp raises RuntimeError and its own
-        raise CniError(INTERNAL, f"Open vSwitch doesn't remove the port without a device: {error}") from error
+    number = switch.execute(ClosePort(switch, port.name))
+    deadline = time.monotonic() + _CLOSING
+    while number is not None and _configuration(switch.ovs).cur_cfg < number:
+        if time.monotonic() > deadline:
+            raise CniError(TRY_AGAIN, f"ovs-vswitchd does not answer: it has not closed port {port.name}")
+        time.sleep(0.02)
 
 
 def restore(switch: Switch, port: PodPort) -> None:
@@ -268,9 +300,11 @@ def restore(switch: Switch, port: PodPort) -> None:
     found = switch.interface(port.name)
     if found is not None and found.ofport >= 0:
         switch.execute(SetIds(switch, port))
-    else:
+        return
+    try:
         switch.execute(AddPodPort(switch, port, again=True))
-    switch.kept[port.name] = port
+    finally:
+        switch.kept[port.name] = port
 
 
 def remove(switch: Switch, doomed: Doomed) -> Collection[str]:

@@ -174,6 +174,21 @@ def test_a_port_that_was_removed_while_nobody_looked(
     eventually(lambda: is_whole(node), "the port being whole")
 
 
+def test_the_older_sandbox_of_a_pod_takes_nothing_from_the_newer(
+    node: Any, plugged: Any, lost: LostPorts, sandbox_maker: Callable[[], Any], eventually: Callable[..., Any]
+) -> None:
+    node.vsctl("del-port", HOST)
+    newer = sandbox_maker()
+    node.start_cni("ADD", netns=newer.path, sandbox="b" * 20)
+    eventually(lambda: "b" * 15 in node.pods_plugged(), "the newer port")
+    node.vsctl("set", "Interface", "b" * 15, "external_ids:ovn-installed=true")
+    eventually(lambda: set(node.commands._switch.kept) == {"b" * 15}, "the newer one being kept")
+    for keeper in (Keeper(node.runtime, node.commands, lost), Keeper(node.runtime, node.commands, lost)):
+        keeper.look()
+        keeper.look()
+    assert node.pods_plugged() == {"b" * 15}
+
+
 def test_a_port_of_a_former_version_is_restored_while_its_link_is_there(
     node: Any, sandbox: Any, pod: Pod, lost: LostPorts, told: Any, monkeypatch: Any, eventually: Callable[..., Any]
 ) -> None:
