@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ovnkit.api.errors import Reject, Retry
+from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import PodInterface, Runtime
-from ovnkit.api.models import NODES, PODS, Pod
-from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
+from ovnkit.api.models import Pod
 from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, controller
-from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
+from ovnkit.api.podnetwork import PodNetwork
 from ovnkit_cni import bandwidth, netns, ports
+from ovnkit_cni.adding import Adding, Addings
+from ovnkit_cni.attachments import Attachment, Mark, Plugged, attachment_of, netns_id
+from ovnkit_cni.checking import recorded
+from ovnkit_cni.pods import LOOK_AROUND, Pods
 from ovnkit_cni.result import make_result
 from ovnkit_cni.switch import BRIDGE, Switch
 from ovnkit_cni.wire import (
-    BAD_POD,
     CHECK_FAILED,
     DECODE_FAILURE,
     INTERNAL,
@@ -36,14 +37,8 @@ from ovnkit_cni.wire import (
 
 log = structlog.get_logger(plugin="cni")
 
-FIND_POD = 1.0
-"""Seconds to look for a pod that the API server does not know yet, as upstream."""
 PLUGGING = 2
 """How many requests make interfaces at a time: the kernel makes one, and more only fight over the interpreter."""
-_ASK_AGAIN = 0.2
-_LOOK_AROUND = 1.0
-"""Seconds after which a waiting ADD looks whether its pod is still wanted."""
-_MIRROR = "kubernetes.io/config.mirror"
 
 
 class Commands:
@@ -52,6 +47,8 @@ class Commands:
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
         self.stopping = threading.Event()
+        self._pods = Pods(runtime, self.stopping)
+        self._addings = Addings()
         self._turns: dict[str, tuple[threading.Lock, int]] = {}
         self._turns_lock = threading.Lock()
         self._switch = Switch()
@@ -59,11 +56,18 @@ class Commands:
 
     def run(self, request: Request) -> dict[str, Any] | None:
         """The result object of a request, None when it has none. Raises CniError."""
-        commands = {"ADD": self.add, "DEL": self.delete, "CHECK": self.check}
         try:
+            if request.command == "ADD":
+                with self._addings.begin(request) as adding, self.turn(request.sandbox, request.left):
+                    return self.add(adding)
+            if request.command == "DEL":
+                error = CniError(UNKNOWN_CONTAINER, f"{request.attachment} was deleted meanwhile")
+                self._addings.end_of(request.attachment, error)
+            commands: dict[str, Callable[[Request], None]] = {"DEL": self.delete, "CHECK": self.check}
             if request.command in commands:
-                with self._turn(request):
-                    return commands[request.command](request)
+                with self.turn(request.sandbox, request.left):
+                    commands[request.command](request)
+                return None
             if request.command == "GC":
                 self.collect(request)
                 return None
@@ -75,22 +79,23 @@ class Commands:
             raise CniError(TRY_AGAIN, error.message) from error
 
     @contextmanager
-    def _turn(self, request: Request) -> Iterator[None]:
+    def turn(self, sandbox: str, patience: float) -> Iterator[None]:
+        """Nobody else works on the sandbox while the body runs; raises CniError after `patience` seconds."""
         with self._turns_lock:
-            lock, users = self._turns.get(request.sandbox, (threading.Lock(), 0))
-            self._turns[request.sandbox] = (lock, users + 1)
+            lock, users = self._turns.get(sandbox, (threading.Lock(), 0))
+            self._turns[sandbox] = (lock, users + 1)
         try:
-            if not lock.acquire(timeout=request.left):
-                raise CniError(TRY_AGAIN, f"an earlier request for sandbox {request.sandbox} has not ended")
+            if not lock.acquire(timeout=patience):
+                raise CniError(TRY_AGAIN, f"an earlier request for sandbox {sandbox} has not ended")
             try:
                 yield
             finally:
                 lock.release()
         finally:
             with self._turns_lock:
-                lock, users = self._turns.pop(request.sandbox)
+                lock, users = self._turns.pop(sandbox)
                 if users > 1:
-                    self._turns[request.sandbox] = (lock, users - 1)
+                    self._turns[sandbox] = (lock, users - 1)
 
     def switch(self) -> Switch:
         """The node's Open vSwitch; raises CniError when it can't be reached."""
@@ -104,12 +109,17 @@ class Commands:
 
     # -- ADD --------------------------------------------------------------------------------------------------
 
-    def add(self, request: Request) -> dict[str, Any]:
+    def add(self, adding: Adding) -> dict[str, Any]:
         """Plug a pod; what was done is undone when it fails."""
-        pod, network = self._await_network(request)
-        limits = bandwidth.of_pod(pod.annotations)
+        request = adding.request
+        adding.check()
         switch = self.switch()
-        plug = self._plug(request, network, switch)
+        self._check_free(request, switch)
+        pod = self._pods.find(request)
+        self._addings.end_older(adding, CniError(TRY_AGAIN, f"pod {request.pod_key} has a newer sandbox"))
+        pod, network = self._pods.await_network(adding, pod)
+        limits = bandwidth.of_pod(pod.annotations)
+        plug = self._plug(request, pod, network, switch)
         interface = PodInterface(
             pod,
             network.ip_addresses,
@@ -123,37 +133,47 @@ class Commands:
         )
         if other is not None:
             return dict(other[1])
-        host_mac = self._make(request, pod, plug, limits, switch)
+        _check_cluster_network(request)
+        host_mac = self._make(adding, plug, limits, switch)
         result = make_result(request.version, plug, host_mac)
         self.runtime.hooks.each("ovnkit_cni_result", interface=interface, result=result)
         return result
 
-    def _make(
-        self, request: Request, pod: Pod, plug: netns.Plug, limits: bandwidth.Bandwidth, switch: Switch
-    ) -> str:
+    def _check_free(self, request: Request, switch: Switch) -> None:
+        """Raise CniError when the sandbox has another interface on this node's bridge: it stays as it is."""
+        if request.definition:
+            return
+        name = netns.host_name(request.sandbox)
+        kept = switch.kept.get(name)
+        for ids in (switch.ids(name), kept.ids if kept is not None else {}):
+            there = attachment_of(ids)
+            if there is not None and there.sandbox == request.sandbox and there != request.attachment:
+                raise CniError(
+                    INVALID_CONFIG,
+                    f"interface {request.ifname} on network {request.attachment.network}: the sandbox has "
+                    f"{there.ifname} on network {there.network} already, and can have no other here",
+                )
+
+    def _make(self, adding: Adding, plug: netns.Plug, limits: bandwidth.Bandwidth, switch: Switch) -> str:
         """Make interface and port and wait for the flows; the MAC address of the node's end."""
-        network = plug.network
+        request, network = adding.request, plug.network
+        plugged = Plugged(network, plug.mtu, plug.route_mtu, plug.netns, netns_id(plug.netns))
         port = ports.PodPort(
             plug.host_name,
-            {
-                "attached_mac": network.mac_address,
-                "iface-id": f"{request.namespace}_{request.pod}",
-                "iface-id-ver": pod.uid,
-                "sandbox": request.sandbox,
-                "pod-if-name": request.ifname,
-                "ip_addresses": ",".join(str(address) for address in network.ip_addresses),
-            },
+            ports.interface_ids(plug.mark, network),
             limits,
+            plugged.record(request.attachment),
         )
-        ports.remove_sandbox(switch, request.sandbox, request.ifname)
+        ports.remove_attachment(switch, request.attachment)
         host_mac = self._make_interface(request, plug)
         try:
-            with self._switch.changes(port.name) as changed:
+            with self._switch.changes(port.name, adding.woken):
                 ports.add(switch, port)
-                self._await_installed(request, plug, port, switch, changed)
+                self._await_installed(adding, plug, port, switch)
         except BaseException:
             self._undo(request, switch)
             raise
+        switch.kept[port.name] = port
         return host_mac
 
     def _make_interface(self, request: Request, plug: netns.Plug) -> str:
@@ -168,8 +188,8 @@ class Commands:
 
     def _undo(self, request: Request, switch: Switch) -> None:
         for undo in (
-            lambda: ports.remove_sandbox(switch, request.sandbox, request.ifname),
-            lambda: netns.unplug(request.sandbox, known=True),
+            lambda: ports.remove_attachment(switch, request.attachment),
+            lambda: netns.unplug(request.attachment, known=True),
         ):
             try:
                 undo()
@@ -178,122 +198,35 @@ class Commands:
                     "cleaning up a failed ADD", pod=request.pod_key, sandbox=request.sandbox, error=str(error)
                 )
 
-    def _plug(self, request: Request, network: PodNetwork, switch: Switch) -> netns.Plug:
+    def _plug(self, request: Request, pod: Pod, network: PodNetwork, switch: Switch) -> netns.Plug:
         defaults = self.runtime.config.default
+        mark = Mark(request.sandbox, request.ifname, request.attachment.network, pod.uid, request.pod_key)
         return netns.Plug(
-            request.sandbox,
+            mark,
             request.netns,
-            request.ifname,
             network,
             request.config.get("mtu") or defaults.mtu,
             defaults.routable_mtu,
             checksums=not switch.userspace,
         )
 
-    # -- the pod ----------------------------------------------------------------------------------------------
-
-    def _find_pod(self, request: Request) -> Pod:
-        """The pod, from the cache or the API server; it may take a moment until it is seen."""
-        deadline = time.monotonic() + FIND_POD
-        while True:
-            pod = self.runtime.get(PODS, request.pod_key)
-            if pod is None or not _same(pod, request):
-                pod = self._ask(request)
-            if pod is not None and _same(pod, request):
-                return pod
-            if time.monotonic() >= deadline or self.stopping.wait(_ASK_AGAIN):
-                break
-        if pod is None:
-            raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} does not exist")
-        raise CniError(
-            UNKNOWN_CONTAINER, f"pod {request.pod_key} has UID {pod.uid}, the request is for {request.uid}"
-        )
-
-    def _ask(self, request: Request) -> Pod | None:
-        """The pod as the API server has it now; raises CniError when it can't be asked."""
-        try:
-            pod: Pod | None = self.runtime.refresh(PODS, request.pod_key)
-        except Retry:
-            raise
-        except Exception as error:
-            raise CniError(TRY_AGAIN, f"pod {request.pod_key} can't be looked up: {error}") from error
-        return pod
-
-    def _await_network(self, request: Request) -> tuple[Pod, PodNetwork]:
-        """The pod, once it has an address on the default network."""
-        pod = self._find_pod(request)
-        while True:
-            try:
-                network = parse(pod.annotations.get(ANNOTATION))
-            except Reject as error:
-                raise CniError(BAD_POD, f"pod {request.pod_key}: {error.message}") from None
-            if network is not None:
-                self._check_own(request, network)
-                return pod, network
-            pod = self._await_change(request)
-
-    def _check_own(self, request: Request, network: PodNetwork) -> None:
-        """Raise CniError when an address isn't of this node: written by hand, it will never be reached."""
-        node = self.runtime.get(NODES, self.runtime.scope.node)
-        try:
-            subnets = parse_node_subnets(node.annotations[NODE_SUBNETS]) if node is not None else ()
-        except (KeyError, ValueError):
-            return  # said where nodes are read, and mended there
-        for address in network.ip_addresses:
-            if subnets and not any(address.ip in subnet for subnet in subnets):
-                raise CniError(
-                    BAD_POD,
-                    f"pod {request.pod_key}: annotation {ANNOTATION}: {address} is not in a subnet of node "
-                    f"{self.runtime.scope.node} ({', '.join(map(str, subnets))})",
-                )
-
-    def _await_change(self, request: Request) -> Pod:
-        def changed(view: Pod | None) -> bool:
-            # None before the cache has seen the pod at all is no deletion; refresh() will tell in that case.
-            return view is not None and (not _same(view, request) or ANNOTATION in view.annotations)
-
-        try:
-            view = self.runtime.wait_for(PODS, request.pod_key, min(request.left, _LOOK_AROUND), changed)
-        except TimeoutError:
-            if self.stopping.is_set():
-                raise CniError(TRY_AGAIN, "the CNI server is stopping") from None
-            view = self.runtime.get(PODS, request.pod_key) or self._ask(request)
-        if view is None or not _same(view, request):
-            raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted") from None
-        if not request.left and ANNOTATION not in view.annotations:
-            raise CniError(
-                TRY_AGAIN, f"pod {request.pod_key} has no annotation {ANNOTATION}: no address was assigned to it"
-            )
-        return view
-
-    def _await_installed(
-        self,
-        request: Request,
-        plug: netns.Plug,
-        port: ports.PodPort,
-        switch: Switch,
-        changed: threading.Event,
-    ) -> None:
+    def _await_installed(self, adding: Adding, plug: netns.Plug, port: ports.PodPort, switch: Switch) -> None:
         """Return when ovn-controller has installed the port's flows; raises CniError when it is in vain."""
+        request = adding.request
         while True:
-            changed.clear()
+            adding.woken.clear()
+            adding.check()
             found = switch.interface(port.name)
             if found is None or found.external_ids.get("iface-id") != port.iface_id:
                 raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} was taken off the bridge")
             if found.external_ids.get("ovn-installed") == "true":
                 self._check_unchanged(request, plug)
                 return
-            if not changed.wait(min(request.left, _LOOK_AROUND)):
+            if not adding.woken.wait(min(request.left, LOOK_AROUND)):
                 self._check_still_wanted(request, plug, port, switch)
 
     def _check_still_wanted(self, request: Request, plug: netns.Plug, port: ports.PodPort, switch: Switch) -> None:
-        if self.stopping.is_set():
-            raise CniError(TRY_AGAIN, "the CNI server is stopping")
-        pod = self.runtime.get(PODS, request.pod_key)
-        if pod is not None and not _same(pod, request):
-            raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted and made anew")
-        if pod is None and self._ask(request) is None:
-            raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} was deleted")
+        self._pods.check_wanted(request)
         self._check_unchanged(request, plug)
         if not request.left:
             found = switch.interface(port.name)
@@ -314,7 +247,7 @@ class Commands:
         )
 
     def _check_unchanged(self, request: Request, plug: netns.Plug) -> None:
-        network = _network_of(self.runtime.get(PODS, request.pod_key))
+        network = self._pods.network_of(request)
         if network is not None and network != plug.network:
             raise CniError(TRY_AGAIN, f"the addresses of pod {request.pod_key} were changed meanwhile")
 
@@ -322,38 +255,46 @@ class Commands:
 
     def delete(self, request: Request) -> None:
         """Unplug; what is not there is fine."""
-        switch = self.switch()
-        removed = ports.remove_sandbox(switch, request.sandbox, request.ifname)
-        netns.unplug(request.sandbox, known=netns.host_name(request.sandbox) in removed)
+        self.unplug(request.attachment)
+
+    def unplug(self, attachment: Attachment, name: str = "") -> None:
+        """Remove an attachment's port (`name` is its, when it isn't ours) and interface, and no other's."""
+        removed = ports.remove_attachment(self.switch(), attachment, name)
+        netns.unplug(attachment, known=removed and name in ("", netns.host_name(attachment.sandbox)))
 
     def check(self, request: Request) -> None:
         """Whether everything that ADD made is still there; raises CniError when not."""
-        if not isinstance(request.config.get("prevResult"), Mapping):
+        _check_cluster_network(request)
+        previous = request.config.get("prevResult")
+        if not isinstance(previous, Mapping):
             raise CniError(INVALID_CONFIG, "CHECK needs prevResult")
         switch = self.switch()
-        found = switch.interface(netns.host_name(request.sandbox))
-        if found is None or found.external_ids.get("sandbox") != request.sandbox:
+        name = netns.host_name(request.sandbox)
+        found, ids = switch.interface(name), switch.ids(name)
+        if found is None or ids.get("sandbox") != request.sandbox:
             raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {BRIDGE}")
+        if attachment_of(ids) != request.attachment:
+            raise CniError(CHECK_FAILED, f"{request.attachment} has no port on {BRIDGE}")
         if found.external_ids.get("ovn-installed") != "true":
             raise CniError(CHECK_FAILED, f"port of sandbox {request.sandbox} has no flows (ovn-installed)")
-        pod = self.runtime.get(PODS, request.pod_key) or self._ask(request)
-        network = _network_of(pod)
-        if network is None:
-            raise CniError(UNKNOWN_CONTAINER, f"pod {request.pod_key} does not exist or has no address")
-        netns.check(self._plug(request, network, switch))
+        plugged = recorded(ids, previous)
+        mark = Mark(request.sandbox, request.ifname, request.attachment.network)
+        netns.check(netns.Plug(mark, request.netns, plugged, 0))
 
     def collect(self, request: Request) -> None:
-        """Remove the attachments that the runtime doesn't know any more."""
+        """Remove the attachments on the network of the request that the runtime doesn't know any more."""
         valid = request.config.get("cni.dev/valid-attachments")
         if not isinstance(valid, list) or not all(isinstance(item, Mapping) for item in valid):
             raise CniError(DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects")
         keep = {(item.get("containerID"), item.get("ifname")) for item in valid}
-        switch = self.switch()
-        for name, sandbox, ifname, _ in list(ports.sandboxes(switch)):
-            if (sandbox, ifname) not in keep:
-                log.info("removing an attachment nobody knows", sandbox=sandbox, port=name)
-                removed = ports.remove_sandbox(switch, sandbox, ifname, name)
-                netns.unplug(sandbox, known=netns.host_name(sandbox) in removed)
+        for name, attachment, _ids in list(ports.attachments(self.switch())):
+            if attachment.network != request.attachment.network:
+                continue
+            if (attachment.sandbox, attachment.ifname) in keep:
+                continue
+            log.info("removing an attachment nobody knows", attachment=str(attachment), port=name)
+            self.unplug(attachment, name)
+        ports.collect_limits(self.switch())
 
     def status(self) -> None:
         """Whether pods can be added; raises CniError with code 50 when not."""
@@ -367,13 +308,11 @@ class Commands:
             raise CniError(NOT_AVAILABLE, "the CNI server is stopping")
 
 
-def _same(pod: Pod, request: Request) -> bool:
-    """Whether this is the pod the runtime means. Mirror pods carry another UID than the kubelet names."""
-    return not request.uid or pod.uid == request.uid or _MIRROR in pod.annotations
-
-
-def _network_of(pod: Pod | None) -> PodNetwork | None:
-    try:
-        return parse(pod.annotations.get(ANNOTATION)) if pod is not None else None
-    except Reject:
-        return None
+def _check_cluster_network(request: Request) -> None:
+    """Raise CniError when the configuration is of another network than the cluster's."""
+    if request.definition:
+        raise CniError(
+            INVALID_CONFIG,
+            f"network {request.definition}: only the cluster network is supported, not one with a topology or a "
+            "NetworkAttachmentDefinition of its own",
+        )

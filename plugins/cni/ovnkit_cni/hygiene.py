@@ -9,7 +9,7 @@ import structlog
 
 from ovnkit.api.hooks import Runtime
 from ovnkit.api.models import PODS
-from ovnkit_cni import netns, ports
+from ovnkit_cni import ports
 from ovnkit_cni.commands import Commands
 
 log = structlog.get_logger(plugin="cni")
@@ -23,19 +23,19 @@ def sweep(runtime: Runtime, commands: Commands) -> None:
     A pod counts as gone when the API server says so: the cache may lag behind the request that plugged it.
     """
     switch = commands.switch()
-    for name, sandbox, _ifname, uid in list(ports.sandboxes(switch)):
-        found = switch.interface(name)
-        ids = found.external_ids if found is not None else {}
-        if not uid or _lives(runtime, ids, uid):
+    for name, attachment, ids in list(ports.attachments(switch)):
+        if not (uid := ids.get("iface-id-ver")) or _lives(runtime, ids, uid):
             continue
-        log.info(
-            "removing the port of a pod that is gone", port=name, sandbox=sandbox, iface_id=ids.get("iface-id")
-        )
-        ports.remove_sandbox(switch, sandbox, name=name)
-        netns.unplug(sandbox, known=True)
-    gone = ports.remove(switch, _without_device)
+        log.info("removing the port of a pod that is gone", port=name, iface_id=ids.get("iface-id"))
+        commands.unplug(attachment, name)
+    gone = ports.remove(
+        switch, lambda name, ids, ofport: name not in switch.kept and _without_device(name, ids, ofport)
+    )
     if gone:
         log.info("removed ports without a device", ports=sorted(gone))
+    limits = ports.collect_limits(switch)
+    if limits:
+        log.info("removed bandwidth limits that no port uses", rows=limits)
 
 
 def _lives(runtime: Runtime, ids: Mapping[str, str], uid: str) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from ovnkit.api.config import CniOptions
 from ovnkit.api.text import print_json
 from ovnkit_cni import shim
+from ovnkit_cni.attachments import NETWORK
 from ovnkit_cni.server import SOCKET_NAME
 
 CONF_NAME = "10-ovn-kubernetes.conf"
@@ -34,7 +35,7 @@ def write_conf(options: CniOptions) -> Path:
     """Write the network's configuration to `[cni] conf-dir`: the runtime's sign that this node is ready."""
     conf: dict[str, Any] = {
         "cniVersion": "1.1.0",
-        "name": "ovn-kubernetes",
+        "name": NETWORK,
         "type": options.plugin,
         "ipam": {},
         "dns": {},

@@ -20,6 +20,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import Interface
 from ovnkit.api.podnetwork import PodNetwork
+from ovnkit_cni.attachments import Attachment, Mark
 from ovnkit_cni.wire import CHECK_FAILED, INTERNAL, INVALID_ENVIRONMENT, CniError
 
 _CLONE_NEWNET = 0x40000000
@@ -28,29 +29,32 @@ _ETHTOOL_STXCSUM = 0x17
 _IFF_UP = 0x1
 _IFA_F_NODAD = 0x02
 _QUEUE_LENGTH = 1000
-_ALIAS = "ovnkit sandbox "
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @frozen
 class Plug:
-    """A pod interface to be made: its names, and how it is set up. `mtu` and `route_mtu` in bytes (0: none).
+    """A pod interface to be made: whose it is, and how it is set up. `mtu` and `route_mtu` in bytes (0: none).
 
     `checksums` false turns transmit checksum offload off, which the userspace datapath needs.
     """
 
-    sandbox: str
+    mark: Mark
     netns: str
-    ifname: str
     network: PodNetwork
     mtu: int
     route_mtu: int = 0
     checksums: bool = True
 
     @property
+    def ifname(self) -> str:
+        """Name of the pod's end."""
+        return self.mark.ifname
+
+    @property
     def host_name(self) -> str:
         """Name of the node's end."""
-        return host_name(self.sandbox)
+        return host_name(self.mark.sandbox)
 
 
 def host_name(sandbox: str) -> str:
@@ -90,7 +94,7 @@ def _enter(path: str) -> None:
 def plug(wanted: Plug) -> str:
     """Make the interface; the MAC address of the node's end. What was made is gone again when it raises."""
     with IPRoute() as node:
-        _remove(node, wanted.sandbox, known=False)
+        _remove(node, wanted.mark.attachment, known=False)
         index, mac = _make_pair(node, wanted)
         try:
             with inside(wanted.netns):
@@ -120,7 +124,7 @@ def _make_pair(node: IPRoute, wanted: Plug) -> tuple[int, str]:
         os.close(there)
     link = _link(node, wanted.host_name)
     assert link is not None
-    node.link("set", index=link["index"], state="up", ifalias=_ALIAS + wanted.sandbox)
+    node.link("set", index=link["index"], state="up", ifalias=wanted.mark.alias)
     return link["index"], str(link.get("address"))
 
 
@@ -186,23 +190,56 @@ def _checksums_off(name: str) -> None:
         fcntl.ioctl(control, _SIOCETHTOOL, request)
 
 
-def unplug(sandbox: str, known: bool) -> None:
-    """Remove a sandbox' interface; fine when there is none.
+def unplug(attachment: Attachment, known: bool) -> None:
+    """Remove an attachment's interface, and no other; fine when there is none.
 
-    `known` says that Open vSwitch knows the node's end as this sandbox'. Without that or our mark on the
+    `known` says that Open vSwitch knows the node's end as this attachment's. Without that or our mark on the
     link it is left alone: a container's id is the runtime's choice, and may equal the name of another link.
     """
     with IPRoute() as node:
-        _remove(node, sandbox, known)
+        _remove(node, attachment, known)
 
 
-def _remove(node: IPRoute, sandbox: str, known: bool) -> None:
-    link = _link(node, host_name(sandbox))
+def is_there(attachment: Attachment) -> bool:
+    """Whether the node's end of an attachment's interface exists."""
+    with IPRoute() as node:
+        return _is_of(_link(node, host_name(attachment.sandbox)), attachment, known=True)
+
+
+def index_of(name: str) -> int:
+    """The kernel's number of the node's link of this name, 0 when there is none; cheap."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return 0
+
+
+def set_up(name: str) -> None:
+    """Set a link of the node up."""
+    with IPRoute() as node:
+        node.link("set", index=index_of(name), state="up")
+
+
+def marks() -> Iterator[Mark]:
+    """The marks of the interfaces that there are."""
+    with IPRoute() as node:
+        found = [Mark.of(link.get("ifalias")) for link in node.get_links(kind="veth")]
+    yield from (mark for mark in found if mark is not None)
+
+
+def _is_of(link: Any, attachment: Attachment, known: bool) -> bool:
     if link is None:
-        return
+        return False
+    mark = Mark.of(link.get("ifalias"))
+    if mark is not None:
+        return mark.attachment == attachment
     info = link.get("linkinfo")
-    ours = link.get("ifalias") == _ALIAS + sandbox or (known and info and info.get("kind") == "veth")
-    if not ours:
+    return bool(known and info and info.get("kind") == "veth")
+
+
+def _remove(node: IPRoute, attachment: Attachment, known: bool) -> None:
+    link = _link(node, host_name(attachment.sandbox))
+    if not _is_of(link, attachment, known):
         return
     try:
         node.link("del", index=link["index"])

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import structlog
 
-from ovnkit.api.hooks import Declaration, Privilege, Runtime, hookimpl
+from ovnkit.api.hooks import Answerer, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
 from ovnkit.api.host import LINKS
-from ovnkit.api.renderers import Role
+from ovnkit.api.metrics import Metric
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit_cni.lost import LOST_PORTS, LostPortEvents, LostPorts
 
 if TYPE_CHECKING:
     from ovnkit_cni.commands import Commands
@@ -29,17 +31,34 @@ class CniPlugin:
     def __init__(self) -> None:
         self._server: CniServer | None = None
         self._problem = ""
+        self._lost: LostPorts | None = None
 
     @hookimpl
     def ovnkit_declare(self) -> Declaration:
         """Declare it; the management port comes first, as it makes the node ready."""
         return Declaration(
             after=("management_port",),
-            kinds=(LINKS,),
+            kinds=(LINKS, LOST_PORTS),
             privileges=(Privilege("", ("pods",), ("get", "list", "watch")),),
             default=True,
             summary="plugs pods: the CNI executable and the node's CNI server",
         )
+
+    @hookimpl
+    def ovnkit_renderers(self, scope: Scope) -> Iterable[Renderer]:
+        """Role node: Events on pods that have lost their port."""
+        return LostPortEvents(scope).renderers()
+
+    @hookimpl
+    def ovnkit_answerers(self, tell: Tell) -> Iterable[Answerer]:
+        """Which pods have lost their port."""
+        self._lost = LostPorts(tell)
+        return [self._lost]
+
+    @hookimpl
+    def ovnkit_metrics(self) -> Iterable[Metric]:
+        """How many ports are lost, and how many were restored."""
+        return self._lost.metrics() if self._lost is not None else ()
 
     @hookimpl
     def ovnkit_started(self, runtime: Runtime) -> None:
@@ -50,6 +69,7 @@ class CniPlugin:
         from ovnkit_cni.commands import Commands
         from ovnkit_cni.hygiene import Hygiene
         from ovnkit_cni.install import install_shim
+        from ovnkit_cni.keeper import Keeper
         from ovnkit_cni.server import CniServer
 
         options = runtime.config.cni
@@ -58,6 +78,8 @@ class CniPlugin:
         self._server.start()
         install_shim(options)
         Hygiene(runtime, commands).start()
+        if self._lost is not None:
+            Keeper(runtime, commands, self._lost).start()
         threading.Thread(target=self._announce, args=(runtime, commands), name="cni-conf", daemon=True).start()
 
     def _announce(self, runtime: Runtime, commands: Commands) -> None:

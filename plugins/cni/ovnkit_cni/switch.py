@@ -40,6 +40,12 @@ class Interface:
     uuid: UUID
     external_ids: Mapping[str, str]
     error: str
+    ofport: int = 0
+    """-1 when Open vSwitch can't use the device, 0 while it has not looked."""
+    ifindex: int = 0
+    """The kernel's number of the device that Open vSwitch has open; 0 when it doesn't tell."""
+    is_down: bool = False
+    """Whether the device was set down."""
 
 
 @define(eq=False)
@@ -56,7 +62,12 @@ class Switch:
         self.userspace = False
         """Whether the integration bridge has the userspace datapath, to which packets must come with checksums."""
         self._ovs: OvsdbIdl | None = None
+        self.kept: dict[str, Any] = {}
+        """Ports of running pods by name (`ports.PodPort`), as they are to be; who removes one takes it out."""
+        self.on_change: Callable[[], None] = lambda: None
+        """Called when a kept port changes or goes, in the connection's thread."""
         self._interfaces: dict[str, Interface] = {}
+        self._records: dict[str, tuple[UUID, Mapping[str, str]]] = {}
         self._names: dict[str, set[str]] = {}
         self._waiting: dict[str, threading.Event] = {}
         self._pending: list[_Pending] = []
@@ -79,7 +90,7 @@ class Switch:
                 ovs.idl.notify_handler = handler
                 ovs.idl.notify = handler.notify
             handler.watch_event(_Watch(self._note))
-            for table in ("Bridge", "Interface"):
+            for table in ("Bridge", "Port", "Interface"):
                 for row in ovs.tables[table].rows.values():
                     self._note(RowEvent.ROW_CREATE, row)
             self._ovs = ovs
@@ -97,37 +108,63 @@ class Switch:
         with self.ovs.ovsdb_connection.lock:
             return found if found.uuid in self.ovs.tables["Interface"].rows else None
 
+    def ids(self, name: str) -> Mapping[str, str]:
+        """The `external_ids` of a port and its interface together."""
+        record, found = self._records.get(name), self._interfaces.get(name)
+        return {**(record[1] if record is not None else {}), **(found.external_ids if found is not None else {})}
+
     def names(self, iface_id: str) -> Collection[str]:
         """Names of the interfaces that are of a pod, or have been."""
         return tuple(self._names.get(iface_id, ()))
 
     @contextmanager
-    def changes(self, name: str) -> Iterator[threading.Event]:
-        """An event that is set by each change of the interface while the body runs."""
-        event = self._waiting[name] = threading.Event()
+    def changes(self, name: str, event: threading.Event) -> Iterator[None]:
+        """The event is set by each change of the interface while the body runs."""
+        self._waiting[name] = event
         try:
-            yield event
+            yield
         finally:
             del self._waiting[name]
 
     def _note(self, event: str, row: Any) -> None:
         """Take note of a change, in the connection's thread."""
-        if row._table.name == "Bridge" and row.name == BRIDGE:
+        table = row._table.name
+        if table == "Bridge" and row.name == BRIDGE:
             self.userspace = row.datapath_type == "netdev"
-        if row._table.name == "Interface":
+        elif table == "Interface":
             self._note_interface(event, row)
+        elif table == "Port":
+            self._note_port(event, row)
+        if table in ("Interface", "Port") and row.name in self.kept:
+            self.on_change()
+
+    def _note_port(self, event: str, row: Any) -> None:
+        if event != RowEvent.ROW_DELETE:
+            self._records[row.name] = row.uuid, dict(row.external_ids)
+        elif (known := self._records.get(row.name)) is not None and known[0] == row.uuid:
+            del self._records[row.name]
 
     def _note_interface(self, event: str, row: Any) -> None:
         name, ids = row.name, dict(row.external_ids)
         iface_id = ids.get("iface-id", "")
         if event == RowEvent.ROW_DELETE:
-            self._interfaces.pop(name, None)
+            known = self._interfaces.get(name)
+            if known is None or known.uuid != row.uuid:
+                return  # a port of this name has been made meanwhile
+            del self._interfaces[name]
             names = self._names.get(iface_id, set())
             names.discard(name)
             if not names:
                 self._names.pop(iface_id, None)
         else:
-            self._interfaces[name] = Interface(row.uuid, ids, str(row.error[0]) if row.error else "")
+            self._interfaces[name] = Interface(
+                row.uuid,
+                ids,
+                str(row.error[0]) if row.error else "",
+                int(row.ofport[0]) if row.ofport else 0,
+                int(row.ifindex[0]) if row.ifindex else 0,
+                "down" in row.admin_state,
+            )
             if iface_id:
                 self._names.setdefault(iface_id, set()).add(name)
         if (waiting := self._waiting.get(name)) is not None:

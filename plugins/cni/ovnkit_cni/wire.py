@@ -12,6 +12,7 @@ from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.text import parse_json, quoted
+from ovnkit_cni.attachments import Attachment
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 REQUEST_TIMEOUT = 120.0
@@ -80,6 +81,20 @@ class Request:
     def pod_key(self) -> str:
         """`namespace/name` of the pod."""
         return f"{self.namespace}/{self.pod}"
+
+    @property
+    def definition(self) -> str:
+        """The NetworkAttachmentDefinition of another network than the cluster's; empty for the cluster network."""
+        topology = self.config.get("topology")
+        return str(
+            self.config.get("netAttachDefName") or (f"{self.config['name']}/{topology}" if topology else "")
+        )
+
+    @property
+    def attachment(self) -> Attachment:
+        """What the request is about. Another network may be named as the cluster's is: its definition tells."""
+        network = f"definition {self.definition}" if self.definition else str(self.config["name"])
+        return Attachment(network, self.sandbox, self.ifname)
 
     @property
     def left(self) -> float:

@@ -29,6 +29,7 @@ from ovnkit.api.renderers import Role
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.install import install_shim
 from ovnkit_cni.server import CniServer
+from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -119,6 +120,9 @@ class FakeRuntime:
             return self.node if key == self.node.name else None
         assert kind is PODS
         return self._pods.get(key)
+
+    def get_pod(self, key: str) -> Pod:
+        return self._pods[key]
 
     refresh = get
 

@@ -273,15 +273,15 @@ def test_requests_for_one_sandbox_take_turns_others_run_in_parallel(
     node.runtime.set(evolve(other, name="db", uid="uid-2"))
     adding = node.start_cni("ADD", netns=one.path, sandbox="a" * 20)
     deadline_of_port(node)
-    deleting = node.start_cni("DEL", netns=one.path, sandbox="a" * 20)
+    checking = node.start_cni("CHECK", netns=one.path, sandbox="a" * 20, config=CONFIG | {"prevResult": {}})
     node.add(netns=two.path, sandbox="b" * 20, pod="db", uid="uid-2")
     with pytest.raises(subprocess.TimeoutExpired):
-        deleting.wait(0.5)
+        checking.wait(0.5)
     node.vsctl("set", "Interface", "a" * 15, "external_ids:ovn-installed=true")
     assert adding.wait(10) == 0
-    assert deleting.wait(10) == 0
-    assert node.pods_plugged() == {"b" * 15}
-    for process in (adding, deleting):
+    assert checking.wait(10) == 0
+    assert node.pods_plugged() == {"a" * 15, "b" * 15}
+    for process in (adding, checking):
         process.communicate()
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ovnkit_cni import ports
+from ovnkit_cni.attachments import Attachment
 from ovnkit_cni.bandwidth import Bandwidth
 from ovnkit_cni.switch import Switch
 from ovnkit_cni.wire import CniError
@@ -106,5 +107,5 @@ def test_an_interface_that_went_while_the_connection_was_away(
         known.ovs.idl.force_reconnect()
     eventually(lambda: known.interface("one") is None, "it being gone")
     eventually(lambda: known.interface("two"), "the other one being there")
-    assert ports.remove_sandbox(known, "two") == ["two"]
+    assert ports.remove_attachment(known, Attachment("ovn-kubernetes", "two", "eth0"))
     assert node.pods_plugged() == set()
