@@ -6,7 +6,9 @@
                                                 with `at-once` at its end all are asked at the same time
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
-    stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
+    connect ADDRESS PORT                        one connection, for which the kernel tries for 20 s
+    stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line when somebody else answers, and
+                                                when somebody does after a second of silence
 
 SCTP is `ovnkit_lab.sctp`'s; the server's answer is in the cookie.
 """
@@ -74,8 +76,8 @@ def serve(name: str) -> None:
 # -- clients ----------------------------------------------------------------------------------------------------
 
 
-def ask_tcp(address: str, port: int) -> str:
-    with socket.create_connection((address, port), TIMEOUT) as connection:
+def ask_tcp(address: str, port: int, timeout: float = TIMEOUT) -> str:
+    with socket.create_connection((address, port), timeout) as connection:
         return connection.makefile().read()
 
 
@@ -130,16 +132,19 @@ def stream(address: str, port: int, source: int) -> None:
     client.bind(("", source))
     client.settimeout(0.2)
     client.connect((address, port))
-    last = ""
+    last, heard = "", 0.0
     while True:
         try:
             client.send(b"who")
             answer = client.recv(200).decode().split()[0]
-        except OSError:
+        except TimeoutError:
             continue
-        if answer != last:
+        except OSError:
+            time.sleep(0.05)
+            continue
+        if answer != last or time.monotonic() > heard + 1:
             say(answer)
-            last = answer
+        last, heard = answer, time.monotonic()
         time.sleep(0.05)
 
 
@@ -169,6 +174,8 @@ def main(what: str, *words: str) -> None:
         serve(words[0])
     elif what == "stream":
         stream(words[0], int(words[1]), int(words[2]))
+    elif what == "connect":
+        say(ask_tcp(words[0], int(words[1]), 20).split()[0])
     elif what == "rate":
         rate(words[0], int(words[1]), float(words[2]))
     elif what == "agent":
