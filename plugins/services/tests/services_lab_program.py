@@ -1,8 +1,9 @@
 """Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
-    agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`, writes a line
-                                                for each: answers, or errors' names, with semicolons;
+    serve-late                                  UDP 5353, each answer half a second late
+    agent                                       reads lines `tcp|udp|sctp|health|eager ADDRESS PORT TIMES`, writes
+                                                a line for each: answers, or errors' names, with semicolons;
                                                 with `at-once` at its end all are asked at the same time
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
@@ -15,6 +16,7 @@ SCTP is `ovnkit_lab.sctp`'s; the server's answer is in the cookie.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -67,6 +69,14 @@ def serve_sctp(name: str, family: socket.AddressFamily) -> None:
             server.sendto(sctp.init_ack(found, text), (peer[0], 0))
 
 
+def serve_late() -> None:
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::", UDP))
+    while True:
+        threading.Timer(0.5, server.sendto, server.recvfrom(100)).start()
+
+
 def serve(name: str) -> None:
     for target in ((serve_udp, name), (serve_sctp, name, socket.AF_INET), (serve_sctp, name, socket.AF_INET6)):
         threading.Thread(target=target[0], args=target[1:], daemon=True).start()
@@ -87,6 +97,21 @@ def ask_udp(address: str, port: int) -> str:
         client.connect((address, port))
         client.send(b"who")
         return client.recv(200).decode()
+
+
+def ask_eagerly(address: str, port: int) -> str:
+    """Which of five datagrams, sent before any answer, are answered."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect((address, port))
+        for number in b"12345":
+            client.send(bytes((number,)))
+            time.sleep(0.05)
+        answers = b""
+        with contextlib.suppress(TimeoutError):
+            while len(answers) < 5:
+                answers += client.recv(10)
+        return answers.decode()
 
 
 def ask_sctp(address: str, port: int) -> str:
@@ -111,7 +136,7 @@ def ask_health(address: str, port: int) -> str:
     return f"{answer.status} {json.loads(answer.read())['localEndpoints']}"
 
 
-ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp, "health": ask_health}
+ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp, "health": ask_health, "eager": ask_eagerly}
 
 
 def ask(protocol: str, address: str, port: int) -> str:
@@ -172,6 +197,8 @@ def say(text: str) -> None:
 def main(what: str, *words: str) -> None:
     if what == "serve":
         serve(words[0])
+    elif what == "serve-late":
+        serve_late()
     elif what == "stream":
         stream(words[0], int(words[1]), int(words[2]))
     elif what == "connect":

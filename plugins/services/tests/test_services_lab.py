@@ -289,6 +289,23 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
     site.lab.delete("pod", "later")
 
 
+def test_what_a_client_sends_before_the_first_answer_is_answered_too(site: Site) -> None:
+    """From outside and the node itself through the node's gateway router, to an endpoint on another node."""
+    pod = site.lab.pod("late", sys.executable, PROGRAM, "serve-late", node="node2")
+    pod["metadata"]["labels"] = {"app": "late"}
+    site.lab.apply(pod)
+    site.lab.wait_ready("late")
+    spec = site.service("late", type="NodePort", selector={"app": "late"})
+    for family in site.families:
+        own = (site.node_address("node1", family), node_port(spec, "udp"))
+        for where, address, port in ((OUTSIDE, *own), (HOST1, *own), (HOST1, site.cluster_ip(spec, family), 53)):
+            way = (where, "eager", address, port)
+            wait_until(lambda way=way: site.asked(*way) != [""], 20, "an answer")
+            for _ in range(2):
+                assert site.asked(*way) == ["12345"], way
+    site.lab.delete("pod", "late")
+
+
 def test_a_udp_client_with_one_port_moves_when_its_endpoint_goes(site: Site, tmp_path: Path) -> None:
     labels = {"app": "moving"}
     site.lab.apply(*(site.server(name, node, labels) for name, node in (("m1", "node1"), ("m2", "node2"))))
