@@ -114,6 +114,21 @@ class TrackedPath:
 
 
 @frozen
+class TrackedFront:
+    """An address and port that this host translates: also the next packet of a client that has sent there before.
+
+    When it appears, connections to it that were tracked without a translation are forgotten; those that have been
+    translated stay. What is wanted at the start of a process was there before, and nothing is forgotten for it.
+    `answers` says whether there is anybody to translate to; a change of it counts as appearance.
+    """
+
+    protocol: str
+    address: Address
+    port: int
+    answers: bool = True
+
+
+@frozen
 class HttpAnswer:
     """What this node answers over HTTP at a port, on all its addresses and for any path: a health check."""
 

@@ -11,10 +11,13 @@ from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 from ovnkit.api.host import Address
 
 
-def forget(protocol: int, address: Address, port: int, target: tuple[str, int] | None) -> int:
+def forget(
+    protocol: int, address: Address, port: int, target: tuple[str, int] | None, *, unanswered: bool = False
+) -> int:
     """Forget connections to an address and port, or those of them that a target answers; how many there were.
 
-    `protocol` is IP's number. Raises OSError or NetlinkError when the kernel can't be asked.
+    With `unanswered` only those of which no answer has been seen. `protocol` is IP's number. Raises OSError or
+    NetlinkError when the kernel can't be asked.
     """
     family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     wanted = {"daddr": str(address), "proto": protocol, "dport": port}
@@ -29,6 +32,8 @@ def forget(protocol: int, address: Address, port: int, target: tuple[str, int] |
                 continue
             if target is not None and (back.saddr, back.sport) != target:
                 continue
+            if unanswered and entry.get_attr("CTA_STATUS") & _SEEN_REPLY:
+                continue
             try:
                 kernel.entry("del", tuple_orig=there)
             except NetlinkError as error:
@@ -38,6 +43,9 @@ def forget(protocol: int, address: Address, port: int, target: tuple[str, int] |
                 forgotten += 1
     return forgotten
 
+
+_SEEN_REPLY = 2
+"""IPS_SEEN_REPLY of nf_conntrack_common.h."""
 
 _GONE = 2
 """ENOENT: the connection has ended meanwhile."""

@@ -1,4 +1,5 @@
-"""The conntrack sink: connections on ways that no longer exist are forgotten, so that clients find new ones."""
+"""The conntrack sink: connections on ways that no longer exist are forgotten, so that clients find new ones, and
+those that were made before there was a way."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.host import Address, TrackedPath
+from ovnkit.api.host import Address, TrackedFront, TrackedPath
 from ovnkit.api.sinks import Owner, Sink
 from ovnkit.host import kerneltrack, ofctl
 from ovnkit.host.ofctl import Bridge
@@ -20,37 +21,42 @@ log = structlog.get_logger()
 Later = Callable[[float, Callable[[], None]], object]
 
 DELAYS = (0.2, 1.0, 4.0, 10.0)
-"""Seconds after which a way that is gone is forgotten. More than once: until ovn-controller has taken it out of
-the flows, and Open vSwitch out of its caches, a client that sends often comes back on it."""
+"""Seconds after which connections are forgotten. More than once: until ovn-controller has taken a way out of the
+flows, or put it there, and Open vSwitch out of its caches, a client that sends often comes back on the old one."""
 
 Front = tuple[int, Address, int]
 """IP's number of a protocol, address and port."""
 
 Way = tuple[Front, tuple[Address, int] | None]
-"""From where, and to which target (None: to all)."""
+"""From where, and to which target (None: to all; the address and port itself: not translated)."""
+
+Tracked = TrackedPath | TrackedFront
 
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
 class TrackSink(Sink):
-    """Forgets connections, those of Open vSwitch and the kernel's, on paths that nobody wants any more.
+    """Forgets connections, those of Open vSwitch and the kernel's: on paths that nobody wants any more, and when a
+    front appears those to it that nobody has translated.
 
-    See `ovnkit.api.sinks.Sink`. What went while no process ran is not known here. `later` runs a function in the
-    reconciler's thread.
+    See `ovnkit.api.sinks.Sink`. What came and went while no process ran is not known here. `later` runs a function
+    in the reconciler's thread.
     """
 
     name = "conntrack"
-    item_types: tuple[type, ...] = (TrackedPath,)
+    item_types: tuple[type, ...] = (TrackedPath, TrackedFront)
 
     def __init__(self, later: Later, bridge: Bridge, delays: Sequence[float] = DELAYS) -> None:
         self._later = later
         self._bridge = bridge
         self._delays = delays
-        self._owned: dict[Owner, frozenset[TrackedPath]] = {}
-        self._wanted: Counter[TrackedPath] = Counter()
-        self._fronts: Counter[Front] = Counter()
+        self._owned: dict[Owner, frozenset[Tracked]] = {}
+        self._wanted: Counter[Tracked] = Counter()
+        self._paths: Counter[Front] = Counter()
         """How many paths there are from each address and port."""
         self._gone: set[TrackedPath] = set()
+        self._new: set[TrackedFront] = set()
+        self._settled = False
         self._jobs: queue.SimpleQueue[frozenset[Way] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="conntrack", daemon=True)
         self.flushes_total = 0
@@ -58,43 +64,57 @@ class TrackSink(Sink):
 
     # -- what the kernel calls --------------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[TrackedPath]) -> None:
-        """From now on `owner` wants exactly these paths."""
+    def want(self, owner: Owner, items: Sequence[Tracked]) -> None:
+        """From now on `owner` wants exactly these paths and fronts."""
         after = frozenset(items)
-        for path in after:
-            _front(path)  # raises before anything is changed
+        for item in after:
+            _front(item)  # raises before anything is changed
         before = self._owned.pop(owner, frozenset())
         if after:
             self._owned[owner] = after
-        for path in after - before:
-            if not self._wanted[path]:
-                self._fronts[_front(path)] += 1
-            self._wanted[path] += 1
-            self._gone.discard(path)
-        for path in before - after:
-            self._wanted[path] -= 1
-            if not self._wanted[path]:
-                del self._wanted[path]
-                self._gone.add(path)
-                front = _front(path)
-                self._fronts[front] -= 1
-                if not self._fronts[front]:
-                    del self._fronts[front]
+        for item in after - before:
+            self._wanted[item] += 1
+            if self._wanted[item] == 1:
+                self._appeared(item)
+        for item in before - after:
+            self._wanted[item] -= 1
+            if not self._wanted[item]:
+                del self._wanted[item]
+                self._vanished(item)
+
+    def _appeared(self, item: Tracked) -> None:
+        if isinstance(item, TrackedPath):
+            self._paths[_front(item)] += 1
+            self._gone.discard(item)
+        elif self._settled:
+            self._new.add(item)
+
+    def _vanished(self, item: Tracked) -> None:
+        if isinstance(item, TrackedFront):
+            self._new.discard(item)
+            return
+        self._gone.add(item)
+        front = _front(item)
+        self._paths[front] -= 1
+        if not self._paths[front]:
+            del self._paths[front]
 
     def flush(self) -> None:
-        """Have what is gone forgotten, soon and again."""
-        if self._gone:
+        """Have what is gone, and what was there before its front, forgotten, soon and again."""
+        if self._gone or self._new:
             gone, self._gone = self._gone, set()
+            new, self._new = self._new, set()
             for delay in self._delays:
-                self._later(delay, lambda: self._forget(gone))
+                self._later(delay, lambda: self._forget(gone, new))
 
     def settle(self) -> None:
-        """Nothing to do: a connection has no mark of ours."""
+        """What appears from now on is new. A connection has no mark of ours, so there is nothing else to do."""
+        self._settled = True
 
     @property
     def idle(self) -> bool:
         """Whether nothing has to be started; forgetting goes on for a while, and nobody waits for it."""
-        return not self._gone
+        return not self._gone and not self._new
 
     @property
     def ready(self) -> bool:
@@ -106,7 +126,7 @@ class TrackSink(Sink):
         return {
             "connected": not self.last_error,
             "owned": len(self._wanted),
-            "pending": len(self._gone),
+            "pending": len(self._gone) + len(self._new),
             "flushes": self.flushes_total,
             "last_error": self.last_error,
         }
@@ -117,17 +137,18 @@ class TrackSink(Sink):
 
     # -- forgetting -------------------------------------------------------------------------------------------
 
-    def _forget(self, gone: Iterable[TrackedPath]) -> None:
-        """What has come back meanwhile stays. An address with no way left is forgotten as a whole."""
-        ways = frozenset(self._way(path) for path in gone if path not in self._wanted)
+    def _forget(self, gone: Iterable[TrackedPath], new: Iterable[TrackedFront]) -> None:
+        """Of paths, what has come back meanwhile stays; an address with no way left is forgotten as a whole."""
+        ways = {self._way(path) for path in gone if path not in self._wanted}
+        ways |= {(_front(front), (front.address, front.port)) for front in new if front in self._wanted}
         if ways:
-            self._jobs.put(ways)
+            self._jobs.put(frozenset(ways))
             if self._thread.ident is None:
                 self._thread.start()
 
     def _way(self, path: TrackedPath) -> Way:
         front = _front(path)
-        return front, (path.target, path.target_port) if self._fronts[front] else None
+        return front, (path.target, path.target_port) if self._paths[front] else None
 
     def _work(self) -> None:
         while (ways := self._jobs.get()) is not None:
@@ -136,7 +157,8 @@ class TrackSink(Sink):
                     ofctl.run(self._bridge, "ct-flush", *_words(front, target))
                     number, address, port = front
                     back = (str(target[0]), target[1]) if target is not None else None
-                    kerneltrack.forget(number, address, port, back)
+                    # Who has been answered there without a translation has found somebody else: the node itself.
+                    kerneltrack.forget(number, address, port, back, unanswered=target == (address, port))
                     self.flushes_total += 1
                     self.last_error = ""
                 except Exception as error:  # of one way; the others are forgotten all the same
@@ -144,8 +166,8 @@ class TrackSink(Sink):
                     log.debug("connections can't be forgotten", error=self.last_error)
 
 
-def _front(path: TrackedPath) -> Front:
-    return _NUMBERS[path.protocol], path.address, path.port
+def _front(item: Tracked) -> Front:
+    return _NUMBERS[item.protocol], item.address, item.port
 
 
 def _words(front: Front, target: tuple[Address, int] | None) -> list[str]:

@@ -52,3 +52,18 @@ def test_only_connections_of_a_target_are_forgotten(rules: None, family: int) ->
     assert kerneltrack.forget(6, vip, 53, two) == 0
     send(family, 4001)
     assert kerneltrack.forget(UDP, vip, 53, None) == 2
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_nobody_translated_is_forgotten_unless_it_was_answered(rules: None, family: int) -> None:
+    vip, itself = ip_address(VIP[family]), (str(ip_address(VIP[family])), 53)
+    send(family, 4001)
+    send(family, 4003)
+    assert kerneltrack.forget(UDP, vip, 53, itself, unanswered=True) == 1, "only the one without a rule"
+    with socket.socket(socket.AF_INET if family == 4 else socket.AF_INET6, socket.SOCK_DGRAM) as server:
+        server.bind((VIP[family], 53))
+        send(family, 4003)
+        _, peer = server.recvfrom(10)
+        server.sendto(b"x", peer)
+    assert kerneltrack.forget(UDP, vip, 53, itself, unanswered=True) == 0
+    assert kerneltrack.forget(UDP, vip, 53, itself) == 1

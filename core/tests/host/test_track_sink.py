@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ovnkit.api.host import TrackedPath
+from ovnkit.api.host import TrackedFront, TrackedPath
 from ovnkit.api.sinks import Owner
 from ovnkit.host import kerneltrack, ofctl
 from ovnkit.host.ofctl import Bridge, OfctlError
@@ -22,6 +22,10 @@ def path(last: int, family: int = 4) -> TrackedPath:
     return TrackedPath("UDP", ip_address(address), 53, ip_address(target), 5353)
 
 
+def front(family: int = 4, *, answers: bool = True) -> TrackedFront:
+    return TrackedFront("UDP", ip_address("172.30.0.10" if family == 4 else "fd02::10"), 53, answers)
+
+
 class Kernel:
     """The sink with timers run by hand, and what ovs-ofctl was told."""
 
@@ -32,7 +36,7 @@ class Kernel:
         self.sink = TrackSink(lambda _, function: self.timers.append(function), Bridge("br-int", "/run"), (1, 2))
         self.kernel: list[tuple[Any, ...]] = []
         monkeypatch.setattr(ofctl, "run", self.run)
-        monkeypatch.setattr(kerneltrack, "forget", lambda *way: self.kernel.append(way))
+        monkeypatch.setattr(kerneltrack, "forget", lambda *way, unanswered: self.kernel.append((*way, unanswered)))
 
     def run(self, _bridge: Bridge, *arguments: str) -> str:
         self.commands.append(arguments)
@@ -40,7 +44,7 @@ class Kernel:
             raise OfctlError(self.error)
         return ""
 
-    def want(self, owner: Owner, *items: TrackedPath) -> None:
+    def want(self, owner: Owner, *items: TrackedPath | TrackedFront) -> None:
         self.sink.want(owner, items)
         self.sink.flush()
         assert self.sink.idle
@@ -70,7 +74,7 @@ def test_a_path_that_is_gone_is_forgotten_more_than_once(kernel: Kernel, family:
     there = f"{field}_dst={vip},ct_nw_proto=17,ct_tp_dst=53"
     back = f"{field}_src={target},ct_nw_proto=17,ct_tp_src=5353"
     assert kernel.elapse() == [("ct-flush", there, back)] * 2
-    assert kernel.kernel == [(17, ip_address(vip), 53, (target, 5353))] * 2
+    assert kernel.kernel == [(17, ip_address(vip), 53, (target, 5353), False)] * 2
 
 
 def test_what_another_owner_wants_or_what_has_come_back_stays(kernel: Kernel) -> None:
@@ -94,4 +98,40 @@ def test_an_address_without_any_way_left_is_one_command(kernel: Kernel) -> None:
     kernel.want(A, *(path(last) for last in range(1, 100)))
     kernel.want(A)
     assert kernel.elapse() == [("ct-flush", "ct_nw_dst=172.30.0.10,ct_nw_proto=17,ct_tp_dst=53")] * 2
-    assert kernel.kernel == [(17, ip_address("172.30.0.10"), 53, None)] * 2
+    assert kernel.kernel == [(17, ip_address("172.30.0.10"), 53, None, False)] * 2
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_what_was_there_before_its_front_is_forgotten_if_nobody_translated_it(kernel: Kernel, family: int) -> None:
+    kernel.sink.settle()
+    kernel.want(A, front(family))
+    field, vip = {4: ("ct_nw", "172.30.0.10"), 6: ("ct_ipv6", "fd02::10")}[family]
+    there = f"{field}_dst={vip},ct_nw_proto=17,ct_tp_dst=53"
+    back = f"{field}_src={vip},ct_nw_proto=17,ct_tp_src=53"
+    assert kernel.elapse() == [("ct-flush", there, back)] * 2
+    assert kernel.kernel == [(17, ip_address(vip), 53, (vip, 53), True)] * 2
+
+
+def test_at_the_start_nothing_is_forgotten_and_later_only_what_is_new(kernel: Kernel) -> None:
+    kernel.want(A, front())
+    kernel.sink.settle()
+    kernel.want(A, front(), path(1))
+    kernel.want(B, front())
+    kernel.want(A, path(1))
+    assert kernel.timers == []
+    kernel.want(B, front(6))
+    assert [words[1].partition("=")[0] for words in kernel.elapse()] == ["ct_ipv6_dst"] * 2
+
+
+def test_a_front_that_gets_its_first_endpoint_or_comes_back_is_new_and_one_that_went_again_is_not(
+    kernel: Kernel,
+) -> None:
+    kernel.want(A, front(answers=False))
+    kernel.sink.settle()
+    kernel.want(A, front())
+    assert len(kernel.timers) == 2
+    kernel.want(A)
+    kernel.want(A, front())
+    assert len(kernel.timers) == 4
+    kernel.want(A)
+    assert kernel.elapse() == []

@@ -1,9 +1,11 @@
-"""Role node: sessions of services with affinity keep their first packet.
+"""Role node: copies of OVN's flows, by which sessions of services with affinity keep their first packet.
 
 OVN remembers a client by a learning flow that ends there: the packet it learns from is dropped. The kernel's
 datapath lets the retransmission through; in the userspace datapath conntrack has changed its destination by then,
 and it is dropped again, for ever (seen on OVN 23.03 and 25.03). Beside each such flow this puts a copy of higher
 priority that learns and then goes on as flows without affinity do: to the next table.
+
+The other copies are those of `ovnkit_services.earlypackets`.
 
 It is level-triggered: what learning flows there are, and what copies, is read from the bridge; a monitor says
 when. Once the bridge has answered the monitor, everything is looked at: what changed before then was not told.
@@ -21,6 +23,7 @@ import structlog
 from attrs import frozen
 
 from ovnkit.api.flows import plugin_mark
+from ovnkit_services.earlypackets import EstablishedFlow, may_be_established
 
 log = structlog.get_logger()
 
@@ -74,11 +77,20 @@ class LearningFlow:
         return int(found["table"]) if found is not None else 0
 
 
-def parse(text: str) -> tuple[set[LearningFlow], set[str]]:
-    """Learning flows of a dump, and the copies that are there already."""
-    originals, copies = set(), set()
+Original = LearningFlow | EstablishedFlow
+
+
+def is_of_interest(line: str) -> bool:
+    """Whether a line of a dump or an event may tell of a flow to copy, or a copy of one that learns."""
+    return ("idle_timeout=" in line and "learn(" in line) or may_be_established(line)
+
+
+def parse(text: str) -> tuple[set[Original], set[str]]:
+    """Flows of a dump to copy, and the copies that are there already."""
+    originals: set[Original] = set()
+    copies = set()
     for line in text.splitlines():
-        if "idle_timeout=" not in line or "learn(" not in line:
+        if f"cookie={COOKIE:#x}," not in line and not is_of_interest(line):
             continue
         found = _FLOW.match(line)
         if found is None:
@@ -90,13 +102,19 @@ def parse(text: str) -> tuple[set[LearningFlow], set[str]]:
             copies.add(f"table={found['table']},priority={number},{match},actions={found['actions']}")
         elif _LEARN.match(found["actions"]):
             originals.add(LearningFlow(int(found["table"]), number, match, found["actions"]))
+        elif may_be_established(match):
+            originals.add(EstablishedFlow(int(found["table"]), number, match, found["actions"]))
     return originals, copies
 
 
 class AffinityFlows:
-    """Keeps the copies of one bridge; two threads, started and stopped with the process."""
+    """Keeps the copies of one bridge; two threads, started and stopped with the process.
 
-    def __init__(self, run_dir: str) -> None:
+    Without `learning` flows that learn aren't copied.
+    """
+
+    def __init__(self, run_dir: str, *, learning: bool = True) -> None:
+        self._learning = learning
         self._target = f"unix:{run_dir}/{BRIDGE}.mgmt"
         self._tables: set[int] = set()
         self._known: set[LearningFlow] = set()
@@ -117,13 +135,6 @@ class AffinityFlows:
         if self._monitor is not None:
             self._monitor.terminate()
 
-    def clear(self) -> None:
-        """Remove all copies, as nobody wants them any more; none are there if the bridge doesn't answer."""
-        try:
-            self._run("del-flows", f"cookie={COOKIE:#x}/-1")
-        except (OSError, subprocess.SubprocessError) as error:
-            log.debug("no affinity flows to remove", error=str(getattr(error, "stderr", "") or error))
-
     # -- the bridge -----------------------------------------------------------------------------------------
 
     def _run(self, *arguments: str, text: str = "", version: str = "OpenFlow15") -> str:
@@ -142,8 +153,9 @@ class AffinityFlows:
             self._tables |= {flow.table for flow in parse(text)[0]}
         else:
             text = self._dump(self._tables)
-        originals, copies = parse(text)
-        wanted = {flow.copy for flow in originals}
+        found, copies = parse(text)
+        originals = {flow for flow in found if isinstance(flow, LearningFlow)}
+        wanted = {flow.copy for flow in found if self._learning or isinstance(flow, EstablishedFlow)}
         lines = [f"flow delete_strict {item.partition(',actions=')[0]}" for item in copies - wanted]
         lines += [f"flow add cookie={COOKIE:#x},{item}" for item in wanted - copies]
         lines += self._stale(self._known - originals, {flow.actions for flow in originals})
@@ -208,7 +220,7 @@ class AffinityFlows:
         found = _EVENT.search(line)
         if found is None:
             return
-        if "learn(" in line and "idle_timeout=" in line:
+        if is_of_interest(line):
             self._tables.add(int(found[1]))
         if int(found[1]) in self._tables:
             self._dirty.set()

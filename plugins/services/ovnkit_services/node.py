@@ -9,7 +9,6 @@ from attrs import frozen
 from ovnkit.api.config import Config
 from ovnkit.api.flows import FlowItem
 from ovnkit.api.hooks import Scope
-from ovnkit.api.host import TrackedPath
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftItem
 from ovnkit.api.ovsfacts import external_bridge
@@ -77,8 +76,8 @@ class NodeServices:
         if facts is not None:
             yield from ServiceFlows(facts, own).flows(exposures(world, service, own, self.layout))
 
-    def tracks(self, world: World, key: str) -> Iterable[TrackedPath]:
-        """Connections to forget when endpoints of a service go."""
+    def tracks(self, world: World, key: str) -> Iterable[tracking.Tracked]:
+        """Connections to forget when a service or its endpoints come or go."""
         service, own = world.get(SERVICES, key), own_node(world, self.scope.node)
         if service is not None and own is not None:
-            yield from tracking.paths(world, service, own, self.layout)
+            yield from tracking.tracked(world, service, own, self.layout)

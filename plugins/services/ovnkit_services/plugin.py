@@ -85,15 +85,11 @@ class ServicesPlugin:
 
     @hookimpl
     def ovnkit_started(self, runtime: Runtime) -> None:
-        """Role node: keep the first packets of sessions."""
-        if Role.NODE not in runtime.scope.roles:
-            return
-        flows = AffinityFlows(runtime.config.ovspaths.ovs_run_dir)
-        if runtime.config.options("services", ServicesOptions).affinity_first_packet:
-            self._affinity = flows
-            flows.start()
-        else:
-            flows.clear()
+        """Role node: keep copies of OVN's flows."""
+        if Role.NODE in runtime.scope.roles:
+            learning = runtime.config.options("services", ServicesOptions).affinity_first_packet
+            self._affinity = AffinityFlows(runtime.config.ovspaths.ovs_run_dir, learning=learning)
+            self._affinity.start()
 
     @hookimpl
     def ovnkit_stopping(self) -> None:

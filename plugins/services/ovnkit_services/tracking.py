@@ -1,14 +1,15 @@
-"""Role node: the ways of UDP that connection tracking may remember.
+"""Role node: what of services connection tracking may remember, and is to forget.
 
 OVN's `ct_flush` forgets connections of a target that goes, but before the last packet has gone there; a client
-that keeps its port and sends often would be bound to it anew.
+that keeps its port and sends often would be bound to it anew. And nobody forgets connections to an address that
+are older than its service: as long as a client goes on with one, it would never be translated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ovnkit.api.host import TrackedPath
+from ovnkit.api.host import TrackedFront, TrackedPath
 from ovnkit.api.service_models import Service
 from ovnkit.api.text import parse_address
 from ovnkit.api.world import World
@@ -17,25 +18,38 @@ from ovnkit_services.exposures import OwnNode
 from ovnkit_services.frontends import Frontend, frontends
 from ovnkit_services.layout import Layout
 
+Tracked = TrackedPath | TrackedFront
 
-def paths(world: World, service: Service, node: OwnNode, layout: Layout) -> Iterable[TrackedPath]:
-    """From every address of a service to every endpoint, as this node's datapath translates them."""
+
+def tracked(world: World, service: Service, node: OwnNode, layout: Layout) -> Iterable[Tracked]:
+    """Every address of a service, and for UDP from there to every endpoint, as this node's datapath translates."""
     items, _ = frontends(world, service, layout)
-    items = [item for item in items if item.port.protocol == "UDP"]
-    endpoints = service_endpoints(world, service.key, layout.cluster) if items else {}
+    endpoints = service_endpoints(world, service.key, layout.cluster)
     for item in items:
+        protocol = item.port.protocol
         for family in layout.families:
-            known = endpoints.get((("UDP", item.port.name), family), NOBODY)
-            for address, port in _fronts(item, family, node):
-                for target, target_port in _targets(known, family, node, layout):
-                    yield TrackedPath("UDP", parse_address(address), port, parse_address(target), target_port)
+            known = endpoints.get(((protocol, item.port.name), family), NOBODY)
+            for text, port, local in set(_fronts(item, family, service, node, layout)):
+                address = parse_address(text)
+                answering = known.on(node.name) if local else known.eligible()
+                yield TrackedFront(protocol, address, port, answers=bool(answering))
+                if protocol == "UDP":
+                    for target, target_port in _targets(known, family, node, layout):
+                        yield TrackedPath(protocol, address, port, parse_address(target), target_port)
 
 
-def _fronts(item: Frontend, family: int, node: OwnNode) -> set[tuple[str, int]]:
-    found = {(text, item.port.port) for version, text in (*item.cluster, *item.external) if version == family}
+def _fronts(
+    item: Frontend, family: int, service: Service, node: OwnNode, layout: Layout
+) -> Iterable[tuple[str, int, bool]]:
+    """Address, port, and whether only the node's own endpoints answer there."""
+    internal, external = service.internal_local, service.external_local
+    yield from ((text, item.port.port, internal) for version, text in item.cluster if version == family)
+    yield from ((text, item.port.port, external) for version, text in item.external if version == family)
     if item.port.node_port and node.gateway.node_port:
-        found |= {(text, item.port.node_port) for text in node.addresses if parse_address(text).version == family}
-    return found
+        own = (text for text in node.addresses if parse_address(text).version == family)
+        yield from ((text, item.port.node_port, external) for text in own)
+        if external:
+            yield layout.etp_local[family], item.port.node_port, True
 
 
 def _targets(known: Targets, family: int, node: OwnNode, layout: Layout) -> set[tuple[str, int]]:

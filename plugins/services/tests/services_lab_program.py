@@ -1,18 +1,22 @@
 """Runs in pods, on nodes and outside: a server that says who it is and whom it sees, and its clients.
 
     serve NAME                                  TCP 8080, UDP 5353, SCTP 2906
-    agent                                       reads lines `tcp|udp|sctp|health ADDRESS PORT TIMES`, writes a line
-                                                for each: answers, or errors' names, with semicolons;
+    serve-late                                  UDP 5353, each answer half a second late
+    agent                                       reads lines `tcp|udp|sctp|health|eager ADDRESS PORT TIMES`, writes
+                                                a line for each: answers, or errors' names, with semicolons;
                                                 with `at-once` at its end all are asked at the same time
     keep-asking tcp ADDRESS PORT                connects until it is answered; a refusal ends it
     rate ADDRESS PORT SECONDS                   100 connections a second; in the end how many there were and failed
-    stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line whenever somebody else answers
+    connect ADDRESS PORT                        one connection, for which the kernel tries for 20 s
+    stream ADDRESS PORT SOURCE_PORT             UDP from one port for ever; a line when somebody else answers, and
+                                                when somebody does after a second of silence
 
 SCTP is `ovnkit_lab.sctp`'s; the server's answer is in the cookie.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import sys
@@ -65,6 +69,14 @@ def serve_sctp(name: str, family: socket.AddressFamily) -> None:
             server.sendto(sctp.init_ack(found, text), (peer[0], 0))
 
 
+def serve_late() -> None:
+    server = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    server.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    server.bind(("::", UDP))
+    while True:
+        threading.Timer(0.5, server.sendto, server.recvfrom(100)).start()
+
+
 def serve(name: str) -> None:
     for target in ((serve_udp, name), (serve_sctp, name, socket.AF_INET), (serve_sctp, name, socket.AF_INET6)):
         threading.Thread(target=target[0], args=target[1:], daemon=True).start()
@@ -74,8 +86,8 @@ def serve(name: str) -> None:
 # -- clients ----------------------------------------------------------------------------------------------------
 
 
-def ask_tcp(address: str, port: int) -> str:
-    with socket.create_connection((address, port), TIMEOUT) as connection:
+def ask_tcp(address: str, port: int, timeout: float = TIMEOUT) -> str:
+    with socket.create_connection((address, port), timeout) as connection:
         return connection.makefile().read()
 
 
@@ -85,6 +97,21 @@ def ask_udp(address: str, port: int) -> str:
         client.connect((address, port))
         client.send(b"who")
         return client.recv(200).decode()
+
+
+def ask_eagerly(address: str, port: int) -> str:
+    """Which of five datagrams, sent before any answer, are answered."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as client:
+        client.settimeout(TIMEOUT)
+        client.connect((address, port))
+        for number in b"12345":
+            client.send(bytes((number,)))
+            time.sleep(0.05)
+        answers = b""
+        with contextlib.suppress(TimeoutError):
+            while len(answers) < 5:
+                answers += client.recv(10)
+        return answers.decode()
 
 
 def ask_sctp(address: str, port: int) -> str:
@@ -109,7 +136,7 @@ def ask_health(address: str, port: int) -> str:
     return f"{answer.status} {json.loads(answer.read())['localEndpoints']}"
 
 
-ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp, "health": ask_health}
+ASK = {"tcp": ask_tcp, "udp": ask_udp, "sctp": ask_sctp, "health": ask_health, "eager": ask_eagerly}
 
 
 def ask(protocol: str, address: str, port: int) -> str:
@@ -130,16 +157,19 @@ def stream(address: str, port: int, source: int) -> None:
     client.bind(("", source))
     client.settimeout(0.2)
     client.connect((address, port))
-    last = ""
+    last, heard = "", 0.0
     while True:
         try:
             client.send(b"who")
             answer = client.recv(200).decode().split()[0]
-        except OSError:
+        except TimeoutError:
             continue
-        if answer != last:
+        except OSError:
+            time.sleep(0.05)
+            continue
+        if answer != last or time.monotonic() > heard + 1:
             say(answer)
-            last = answer
+        last, heard = answer, time.monotonic()
         time.sleep(0.05)
 
 
@@ -167,8 +197,12 @@ def say(text: str) -> None:
 def main(what: str, *words: str) -> None:
     if what == "serve":
         serve(words[0])
+    elif what == "serve-late":
+        serve_late()
     elif what == "stream":
         stream(words[0], int(words[1]), int(words[2]))
+    elif what == "connect":
+        say(ask_tcp(words[0], int(words[1]), 20).split()[0])
     elif what == "rate":
         rate(words[0], int(words[1]), float(words[2]))
     elif what == "agent":

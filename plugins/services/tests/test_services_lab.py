@@ -235,6 +235,77 @@ def test_udp_and_sctp_from_pod_host_and_outside(site: Site, protocol: str) -> No
         assert site.answered(OUTSIDE, there, node_port(spec, protocol), protocol).server in ("w1", "w2")
 
 
+def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_one(
+    site: Site, tmp_path: Path
+) -> None:
+    """UDP from one port all the time, and one TCP connection attempt for each life of the service."""
+    port, labels = 31053, {"app": "later"}
+    site.lab.apply(site.server("later", "node2", labels))
+    site.lab.wait_ready("later")
+    spec = site.service("reserved")
+    site.lab.delete("service", "reserved")
+    addresses = {family: site.cluster_ip(spec, family) for family in site.families}
+    udp = {"name": "udp", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": port}
+    tcp = {"name": "tcp", "port": 80, "targetPort": 8080, "protocol": "TCP"}
+    chosen = {"type": "NodePort", "clusterIPs": list(addresses.values()), "selector": labels}
+
+    def served(logs: list[Path], times: int, what: str) -> None:
+        began = time.monotonic()
+        wait_until(lambda: all(len(log.read_text().split()) == times for log in logs), 20, f"served: {what}")
+        assert time.monotonic() - began < 8, what
+
+    with contextlib.ExitStack() as stack:
+        streams, logs = [], []
+        for family, address in addresses.items():
+            own = site.node_address("node1", family)
+            streams += [(where, address, 53) for where in (POD1, HOST1)]
+            streams += [(where, own, port) for where in (POD1, HOST1, OUTSIDE)]
+        for number, (where, address, target) in enumerate(streams):
+            log = tmp_path / f"stream-{number}"
+            words = ("stream", address, str(target), str(42100 + number))
+            logs.append(stack.enter_context(site.started(where, *words, log=log)))
+        with contextlib.ExitStack() as connecting:
+            words = ("connect", addresses[4], "80")
+            ways = [(where, *words) for where in (POD1, HOST1)]
+            attempts = [
+                connecting.enter_context(site.started(*way, log=tmp_path / f"connect-{number}"))
+                for number, way in enumerate(ways)
+            ]
+            time.sleep(2)
+            site.service("later", ports=[tcp], **chosen)
+            # The kernel's next attempts are 4 and 8 s apart by then.
+            wait_until(lambda: all(log.read_text() for log in attempts), 20, "connections from before are served")
+        time.sleep(1)
+        assert [log.read_text() for log in logs] == [""] * len(logs)
+        site.service("later", ports=[tcp, udp], **chosen)
+        served(logs, 1, "the port was added")
+        site.lab.delete("service", "later")
+        time.sleep(2)
+        site.service("later", ports=[udp], **{**chosen, "selector": {"app": "nobody"}})
+        time.sleep(1)
+        assert [len(log.read_text().split()) for log in logs] == [1] * len(logs)
+        site.patch("later", selector=labels)
+        served(logs, 2, "made again, with an endpoint after a while")
+    site.lab.delete("pod", "later")
+
+
+def test_what_a_client_sends_before_the_first_answer_is_answered_too(site: Site) -> None:
+    """From outside and the node itself through the node's gateway router, to an endpoint on another node."""
+    pod = site.lab.pod("late", sys.executable, PROGRAM, "serve-late", node="node2")
+    pod["metadata"]["labels"] = {"app": "late"}
+    site.lab.apply(pod)
+    site.lab.wait_ready("late")
+    spec = site.service("late", type="NodePort", selector={"app": "late"})
+    for family in site.families:
+        own = (site.node_address("node1", family), node_port(spec, "udp"))
+        for where, address, port in ((OUTSIDE, *own), (HOST1, *own), (HOST1, site.cluster_ip(spec, family), 53)):
+            way = (where, "eager", address, port)
+            wait_until(lambda way=way: site.asked(*way) != [""], 20, "an answer")
+            for _ in range(2):
+                assert site.asked(*way) == ["12345"], way
+    site.lab.delete("pod", "late")
+
+
 def test_a_udp_client_with_one_port_moves_when_its_endpoint_goes(site: Site, tmp_path: Path) -> None:
     labels = {"app": "moving"}
     site.lab.apply(*(site.server(name, node, labels) for name, node in (("m1", "node1"), ("m2", "node2"))))

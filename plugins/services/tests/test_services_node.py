@@ -15,7 +15,7 @@ from pyroute2 import netns
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.flows import Flow, Group
 from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
-from ovnkit.api.host import HttpAnswer, TrackedPath
+from ovnkit.api.host import HttpAnswer, TrackedFront, TrackedPath
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import DnatChoice, NftElement, NftItem, NftRule, NftSet, NftType, Protocol, Verdict
 from ovnkit.api.nodenetwork import HOST_CIDRS, NODE_SUBNETS
@@ -418,3 +418,27 @@ def test_ways_of_udp_are_known_so_that_they_can_be_forgotten() -> None:
     assert tracks(found) == {(*front, *target) for front in fronts for target in targets}
     found.bench.drop(SERVICES, WEB)
     assert tracks(found) == set()
+
+
+def test_every_address_and_port_is_known_so_that_earlier_connections_can_be_forgotten() -> None:
+    ports = (ServicePort("dns", "UDP", 53, 30053), ServicePort("web", "TCP", 80, 30080))
+    view = service(WEB, *ports, type="LoadBalancer", cluster_ips=("172.16.1.10", "fd02::10"), external_local=True)
+    found = Node("shared", V4, V6).put(view)
+
+    def fronts(*, answers: bool) -> set[tuple[str, str, int]]:
+        items = [item for item in found.bench.tracks.items if isinstance(item, TrackedFront)]
+        return {(item.protocol, str(item.address), item.port) for item in items if item.answers is answers}
+
+    inside = {(protocol, ip, port) for ip in view.cluster_ips for protocol, port in (("UDP", 53), ("TCP", 80))}
+    own = ("192.0.2.1", "2001:db8::1", "169.254.169.3", "fd69::3")
+    outside = {(protocol, ip, port) for ip in own for protocol, port in (("UDP", 30053), ("TCP", 30080))}
+    assert fronts(answers=False) == inside | outside
+    slices = (EndpointPort("web", "TCP", 8080),)
+    found.put(endpoint_slice("default/web-1", Endpoint(("10.128.4.5",), "n2"), service=WEB, ports=slices))
+    assert fronts(answers=True) == {("TCP", "172.16.1.10", 80)}, "none on this node"
+    found.put(endpoint_slice("default/web-1", Endpoint(("10.128.2.5",), "n1"), service=WEB, ports=slices))
+    assert fronts(answers=True) == {
+        ("TCP", "172.16.1.10", 80),
+        ("TCP", "192.0.2.1", 30080),
+        ("TCP", "169.254.169.3", 30080),
+    }

@@ -31,6 +31,7 @@ from ovnkit.api.host import (
     Route,
     Rule,
     Sysctl,
+    TrackedFront,
     TrackedPath,
     UplinkBridge,
 )
@@ -156,7 +157,7 @@ class Bench:
         self.flows = MemorySink("flows", (Flow, Group))
         self.answers = MemorySink("answers", (Ask,))
         self.http = MemorySink("http", (HttpAnswer,))
-        self.tracks = MemorySink("conntrack", (TrackedPath,))
+        self.tracks = MemorySink("conntrack", (TrackedPath, TrackedFront))
         on_node = [self.host, self.uplinks, self.nft, self.flows, self.http, self.tracks]
         sinks = [self.kube, self.answers, *on_node]
         self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)

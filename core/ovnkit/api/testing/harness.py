@@ -27,6 +27,7 @@ from ovnkit.api.host import (
     Route,
     Rule,
     Sysctl,
+    TrackedFront,
     TrackedPath,
     UplinkBridge,
 )
@@ -112,7 +113,7 @@ class Harness:
         self.uplinks = MemorySink("uplinks", (UplinkBridge,))
         self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
         self.http = MemorySink("http", (HttpAnswer,))
-        self.tracks = MemorySink("conntrack", (TrackedPath,))
+        self.tracks = MemorySink("conntrack", (TrackedPath, TrackedFront))
         self.name_watches: list[NameWatch] = []
         self._sessions: dict[str, Session] = {}
         self.sinks: dict[str, OvsdbSink] = {}
