@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ovnkit.cli.common import config_options, load
+from ovnkit.cli.common import config_options, load, refuse_missing
 
 _ROLES = ("cluster", "zone", "node")
 
@@ -33,6 +33,7 @@ def privileges(roles: tuple[str, ...], name: str, path: str | None, sets: tuple[
     from ovnkit.kernel.manifests import cluster_role
 
     plugins, _loaded = load(path, sets)
+    refuse_missing(plugins)
     _yaml([cluster_role(plugins, [Role(role) for role in roles or _ROLES], name)])
 
 
@@ -48,6 +49,7 @@ def crds(path: str | None, sets: tuple[str, ...]) -> None:
     from ovnkit.kernel import manifests
 
     plugins, _loaded = load(path, sets)
+    refuse_missing(plugins)
     documents = manifests.crds(plugins)
     if documents:
         _yaml(documents)
