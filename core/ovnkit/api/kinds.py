@@ -29,6 +29,8 @@ class Resource:
 
     `node_field` is the field selector path (`spec.nodeName`) by which a process that holds only the node role
     may narrow its watch to its own node; None when there is none.
+    `annotated_by_status` says that annotations and labels are written through the status subresource, as built-in
+    kinds allow: who may patch `pods/status` alone can't touch the spec.
     """
 
     api_version: str
@@ -36,6 +38,7 @@ class Resource:
     kind: str
     namespaced: bool = True
     node_field: str | None = None
+    annotated_by_status: bool = False
 
     @property
     def path(self) -> str:

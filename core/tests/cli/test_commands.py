@@ -113,14 +113,71 @@ def test_plugins_shows_missing_and_disabled():
     assert rows["pods"]["why"] == "needs topology, which is disabled"
 
 
-def test_privileges_are_a_cluster_role():
-    role = yaml.safe_load(run("privileges", "--role", "cluster", "--name", "net").stdout)
-    assert role["kind"] == "ClusterRole"
-    assert role["metadata"]["name"] == "net"
-    rules = {(rule["apiGroups"][0], rule["resources"][0]): set(rule["verbs"]) for rule in role["rules"]}
-    assert {"list", "watch"} <= rules["", "pods"]
-    assert "patch" in rules["", "nodes"]
-    assert "update" in rules["coordination.k8s.io", "leases"]
+WRITES = {"create", "update", "patch", "delete", "deletecollection"}
+
+
+def writes(*arguments: str) -> dict[tuple[str, str], str]:
+    """What may be written, by namespace and resource, with the names where it is limited to them."""
+    found = {}
+    for document in yaml.safe_load_all(run("privileges", "--name", "net", *arguments).stdout):
+        assert document["metadata"]["name"] == "net"
+        namespace = document["metadata"].get("namespace", "")
+        assert document["kind"] == ("Role" if namespace else "ClusterRole")
+        for rule in document["rules"]:
+            (resource,), verbs = rule["resources"], sorted(WRITES.intersection(rule["verbs"]))
+            for verb in verbs:
+                found[resource, verb] = ",".join(filter(None, (namespace, *rule.get("resourceNames", ()))))
+    return found
+
+
+EVENTS = {("events", "create"): "", ("events", "patch"): ""}
+
+
+def leases(*names: str) -> dict[tuple[str, str], str]:
+    return {("leases", "create"): "ovn-kubernetes", ("leases", "update"): ",".join(("ovn-kubernetes", *names))}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "allowed"),
+    [
+        (("--role", "node"), {("nodes/status", "patch"): ""}),
+        (("--role", "zone"), {("pods/status", "patch"): "", ("egressfirewalls/status", "patch"): ""}),
+        (
+            ("--role", "zone", "--set", "default.zone-mode=central"),
+            {
+                ("pods/status", "patch"): "",
+                ("egressfirewalls/status", "patch"): "",
+                **leases("ovn-kubernetes-master-global"),
+            },
+        ),
+        (
+            ("--role", "cluster"),
+            {
+                ("nodes/status", "patch"): "",
+                ("services/status", "patch"): "",
+                ("egressfirewalls/status", "patch"): "",
+                **leases("ovn-kubernetes-master"),
+            },
+        ),
+        (
+            ("--role", "cluster", "--set", "plugins.disabled=services,egress_firewall"),
+            {("nodes/status", "patch"): "", **leases("ovn-kubernetes-master")},
+        ),
+    ],
+)
+def test_privileges_are_as_narrow_as_the_roles(
+    arguments: tuple[str, ...], allowed: dict[tuple[str, str], str]
+) -> None:
+    assert writes(*arguments) == {**EVENTS, **allowed}
+
+
+def test_every_role_may_read_what_the_plugins_watch() -> None:
+    (role,) = yaml.safe_load_all(run("privileges", "--role", "node").stdout)
+    reads = {rule["resources"][0] for rule in role["rules"] if {"list", "watch"} <= set(rule["verbs"])}
+    assert reads == {
+        "pods", "nodes", "namespaces", "services", "endpointslices", "networkpolicies", "egressfirewalls",
+        "dnsnameresolvers",
+    }  # fmt: skip
 
 
 def test_status_without_a_process(tmp_path):

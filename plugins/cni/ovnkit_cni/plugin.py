@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ovnkit.api.hooks import Declaration, Privilege, Runtime, hookimpl
+from ovnkit.api.hooks import Declaration, Runtime, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.renderers import Role
 
@@ -36,7 +36,6 @@ class CniPlugin:
         return Declaration(
             after=("management_port",),
             kinds=(LINKS,),
-            privileges=(Privilege("", ("pods",), ("get", "list", "watch")),),
             default=True,
             summary="plugs pods: the CNI executable and the node's CNI server",
         )

@@ -21,7 +21,7 @@ from ovnkit.api.hooks import (
 )
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
@@ -56,9 +56,7 @@ class EgressFirewallPlugin:
             applies=(AppliedStatus(EGRESS_FIREWALLS, is_message),),
             crds=(yaml.safe_load(crd),),
             privileges=(
-                Privilege("k8s.ovn.org", ("egressfirewalls",), ("get", "list", "watch")),
-                Privilege("k8s.ovn.org", ("egressfirewalls/status",), ("patch", "update")),
-                Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
+                Privilege("k8s.ovn.org", ("egressfirewalls/status",), ("patch",), roles=(Role.CLUSTER, Role.ZONE)),
             ),
             default=True,
             summary="EgressFirewall: ordered rules on what a namespace's pods reach outside the cluster",

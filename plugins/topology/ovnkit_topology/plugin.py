@@ -9,7 +9,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows
 from ovnkit_topology.explain import explain
@@ -60,7 +60,7 @@ class TopologyPlugin:
         return Declaration(
             kinds=(LINKS, ADDRESSES, OVS_SYSTEM, NORTHD),
             columns=COLUMNS,
-            privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
+            privileges=(Privilege("", ("nodes/status",), ("patch",), roles=(Role.CLUSTER, Role.NODE)),),
             default=True,
             summary="routers, node switches, transit switch; node ids, subnets and annotations",
         )
