@@ -41,6 +41,40 @@ def test_version_is_quick():
     assert best < 0.3
 
 
+HEAVY = ("kubernetes", "urllib3", "requests", "dns", "pyroute2", "ovsdbapp", "prometheus_client", "uvicorn")
+"""Libraries that take 0.1 s of processor time and more to import."""
+
+
+@pytest.mark.parametrize(
+    ("command", "needed"),
+    [
+        ("--version", set()),
+        ("config show", set()),
+        ("plugins", set()),
+        ("privileges", set()),
+        ("crds", set()),
+        ("status", set()),
+        ("explain ovn_cluster_router", set()),
+        ("docs hooks", set()),
+    ],
+)
+def test_a_command_imports_what_it_needs(command: str, needed: set[str]) -> None:
+    code = (
+        "import sys\nfrom ovnkit.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit:\n    pass\n"
+        f"print(sorted(set({HEAVY!r}) & set(sys.modules)), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command.split()], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr.splitlines()[-1] == str(sorted(needed))
+
+
+def test_the_set_up_compiles_byte_code() -> None:
+    root = Path(__file__).parents[3]
+    assert "compileall -q core plugins bench" in (root / "scripts/setup-venv").read_text()
+
+
 def test_help_teaches_with_examples():
     for command in ((), ("run",), ("config", "show"), ("plugins",), ("explain",), ("privileges",)):
         done = run(*command, "--help")
