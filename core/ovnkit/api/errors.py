@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class OvnkitError(Exception):
     """Base of every error ovnkit raises on purpose."""
@@ -54,3 +57,9 @@ class Exhausted(Reject):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, reason="Exhausted")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about a name that doesn't exist: the one that was probably meant, if any is like it."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else ""

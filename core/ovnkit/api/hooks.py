@@ -48,11 +48,19 @@ class Columns:
 
 @frozen
 class Privilege:
-    """A rule of the ClusterRole the plugin needs (rbac.authorization.k8s.io PolicyRule)."""
+    """A rule that the plugin needs (rbac.authorization.k8s.io PolicyRule) in processes that hold one of `roles`.
+
+    Reading the declared kinds and writing Events is the core's own. Annotations of Pods, Nodes and Services need
+    `patch` of `pods/status`, `nodes/status` and `services/status`. `names` are the objects it is for
+    (`resourceNames`; any when empty). With `namespace` it is a rule of a Role there, else of the ClusterRole.
+    """
 
     api_group: str
     resources: tuple[str, ...]
     verbs: tuple[str, ...]
+    roles: tuple[Role, ...] = tuple(Role)
+    names: tuple[str, ...] = ()
+    namespace: str = ""
 
 
 @frozen

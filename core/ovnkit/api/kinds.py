@@ -30,6 +30,8 @@ class Resource:
     `node_field` is the field selector path (`spec.nodeName`) by which a process that holds only the node role
     may narrow its watch to its own node; None when there is none. An `optional` resource is one that clusters may
     well be without (its CRD comes with something else): that it is missing is worth no warning.
+    `annotated_by_status` says that annotations and labels are written through the status subresource, as built-in
+    kinds allow: who may patch `pods/status` alone can't touch the spec.
     """
 
     api_version: str
@@ -38,6 +40,7 @@ class Resource:
     namespaced: bool = True
     node_field: str | None = None
     optional: bool = False
+    annotated_by_status: bool = False
 
     @property
     def path(self) -> str:

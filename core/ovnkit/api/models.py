@@ -167,10 +167,10 @@ def _pod(raw: Raw) -> Pod:
 NAMESPACES: Kind[Namespace] = Kind(
     "namespaces", Resource("v1", "namespaces", "Namespace", namespaced=False), _namespace
 )
-NODES: Kind[Node] = Kind("nodes", Resource("v1", "nodes", "Node", namespaced=False), _node)
+NODES: Kind[Node] = Kind("nodes", Resource("v1", "nodes", "Node", False, annotated_by_status=True), _node)
 PODS: Kind[Pod] = Kind(
     "pods",
-    Resource("v1", "pods", "Pod", node_field="spec.nodeName"),
+    Resource("v1", "pods", "Pod", node_field="spec.nodeName", annotated_by_status=True),
     _pod,
     indexes={"node": lambda pod: (pod.node,), "namespace": lambda pod: (pod.namespace,)},
 )

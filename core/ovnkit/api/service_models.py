@@ -201,7 +201,7 @@ def _endpoint(raw: Raw) -> Endpoint:
 
 SERVICES: Kind[Service] = Kind(
     "services",
-    Resource("v1", "services", "Service"),
+    Resource("v1", "services", "Service", annotated_by_status=True),
     _service,
     indexes={"namespace": lambda service: (service.namespace,), "address": _vips},
 )

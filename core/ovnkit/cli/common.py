@@ -69,8 +69,8 @@ def load(path: str | None, sets: tuple[str, ...], extra: tuple[Override, ...] = 
 def refuse_missing(plugins: Plugins) -> None:
     """End the command with exit code 2 when the configuration names plugins that nobody installed."""
     if plugins.missing:
-        names = ", ".join(plugins.missing)
-        raise Failure(f"[plugins]: {plugins.all[plugins.missing[0]].why}: {names}", EXIT_CONFIG)
+        told = (f"{name}: {plugins.all[name].why}" for name in plugins.missing)
+        raise Failure(f"[plugins]: {', '.join(told)}", EXIT_CONFIG)
 
 
 def echo_json(value: Any) -> None:

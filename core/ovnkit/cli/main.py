@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
 from typing import Any
 
 import click
 
-from ovnkit.cli.errors import Failure, warn
+from ovnkit.cli.errors import Failure, run_told, warn
 
 _COMMANDS = {
     "config": "ovnkit.cli.config",
@@ -87,13 +88,5 @@ def ovnkit() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Entry point. Expected failures are one line on stderr."""
-    from ovnkit.api.errors import ConfigError, OvnkitError
-
-    try:
-        return ovnkit.main(arguments, prog_name="ovnkit", standalone_mode=True)
-    except ConfigError as error:
-        Failure(str(error)).show()
-        raise SystemExit(2) from None
-    except OvnkitError as error:
-        Failure(str(error)).show()
-        raise SystemExit(1) from None
+    given = sys.argv[1:] if arguments is None else arguments
+    sys.exit(run_told(lambda: ovnkit.main(given, prog_name="ovnkit", standalone_mode=False), given))

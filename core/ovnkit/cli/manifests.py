@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ovnkit.cli.common import config_options, load
+from ovnkit.cli.common import config_options, load, refuse_missing
 
 _ROLES = ("cluster", "zone", "node")
 
@@ -20,20 +20,24 @@ def _yaml(documents: Iterable[Mapping[str, Any]]) -> None:
 
 @click.command()
 @click.option("--role", "roles", multiple=True, type=click.Choice(_ROLES), help="Roles (default: all).")
-@click.option("--name", default="ovnkit", show_default=True, help="Name of the ClusterRole.")
+@click.option("--name", default="ovnkit", show_default=True, help="Name of both.")
 @config_options
 def privileges(roles: tuple[str, ...], name: str, path: str | None, sets: tuple[str, ...]) -> None:
-    """Print the ClusterRole that the core and the enabled plugins need.
+    """Print the ClusterRole, and the Role for Leases, that the core and the enabled plugins need.
+
+    As narrow as processes with these roles need it: give each kind of process a service account of its own.
 
     \b
     Example:
+      ovnkit privileges --role cluster --name ovnkit-cluster | kubectl apply -f -
       ovnkit privileges --role zone --role node --name ovnkit-node | kubectl apply -f -
     """
     from ovnkit.api.renderers import Role
-    from ovnkit.kernel.manifests import cluster_role
+    from ovnkit.kernel.manifests import role_manifests
 
-    plugins, _loaded = load(path, sets)
-    _yaml([cluster_role(plugins, [Role(role) for role in roles or _ROLES], name)])
+    plugins, loaded = load(path, sets)
+    refuse_missing(plugins)
+    _yaml(role_manifests(plugins, loaded.config, [Role(role) for role in roles or _ROLES], name))
 
 
 @click.command()
@@ -48,6 +52,7 @@ def crds(path: str | None, sets: tuple[str, ...]) -> None:
     from ovnkit.kernel import manifests
 
     plugins, _loaded = load(path, sets)
+    refuse_missing(plugins)
     documents = manifests.crds(plugins)
     if documents:
         _yaml(documents)

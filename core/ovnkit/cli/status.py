@@ -34,8 +34,10 @@ def status(path: str | None, sets: tuple[str, ...], output: str, socket: str | N
     _plugins, loaded = load(path, sets)
     try:
         running = find_running(loaded.config, socket)
-    except (OSError, ValueError) as error:
-        raise Failure(f"{socket}: {error}") from None
+    except OSError as error:
+        raise Failure(f"{socket}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise Failure(f"{socket}: what answers is no ovnkit: {error}") from None
     if not running:
         where = loaded.config.ovspaths.ovn_run_dir
         raise Failure(f"no running ovnkit found in {where} (needs root; --socket PATH names one elsewhere)")

@@ -6,7 +6,6 @@ Lowest to highest: built-in default, KUBECONFIG and the K8S_* variables (as upst
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +16,7 @@ import attrs
 from attrs import field, frozen
 
 from ovnkit.api.config import Config
-from ovnkit.api.errors import ConfigError, OvnkitError
+from ovnkit.api.errors import ConfigError, OvnkitError, did_you_mean
 from ovnkit.kernel.config_checks import check_config
 from ovnkit.kernel.config_values import key_of, structure
 
@@ -205,7 +204,7 @@ def _variables(environ: Mapping[str, str], sections: _Sections) -> Iterable[Sett
 
 def _check_section(section: str, origin: Origin, sections: _Sections) -> None:
     if section not in sections.classes:
-        hint = _nearest(section, sections.classes) or "; no plugin with this name and options is installed"
+        hint = did_you_mean(section, sections.classes) or "; no plugin with this name and options is installed"
         raise ConfigError(f"{origin}: unknown section [{section}]{hint}")
 
 
@@ -214,16 +213,11 @@ def _check_known(setting: Setting, sections: _Sections) -> None:
     keys = sections.keys(setting.section)
     if setting.key in keys:
         return
-    hint = _nearest(setting.key, keys)
+    hint = did_you_mean(setting.key, keys)
     homes = [name for name in sections.classes if setting.key in sections.keys(name)]
     if homes and not hint:
         hint = f"; it belongs to [{homes[0]}]"
     raise ConfigError(f"{setting.origin}: unknown key {setting.key!r} in section [{setting.section}]{hint}")
-
-
-def _nearest(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _build(settings: Mapping[tuple[str, str], Setting], sections: _Sections) -> Config:

@@ -113,7 +113,7 @@ class HealthServer:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:  # another one started in the same moment
                 raise _served(path) from None
-            raise OvnkitError(f"status socket {path}: {error}") from None
+            raise OvnkitError(f"status socket {path}: {error.strerror or error}") from None
         self._socket = path
         self._start(server)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pluggy
 import structlog
 
-from ovnkit.api.errors import ConfigError, HostError, Reject, Retry
+from ovnkit.api.errors import ConfigError, HostError, Reject, Retry, did_you_mean
 from ovnkit.api.hooks import PROJECT, Hooks
 
 log = structlog.get_logger()
@@ -44,17 +45,29 @@ class Calls:
 
     def register(self, name: str, instance: object) -> None:
         """Add a plugin; raises InvalidPlugin if it implements a hook that doesn't exist, or wrongly."""
+        self._check(instance)
         try:
             self._manager.register(instance, name=name)
         except (pluggy.PluginValidationError, ValueError) as error:
             raise InvalidPlugin(" ".join(str(error).split())) from None
         callers = self._manager.get_hookcallers(instance) or []
         for caller in callers:
-            if caller.spec is None:
-                self._manager.unregister(instance)
-                raise InvalidPlugin(f"there is no hook {caller.name!r}")
-        for caller in callers:
             self._callers.setdefault(caller.name, {})[name] = self._only(caller, instance)
+
+    def _check(self, instance: object) -> None:
+        """Say of an implementation that fits no hook which one was meant; pluggy needs many lines for it."""
+        specified = hook_names()
+        for name in dir(instance):
+            if self._manager.parse_hookimpl_opts(instance, name) is None:
+                continue
+            if name not in specified:
+                raise InvalidPlugin(f"there is no hook {name!r}{did_you_mean(name, specified)}")
+            known = list(inspect.signature(specified[name]).parameters)[1:]
+            for argument in inspect.signature(getattr(instance, name)).parameters:
+                if argument not in known:
+                    has = f"it has {', '.join(known)}" if known else "it has none"
+                    hint = did_you_mean(argument, known)
+                    raise InvalidPlugin(f"{name}: the hook has no argument {argument!r}{hint or '; ' + has}")
 
     def _only(self, caller: pluggy.HookCaller, instance: object) -> Callable[..., Any]:
         """A call of one plugin's implementation; made on first use, when everyone has been registered."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
-from ovnkit.kube.client import Client
 from ovnkit.kube.lease import LEASE_NAME, LeaderElector
+
+if TYPE_CHECKING:
+    from ovnkit.kube.client import Client
 
 
 def lease_names(scope: Scope) -> dict[Role, str]:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ovnkit.api.config import Config
 from ovnkit.api.hooks import Privilege
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.renderers import Role
+from ovnkit.kernel.leadership import lease_names
 from ovnkit.kernel.plugins import Plugins
+from ovnkit.kernel.scope import make_scope
 from ovnkit.kernel.watches import kinds_of
 
 _READ = ("get", "list", "watch")
+_GROUP = "rbac.authorization.k8s.io"
 
 
-def core_privileges(roles: Iterable[Role], kinds: Iterable[Kind[Any]]) -> list[Privilege]:
+def core_privileges(config: Config, roles: Iterable[Role], kinds: Iterable[Kind[Any]]) -> list[Privilege]:
     """What the core itself does: watch the kinds, write Events, compete for Leases."""
-    held = set(roles)
-    found = [Privilege("", ("events",), ("create", "get", "list", "patch"))]
+    found = [Privilege("", ("events",), ("create", "get", "patch"))]
     found += [
         Privilege(group_of(kind.source), (kind.source.plural,), _READ)
         for kind in kinds
         if isinstance(kind.source, Resource)
     ]
-    if held & {Role.CLUSTER, Role.ZONE}:
-        found.append(Privilege("coordination.k8s.io", ("leases",), ("create", "get", "list", "update", "watch")))
+    namespace = config.kubernetes.ovn_config_namespace
+    leases = tuple(lease_names(make_scope(config, roles, "any")).values())
+    if leases:
+        group, what = "coordination.k8s.io", ("leases",)
+        # nobody can be allowed to create an object of a certain name, or to watch one only
+        found.append(Privilege(group, what, ("create", "watch"), namespace=namespace))
+        found.append(Privilege(group, what, ("get", "update"), names=leases, namespace=namespace))
     return found
 
 
@@ -33,23 +41,38 @@ def group_of(resource: Resource) -> str:
     return resource.api_version.partition("/")[0] if "/" in resource.api_version else ""
 
 
-def cluster_role(plugins: Plugins, roles: Iterable[Role], name: str = "ovnkit") -> dict[str, Any]:
-    """The ClusterRole for processes with these roles: one rule per group and resource, verbs merged."""
+def role_manifests(
+    plugins: Plugins, config: Config, roles: Sequence[Role], name: str = "ovnkit"
+) -> list[dict[str, Any]]:
+    """The ClusterRole for processes with these roles, and a Role for each namespace in which they need more.
+
+    One rule per group, resource and names, verbs merged. What several roles in one process need adds up.
+    """
     kinds = kinds_of(plugin.declaration for plugin in plugins.enabled).values()
-    needed = core_privileges(roles, kinds)
+    needed = core_privileges(config, roles, kinds)
     for plugin in plugins.enabled:
-        needed += plugin.declaration.privileges
-    verbs: dict[tuple[str, str], set[str]] = {}
+        needed += (item for item in plugin.declaration.privileges if not set(roles).isdisjoint(item.roles))
+    verbs: dict[str, dict[tuple[str, str, tuple[str, ...]], set[str]]] = {"": {}}
     for privilege in needed:
+        rules = verbs.setdefault(privilege.namespace, {})
         for resource in privilege.resources:
-            verbs.setdefault((privilege.api_group, resource), set()).update(privilege.verbs)
+            rules.setdefault((privilege.api_group, resource, privilege.names), set()).update(privilege.verbs)
+    return [_role(name, namespace, verbs[namespace]) for namespace in sorted(verbs)]
+
+
+def _role(name: str, namespace: str, rules: Mapping[tuple[str, str, tuple[str, ...]], set[str]]) -> dict[str, Any]:
     return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name},
+        "apiVersion": f"{_GROUP}/v1",
+        "kind": "Role" if namespace else "ClusterRole",
+        "metadata": {"name": name, **({"namespace": namespace} if namespace else {})},
         "rules": [
-            {"apiGroups": [group], "resources": [resource], "verbs": sorted(allowed)}
-            for (group, resource), allowed in sorted(verbs.items())
+            {
+                "apiGroups": [group],
+                "resources": [resource],
+                "verbs": sorted(allowed),
+                **({"resourceNames": sorted(names)} if names else {}),
+            }
+            for (group, resource, names), allowed in sorted(rules.items())
         ],
     }
 

@@ -13,8 +13,9 @@ import structlog
 from attrs import define, field
 
 from ovnkit.api.config import Config
-from ovnkit.api.errors import ConfigError
-from ovnkit.api.hooks import Columns, Declaration
+from ovnkit.api.errors import ConfigError, did_you_mean
+from ovnkit.api.hooks import AppliedStatus, Columns, Declaration, Privilege
+from ovnkit.api.kinds import Kind
 from ovnkit.kernel.config import core_sections
 from ovnkit.kernel.hookcalls import Calls, InvalidPlugin
 from ovnkit.kernel.ordering import order
@@ -98,7 +99,7 @@ class Plugins:
         twice: dict[str, str] = {}
         for extension in extensions:
             if extension.name in found:
-                twice[extension.name] = f"two installed distributions have a plugin {extension.name!r}"
+                twice[extension.name] = _twice(extension.name)
             found[extension.name] = extension.obj
         plugins = cls({name: instance for name, instance in found.items() if name not in twice})
         for name, why in (failed | twice).items():
@@ -147,6 +148,8 @@ class Plugins:
         for plugin in self._usable():
             declared = self._ask(plugin, "ovnkit_declare", config=config)
             plugin.declaration = declared if isinstance(declared, Declaration) else Declaration()
+            if declared is not None and (problem := _problem(declared)):
+                plugin.fail(f"ovnkit_declare: {problem}")
         wanted = {plugin.name: plugin for plugin in self._usable() if self._wanted(plugin, config)}
         absent = {
             name: "missing" if p.state is State.MISSING else "failed" if p.state is State.FAILED else "disabled"
@@ -169,7 +172,9 @@ class Plugins:
         for name in dict.fromkeys((*config.plugins.enabled, *config.plugins.disabled)):
             if name not in self.all:
                 key = "enabled" if name in config.plugins.enabled else "disabled"
-                self.all[name] = Plugin(name, State.MISSING, f"named in [plugins] {key}, but not installed")
+                hint = did_you_mean(name, (p.name for p in self.all.values() if p.state is not State.MISSING))
+                why = f"named in [plugins] {key}, but not installed{hint}"
+                self.all[name] = Plugin(name, State.MISSING, why)
 
     def _wanted(self, plugin: Plugin, config: Config) -> bool:
         if plugin.name in config.plugins.disabled:
@@ -260,6 +265,34 @@ class Plugins:
             plugin = self.all.get(entry_point.name)
             if plugin is not None and entry_point.dist is not None:
                 plugin.distribution, plugin.version = entry_point.dist.name, entry_point.dist.version
+
+
+def _twice(name: str) -> str:
+    """Which distributions have a plugin of one name: whoever reads it has to remove one of them."""
+    homes = (
+        f"{entry_point.dist.name} {entry_point.dist.version} ({entry_point.value})"
+        for entry_point in entry_points(group=GROUP, name=name)
+        if entry_point.dist is not None
+    )
+    return f"several installed distributions have a plugin {name!r}: {', '.join(sorted(homes))}"
+
+
+_DECLARED: Mapping[str, type] = {
+    "needs": str, "after": str, "kinds": Kind, "columns": Columns, "crds": Mapping, "applies": AppliedStatus,
+    "privileges": Privilege,
+}  # fmt: skip
+"""What the fields of a Declaration hold several of."""
+
+
+def _problem(declared: Any) -> str:
+    """What is wrong with a plugin's declaration, for its author; empty when nothing is."""
+    if not isinstance(declared, Declaration):
+        return f"it must give a Declaration, not {type(declared).__name__}: {declared!r}"
+    for name, cls in _DECLARED.items():
+        value = getattr(declared, name)
+        if not isinstance(value, tuple | list) or not all(isinstance(item, cls) for item in value):
+            return f"{name} must be a tuple of {cls.__name__}, not {value!r}"
+    return ""
 
 
 def _lacks(needs: Iterable[Columns], schema: Schema) -> str:

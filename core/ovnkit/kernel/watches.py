@@ -17,11 +17,11 @@ from ovnkit.api.kinds import HostFacts, Kind, Resource, Table
 from ovnkit.api.models import NAMESPACES, NODES, PODS, ObjectView
 from ovnkit.api.renderers import Role
 from ovnkit.kernel.reconciler import Reconciler
-from ovnkit.kube.client import Client
 from ovnkit.kube.watch import RawChanges, Watcher
 
 if TYPE_CHECKING:
     from ovnkit.host.facts import HostFactsWatcher
+    from ovnkit.kube.client import Client
 
 log = structlog.get_logger()
 

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from attrs import define, frozen
@@ -16,8 +16,10 @@ from attrs import define, frozen
 from ovnkit.api.config import ClusterHaOptions
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.text import parse_json
-from ovnkit.kube.client import Client, Stream
 from ovnkit.kube.errors import Conflict, KubeError, NotFound
+
+if TYPE_CHECKING:
+    from ovnkit.kube.client import Client, Stream
 
 log = structlog.get_logger()
 

@@ -116,6 +116,8 @@ class Patcher:
     def _metadata(self, plan: Plan) -> Mapping[str, Any]:
         """Patch annotations, labels and finalizers; the object then."""
         path = plan.resource.object_path(plan.key)
+        if plan.resource.annotated_by_status and not plan.touches_finalizers:
+            path += "/status"
         finalizers, current = plan.finalizers, plan.resource_version
         for last in (False,) * (_ATTEMPTS - 1) + (True,):
             try:

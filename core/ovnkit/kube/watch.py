@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from attrs import define
@@ -17,8 +17,10 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw
 from ovnkit.api.text import parse_json
 from ovnkit.kube.backoff import Backoff
-from ovnkit.kube.client import Client, Stream
 from ovnkit.kube.errors import Gone, KubeError, NotFound, ServerUnavailable, error_from_status
+
+if TYPE_CHECKING:
+    from ovnkit.kube.client import Client, Stream
 
 log = structlog.get_logger()
 

@@ -111,7 +111,39 @@ def test_load_failure_is_recorded_and_others_load(monkeypatch):
 def test_two_distributions_with_one_name(monkeypatch):
     entries = [EntryPoint("twin", "ovnkit.api.errors:OvnkitError", "ovnkit.plugins")] * 2
     monkeypatch.setattr("stevedore.ExtensionManager.list_entry_points", lambda self: entries)
-    assert "two installed distributions" in Plugins.discover().all["twin"].why
+    assert "several installed distributions" in Plugins.discover().all["twin"].why
+
+
+@pytest.mark.parametrize(
+    ("declared", "why"),
+    [
+        ({"needs": ["topology"]}, "it must give a Declaration, not dict: {'needs': ['topology']}"),
+        (Declaration(needs="topology"), "needs must be a tuple of str, not 'topology'"),
+        (Declaration(kinds=("pods",)), "kinds must be a tuple of Kind, not ('pods',)"),
+        (Declaration(columns=(("nb", "ACL"),)), "columns must be a tuple of Columns, not (('nb', 'ACL'),)"),
+        (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),
+    ],
+)  # fmt: skip
+def test_what_is_no_declaration_is_told_to_its_author(declared, why):
+    plugins = Plugins({"a": plugin(ovnkit_declare=lambda self: declared), "b": plugin()})
+    plugins.configure(switched(["a", "b"], []))
+    assert (plugins.all["a"].state, plugins.all["a"].why) == (State.FAILED, f"ovnkit_declare: {why}")
+    assert plugins.all["b"].state is State.ENABLED
+
+
+def test_what_fits_no_hook_is_told_with_what_was_meant():
+    found = Plugins(
+        {
+            "hook": plugin(ovnkit_decalre=lambda self: None),
+            "argument": plugin(ovnkit_health=lambda self, runtim: None),
+            "none": plugin(ovnkit_options=lambda self, weather: None),
+        }
+    )
+    assert {name: seen.why for name, seen in found.all.items()} == {
+        "hook": "there is no hook 'ovnkit_decalre'; did you mean 'ovnkit_declare'?",
+        "argument": "ovnkit_health: the hook has no argument 'runtim'; did you mean 'runtime'?",
+        "none": "ovnkit_options: the hook has no argument 'weather'; it has none",
+    }
 
 
 def test_unknown_hook_and_wrong_argument_are_failures():

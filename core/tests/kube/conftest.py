@@ -232,7 +232,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, raw)
 
     def do_PATCH(self) -> None:
-        self._write(lambda old, body, status: merge(old, {"status": body.get("status")} if status else body))
+        def changed(old: dict[str, Any], body: dict[str, Any], status: bool) -> dict[str, Any]:
+            """Through the status subresource all but the spec, as with Pods and Nodes."""
+            return merge(
+                old, {name: body[name] for name in ("metadata", "status") if name in body} if status else body
+            )
+
+        self._write(changed)
 
     def do_PUT(self) -> None:
         self._write(lambda old, body, status: {**body, "metadata": {**old["metadata"], **body["metadata"]}})

@@ -131,6 +131,7 @@ def test_items_of_one_object_become_one_patch_of_what_differs(api: Any, kernel: 
     assert patch.body == {"metadata": {"annotations": {"new": "2", "bad": None}, "labels": {"l": "3"}}}
     assert patch.headers["Content-Type"] == "application/merge-patch+json"
     assert patch.query == {"fieldManager": "ovnkit"}
+    assert patch.path == "/api/v1/namespaces/a/pods/p/status", "who may do this can't touch the spec"
     assert meta(api, PATH, "a/p")["annotations"] == {"kept": "x", "same": "1", "new": "2"}
     kernel.want(A, Annotation(PODS, "a/p", "same", "1"), Annotation(PODS, "a/p", "new", "2"))
     kernel.settle()

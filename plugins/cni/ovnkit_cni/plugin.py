@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ovnkit.api.hooks import Answerer, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
+from ovnkit.api.hooks import Answerer, Declaration, Runtime, Scope, Tell, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
@@ -39,7 +39,6 @@ class CniPlugin:
         return Declaration(
             after=("management_port",),
             kinds=(LINKS, LOST_PORTS),
-            privileges=(Privilege("", ("pods",), ("get", "list", "watch")),),
             default=True,
             summary="plugs pods: the CNI executable and the node's CNI server",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -21,13 +22,15 @@ from ovnkit.api.hooks import (
 )
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
-from ovnkit_egress_firewall.resolver import Resolver
 from ovnkit_egress_firewall.rules import EgressRules
 from ovnkit_egress_firewall.status import EgressStatus, is_message
+
+if TYPE_CHECKING:
+    from ovnkit_egress_firewall.resolver import Resolver
 
 ACL_COLUMNS = (
     "name", "direction", "options", "priority", "action", "match", "log", "meter", "severity", "external_ids",
@@ -56,9 +59,7 @@ class EgressFirewallPlugin:
             applies=(AppliedStatus(EGRESS_FIREWALLS, is_message),),
             crds=(yaml.safe_load(crd),),
             privileges=(
-                Privilege("k8s.ovn.org", ("egressfirewalls",), ("get", "list", "watch")),
-                Privilege("k8s.ovn.org", ("egressfirewalls/status",), ("patch", "update")),
-                Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
+                Privilege("k8s.ovn.org", ("egressfirewalls/status",), ("patch",), roles=(Role.CLUSTER, Role.ZONE)),
             ),
             default=True,
             summary="EgressFirewall: ordered rules on what a namespace's pods reach outside the cluster",
@@ -84,6 +85,8 @@ class EgressFirewallPlugin:
     @hookimpl
     def ovnkit_answerers(self, config: Config, tell: Tell) -> Iterable[Answerer]:
         """The resolver; it runs where a zone's rules ask for names."""
+        from ovnkit_egress_firewall.resolver import Resolver  # dnspython takes 0.13 s of processor time to import
+
         self._resolver = Resolver(config.options("egress_firewall", EgressFirewallOptions), config.families, tell)
         return [self._resolver]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 import structlog
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
@@ -67,6 +67,7 @@ class GatewayPlugin:
             after=("management_port",),
             kinds=(LINKS, ADDRESSES, ROUTES, *OVS_KINDS, MAPPINGS),
             columns=COLUMNS,
+            privileges=(Privilege("", ("nodes/status",), ("patch",), roles=(Role.NODE,)),),
             default=True,
             summary="gateway routers, external bridge, the way out of and into the cluster",
         )

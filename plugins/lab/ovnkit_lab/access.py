@@ -1,11 +1,12 @@
-"""What ovnkit needs in the lab's cluster: its own service account and ClusterRole, never the administrator's, and
-the CustomResourceDefinitions of its plugins."""
+"""What ovnkit needs in the lab's cluster: service accounts of its own with what their roles need, never the
+administrator's, and the CustomResourceDefinitions of its plugins."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from ovnkit_lab.client import ApiError, Client
 from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
 NAMESPACE = "ovn-kubernetes"
-ACCOUNT = "ovnkit"
 _TOKEN_SECONDS = 365 * 24 * 3600
 _RBAC = "rbac.authorization.k8s.io"
 
@@ -29,33 +29,52 @@ def ovnkit_command() -> list[str]:
     return [sys.executable, "-c", "from ovnkit.cli.main import main; main()"]
 
 
-def grant(spec: LabSpec, api: Client, role: dict[str, Any]) -> None:
-    """Make the service account with its role, and write the kubeconfig with its token."""
+Roles = dict[str, list[dict[str, Any]]]
+"""The ClusterRole and Roles by service account."""
+
+
+def grant(spec: LabSpec, api: Client, roles: Roles) -> None:
+    """Make the service accounts with their roles, and write the kubeconfigs with their tokens."""
     for name in (NAMESPACE, "kube-system"):
         api.ensure("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": ACCOUNT, "namespace": NAMESPACE}}
     accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
-    api.ensure(accounts, account)
+    for account, documents in roles.items():
+        metadata = {"name": account, "namespace": NAMESPACE}
+        api.ensure(accounts, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata})
+        for role in documents:
+            _bind(api, role, account)
+        request = {
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "spec": {"expirationSeconds": _TOKEN_SECONDS},
+        }  # fmt: skip
+        answer = api.create(f"{accounts}/{account}/token", request)
+        path = Files(spec.name).ovnkit_kubeconfig(account)
+        pki.write_kubeconfig(spec, path, pki.fabric_url(spec), account, str(answer["status"]["token"]))
+
+
+def _bind(api: Client, role: dict[str, Any], account: str) -> None:
+    """Make a role, and bind it to a service account."""
+    kind, namespace = role["kind"], role["metadata"].get("namespace", "")
     binding = {
-        "apiVersion": f"{_RBAC}/v1", "kind": "ClusterRoleBinding", "metadata": {"name": ACCOUNT},
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": ACCOUNT},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": NAMESPACE}],
+        "apiVersion": f"{_RBAC}/v1", "kind": f"{kind}Binding", "metadata": role["metadata"],
+        "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": role["metadata"]["name"]},
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": NAMESPACE}],
     }  # fmt: skip
-    api.ensure(f"/apis/{_RBAC}/v1/clusterroles", role)
-    api.ensure(f"/apis/{_RBAC}/v1/clusterrolebindings", binding)
-    request = {
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"expirationSeconds": _TOKEN_SECONDS},
-    }  # fmt: skip
-    answer = api.create(f"{accounts}/{ACCOUNT}/token", request)
-    path = Files(spec.name).base / "ovnkit.kubeconfig"
-    pki.write_kubeconfig(spec, path, pki.fabric_url(spec), ACCOUNT, str(answer["status"]["token"]))
+    path = f"/apis/{_RBAC}/v1/{f'namespaces/{namespace}/' if namespace else ''}{kind.lower()}"
+    api.ensure(f"{path}s", role)
+    api.ensure(f"{path}bindings", binding)
 
 
-def role_of(spec: LabSpec) -> dict[str, Any]:
-    """The ClusterRole of the enabled plugins, as `ovnkit privileges` collects them."""
-    [role] = _manifests(spec, "privileges", "--name", ACCOUNT)
-    return role
+def roles_of(spec: LabSpec) -> Roles:
+    """What `ovnkit privileges` says of the control host and of nodes."""
+
+    def roles(host: str) -> list[dict[str, Any]]:
+        held = [word for role in spec.roles(host) for word in ("--role", role)]
+        return _manifests(spec, "privileges", "--name", spec.account(host), *held)
+
+    hosts = (CONTROL, spec.nodes[0])
+    with ThreadPoolExecutor(len(hosts)) as pool:
+        return dict(zip(map(spec.account, hosts), pool.map(roles, hosts), strict=True))
 
 
 def crds_of(spec: LabSpec) -> list[dict[str, Any]]:

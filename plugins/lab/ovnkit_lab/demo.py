@@ -79,11 +79,10 @@ def demo(
 
 
 def _manifests(directory: str) -> Path:
-    candidates = [Path(directory)] if directory else [Path(__file__).parents[3] / "examples", Path("examples")]
-    for path in candidates:
-        if path.is_dir() and any(path.glob("*.yaml")):
-            return path
-    raise LabError(f"no manifests in {candidates[0]}; name a directory with --manifests")
+    path = Path(directory) if directory else Path(__file__).with_name("examples")
+    if not any(path.glob("*.yaml")):
+        raise LabError(f"no manifests in {path}; name a directory with --manifests")
+    return path
 
 
 def _show_connections(lab: Lab, directory: Path, reporter: Reporter) -> list[tuple[Connection, Json]]:

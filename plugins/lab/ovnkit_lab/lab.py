@@ -107,12 +107,8 @@ class Lab:
         return {**stack.node_daemons(self.spec, self.install, host), "ovnkit": self._ovnkit(host)}
 
     def _ovnkit(self, host: str) -> Daemon:
-        if host == CONTROL:
-            roles = ["cluster"] if self.spec.per_node_zones else ["cluster", "zone"]
-        else:
-            roles = ["zone", "node"] if self.spec.per_node_zones else ["node"]
         command = [*access.ovnkit_command(), "run", "--config", str(self.files.config(host))]
-        for role in roles:
+        for role in self.spec.roles(host):
             command += ["--role", role]
         if host != CONTROL:
             command += ["--node-name", host]
@@ -151,9 +147,9 @@ class Lab:
         settings.write_configs(spec)
         stack.write_tools(spec, self.install)
         with ThreadPoolExecutor(4) as pool:
-            role, crds = pool.submit(access.role_of, spec), pool.submit(access.crds_of, spec)
+            roles, crds = pool.submit(access.roles_of, spec), pool.submit(access.crds_of, spec)
             jobs = [
-                pool.submit(self._start_control, role, crds),
+                pool.submit(self._start_control, roles, crds),
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
             try:
@@ -177,7 +173,7 @@ class Lab:
                 namespaces.kill_all(self.spec.netns(host) for host in self.spec.hosts)
                 time.sleep(_STEP)
 
-    def _start_control(self, role: Future[dict[str, Any]], crds: Future[list[dict[str, Any]]]) -> None:
+    def _start_control(self, roles: Future[access.Roles], crds: Future[list[dict[str, Any]]]) -> None:
         spec = self.spec
         self._say("certificates and the Kubernetes API")
         pki.make(spec)
@@ -194,7 +190,7 @@ class Lab:
         for name in ("kubelet", "controllers", *apiservers.managers(spec)):
             if name in daemons:
                 daemons[name].launch()
-        access.grant(spec, api, role.result())
+        access.grant(spec, api, roles.result())
         access.define(api, crds.result())
         access.advertise(spec, api)
 

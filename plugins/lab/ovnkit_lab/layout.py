@@ -100,6 +100,16 @@ class LabSpec:
         """Everything on the fabric that has a namespace, the fabric itself first."""
         return (FABRIC, CONTROL, EXTERNAL, *self.nodes)
 
+    def roles(self, host: str) -> tuple[str, ...]:
+        """The roles of ovnkit on a host."""
+        if host == CONTROL:
+            return ("cluster",) if self.per_node_zones else ("cluster", "zone")
+        return ("zone", "node") if self.per_node_zones else ("node",)
+
+    def account(self, host: str) -> str:
+        """The service account of ovnkit on a host: one for the control host, one for all nodes."""
+        return "ovnkit-control" if host == CONTROL else "ovnkit-node"
+
     @property
     def bare_uplinks(self) -> bool:
         """Whether nodes start without an external bridge, for ovnkit to make it: when it is told to use `eth0`."""
@@ -184,6 +194,10 @@ class Files:
     def pki(self) -> Path:
         """Certificates, keys and tokens."""
         return self.base / "pki"
+
+    def ovnkit_kubeconfig(self, account: str) -> Path:
+        """The kubeconfig of a service account of ovnkit, for use in the fabric."""
+        return self.base / f"{account}.kubeconfig"
 
     @property
     def kubeconfig(self) -> Path:

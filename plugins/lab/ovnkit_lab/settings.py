@@ -59,7 +59,7 @@ def _fixed(spec: LabSpec, host: str) -> dict[str, Section]:
     files = Files(spec.name)
     fixed: dict[str, Section] = {
         "default": {"zone-mode": spec.zones},
-        "kubernetes": {"kubeconfig": str(files.base / "ovnkit.kubeconfig")},
+        "kubernetes": {"kubeconfig": str(files.ovnkit_kubeconfig(spec.account(host)))},
     }
     if host != CONTROL or not spec.per_node_zones:
         fixed["ovnnorth"] = {"address": spec.database(host, "nb")}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, Runtime, Scope, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit_management_port.node import PORT, NodeEnd
@@ -29,7 +29,6 @@ class ManagementPortPlugin:
                 Columns("ovs", "Port", ("name", "interfaces", "external_ids")),
                 Columns("ovs", "Interface", ("name", "type", "mac", "mtu_request", "external_ids")),
             ),
-            privileges=(Privilege("", ("nodes",), ("get", "list", "watch")),),
             default=True,
             summary=f"{PORT} on each node: host to pod and pod to host",
         )

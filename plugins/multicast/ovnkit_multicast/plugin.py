@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Privilege, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.renderers import Renderer
 from ovnkit_multicast.acls import MulticastAcls
@@ -34,7 +34,6 @@ class MulticastPlugin:
                 Columns("nb", "Logical_Router", ("options",)),
                 Columns("nb", "Logical_Switch", ("other_config",)),
             ),
-            privileges=(Privilege("", ("namespaces", "nodes", "pods"), ("get", "list", "watch")),),
             summary="multicast in namespaces with the annotation k8s.ovn.org/multicast-enabled",
         )  # fmt: skip
 

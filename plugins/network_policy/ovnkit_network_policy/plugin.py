@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, HookCalls, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Renderer
@@ -50,7 +50,6 @@ class NetworkPolicyPlugin:
             needs=("topology", "pods"),
             kinds=(NETWORK_POLICIES,),
             columns=COLUMNS,
-            privileges=(Privilege("networking.k8s.io", ("networkpolicies",), ("get", "list", "watch")),),
             default=True,
             summary="NetworkPolicy: who may talk to whom",
         )

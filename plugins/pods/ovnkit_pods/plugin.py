@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit_pods.namespaces import NamespaceSets
 from ovnkit_pods.options import PodsOptions
 from ovnkit_pods.ports import PodPorts
@@ -36,10 +36,7 @@ class PodsPlugin:
                 Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
                 Columns("nb", "Port_Group", ("name", "ports", "external_ids")),
             ),
-            privileges=(
-                Privilege("", ("pods",), ("get", "list", "watch", "patch")),
-                Privilege("", ("namespaces", "nodes"), ("get", "list", "watch")),
-            ),
+            privileges=(Privilege("", ("pods/status",), ("patch",), roles=(Role.ZONE,)),),
             default=True,
             summary="pod addresses, logical switch ports, namespace address sets and port groups",
         )

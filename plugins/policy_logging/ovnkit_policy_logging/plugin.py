@@ -8,7 +8,7 @@ from attrs import evolve
 
 from ovnkit.api.acllogging import AclLogging
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, Runtime, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
@@ -40,7 +40,6 @@ class PolicyLoggingPlugin:
         """On by default; without an annotation nothing is logged."""
         return Declaration(
             columns=COLUMNS,
-            privileges=(Privilege("", ("namespaces",), ("get", "list", "watch")),),
             default=True,
             summary="logs of what policies and egress firewalls allow and deny",
         )

@@ -51,10 +51,7 @@ class ServicesPlugin:
             needs=("topology",),
             kinds=(SERVICES, ENDPOINT_SLICES, NORTHD, *OVS_KINDS, *woken),
             columns=(*COLUMNS, TEMPLATE_COLUMNS),
-            privileges=(
-                Privilege("", ("services",), ("get", "list", "watch", "patch")),
-                Privilege("discovery.k8s.io", ("endpointslices",), ("get", "list", "watch")),
-            ),
+            privileges=(Privilege("", ("services/status",), ("patch",), roles=(Role.CLUSTER,)),),
             default=True,
             summary="Services: cluster IPs, NodePorts, external and load balancer addresses",
         )

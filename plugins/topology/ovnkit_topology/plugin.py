@@ -12,7 +12,7 @@ from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.metrics import Metric
 from ovnkit.api.northd import NORTHD
 from ovnkit.api.ovndaemons import OVN_DAEMONS
-from ovnkit.api.renderers import Renderer
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit_topology import chassis, progress
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows
@@ -70,7 +70,7 @@ class TopologyPlugin:
         return Declaration(
             kinds=(LINKS, ADDRESSES, ROUTES, OVS_SYSTEM, NORTHD, *chassis.KINDS, *progress.KINDS, OVN_DAEMONS),
             columns=COLUMNS,
-            privileges=(Privilege("", ("nodes",), ("get", "list", "watch", "patch")),),
+            privileges=(Privilege("", ("nodes/status",), ("patch",), roles=(Role.CLUSTER, Role.NODE)),),
             default=True,
             summary="routers, node switches, transit switch; node ids, subnets and annotations",
         )
