@@ -19,8 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ovnkit_lab import apiservers, connect, settings
-from ovnkit_lab import lab as labs
+from ovnkit_lab import apiservers, connect, labs, settings
 from ovnkit_lab.client import Client
 from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.lab import Lab
