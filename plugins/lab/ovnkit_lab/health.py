@@ -24,8 +24,8 @@ _READY_DEADLINE = 60.0
 _ALIVE_SECONDS = 2.0
 """Seconds that a daemon which doesn't tell its readiness must live for."""
 _STEP = 0.1
-_REFUSED_SECONDS = 20.0
-"""How long ovnkit must refuse the same before nobody waits for it: nothing else will change its mind."""
+_REJECTED_SECONDS = 20.0
+"""How long ovnkit must reject the same before nobody waits any longer: only a change would make it try again."""
 _LOOK_SECONDS = 2.0
 
 
@@ -65,17 +65,12 @@ def wait_alive(daemon: Daemon) -> None:
         time.sleep(_STEP)
 
 
-def refusals(states: Mapping[str, Json]) -> list[str]:
-    """What ovnkit will not do, by host: these are causes, and what waits or isn't ready elsewhere follows."""
-    return _troubles(states, lambda what: what != "waiting")
-
-
 def causes(states: Mapping[str, Json]) -> list[str]:
-    """The most likely causes why something isn't ready: refusals and failures before what isn't there before what
-    waits for it."""
+    """Why something isn't ready, the likeliest first: what is rejected or fails, else what isn't there, else what
+    waits for that; each with the host that says so."""
     reasons = [(host, reason) for host, held in states.items() for reason in held.get("not_ready", ())]
     return (
-        refusals(states)
+        _troubles(states, lambda what: what != "waiting")
         or [f"{host}: {reason}" for host, reason in reasons if not reason.startswith("plugin ")]
         or [f"{host}: {reason}" for host, reason in reasons]
         or _troubles(states, lambda what: what == "waiting")
@@ -91,10 +86,10 @@ def _troubles(states: Mapping[str, Json], wanted: Callable[[str], bool]) -> list
 
 
 class Patience:
-    """Gives up waiting when ovnkit has refused the same for `_REFUSED_SECONDS`."""
+    """Gives up waiting when ovnkit has rejected the same for `_REJECTED_SECONDS`."""
 
     def __init__(self) -> None:
-        self._refused: list[str] = []
+        self._rejected: list[str] = []
         self._since = self._next = time.monotonic()
 
     def over(self, states: Callable[[], dict[str, dict[str, Any]]]) -> bool:
@@ -103,10 +98,10 @@ class Patience:
         if now < self._next:
             return False
         self._next = now + _LOOK_SECONDS
-        refused = refusals(states())
-        if refused != self._refused:
-            self._refused, self._since = refused, now
-        return bool(refused) and now - self._since >= _REFUSED_SECONDS
+        rejected = _troubles(states(), lambda what: what == "rejected")
+        if rejected != self._rejected:
+            self._rejected, self._since = rejected, now
+        return bool(rejected) and now - self._since >= _REJECTED_SECONDS
 
 
 @frozen

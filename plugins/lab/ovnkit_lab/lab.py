@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -125,11 +125,12 @@ class Lab:
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
             try:
-                for job in jobs:
-                    job.result()
+                wait(jobs)
             except Interrupted:
                 self._abandon(pool, jobs)
                 raise
+            for job in jobs:
+                job.result()
         self._say("ovnkit on every host")
         for host in (CONTROL, *spec.nodes):
             self.daemons(host)["ovnkit"].launch()
