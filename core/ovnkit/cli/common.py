@@ -30,7 +30,8 @@ def config_options(command: F) -> F:
         "--config",
         "path",
         metavar="FILE",
-        help="Configuration file (default: /etc/ovnkit/ovnkit.toml if present).",
+        envvar="OVNKIT_CONFIG",
+        help="Configuration file (default: $OVNKIT_CONFIG, else /etc/ovnkit/ovnkit.toml if present).",
     )(command)
 
 

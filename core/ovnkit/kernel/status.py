@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ovnkit.api.config import Config
 from ovnkit.api.text import parse_json
+from ovnkit.api.unixhttp import read
 from ovnkit.kernel.plugins import Plugins, State
 
 SOCKET_PREFIX = "ovnkit-"
@@ -21,35 +20,9 @@ def socket_path(config: Config, roles: Iterable[str]) -> Path:
     return Path(configured or Path(config.ovspaths.ovn_run_dir) / f"{SOCKET_PREFIX}{'-'.join(sorted(roles))}.sock")
 
 
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a unix socket."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        """Connect to the socket."""
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
 def fetch(path: Path, what: str = "/status", timeout: float = 3.0) -> Any:
     """The decoded JSON answer of a process' socket; raises OSError or ValueError when nobody answers well."""
     return parse_json(read(path, what, timeout))
-
-
-def read(path: Path, what: str, timeout: float = 3.0) -> bytes:
-    """The answer of a process' socket as it is; raises OSError when nobody answers."""
-    connection = _UnixConnection(path, timeout)
-    try:
-        connection.request("GET", what)
-        return connection.getresponse().read()
-    except http.client.HTTPException as error:
-        raise OSError(f"{path}: {error}") from None
-    finally:
-        connection.close()
 
 
 def find_running(config: Config, path: str | None = None) -> list[dict[str, Any]]:

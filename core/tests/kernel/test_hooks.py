@@ -19,9 +19,9 @@ import pytest
 from ovnkit.api.testing import ovsdb
 from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
 from ovnkit.api.testing.harness import make_server
+from ovnkit.api.unixhttp import read
 from ovnkit.kernel.hookcalls import hook_names
 from ovnkit.kernel.hookdocs import page
-from ovnkit.kernel.status import read
 
 ROOT = Path(__file__).resolve().parents[3]
 OVNKIT = Path(sys.executable).parent / "ovnkit"

@@ -12,8 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
-from ovnkit_lab import lab as labs
-from ovnkit_lab import layout, settings, stack
+from ovnkit_lab import labs, layout, settings, stack
 from ovnkit_lab.demo import demo
 from ovnkit_lab.interrupts import Interrupted, interruptible
 from ovnkit_lab.lab import Lab
@@ -119,8 +118,18 @@ def list_(output: str) -> None:
 
 @lab.command()
 @name_option
-def env(name: str) -> None:
-    """Print shell exports: KUBECONFIG, OVNKIT_LAB, each node's OVS, NB and SB, and PATH with the lab's tools."""
+@click.option(
+    "--node", "chosen", default="", metavar="NODE", help="Also what makes the tools and ovnkit talk to this node."
+)
+def env(name: str, chosen: str) -> None:
+    """Print shell exports: KUBECONFIG, OVNKIT_LAB, the OVS, NB, SB and ovnkit configuration of each node, and PATH
+    with the lab's tools.
+
+    \b
+    Examples:
+      eval "$(ovnkit lab env)"; ovnkit status --config "$OVNKIT_NODE1_CONFIG"
+      eval "$(ovnkit lab env --node node1)"; ovnkit status; ovn-nbctl show
+    """
     opened = Lab.open(name)
     spec, files = opened.spec, opened.files
     variables = {"KUBECONFIG": str(files.kubeconfig), "OVNKIT_LAB": name, "OVNKIT_NODES": " ".join(spec.nodes)}
@@ -132,6 +141,10 @@ def env(name: str) -> None:
         variables[f"{prefix}_OVS"] = f"unix:{files.ovs(node) / 'db.sock'}"
         variables[f"{prefix}_NB"] = f"unix:{zone / 'ovnnb_db.sock'}"
         variables[f"{prefix}_SB"] = f"unix:{zone / 'ovnsb_db.sock'}"
+        variables[f"{prefix}_CONFIG"] = str(files.config(node))
+    variables["OVNKIT_CONTROL_CONFIG"] = str(files.config(CONTROL))
+    if chosen:
+        variables |= stack.tool_environment(spec, opened.host(chosen))
     for key, value in variables.items():
         click.echo(f"export {key}={shlex.quote(value)}")
     server = str(spec.api_link[1].ip)
@@ -183,9 +196,7 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
 def node(name: str, node: str, command: tuple[str, ...]) -> None:
     """Run a command on a node (or on `control`); ovs-vsctl, ovn-nbctl and so on talk to its daemons."""
     opened = Lab.open(name)
-    if node != CONTROL and node not in opened.spec.nodes:
-        raise LabError(f"lab {name} has no node {node!r}; it has {', '.join(opened.spec.nodes)}")
-    _become(opened.spec.netns(node), command, _tools(opened, node))
+    _become(opened.spec.netns(opened.host(node)), command, _tools(opened, node))
 
 
 @lab.command(context_settings=_RUNS_COMMAND)
@@ -220,10 +231,13 @@ def node_up(name: str, node: str) -> None:
 @click.argument("node")
 @click.argument("daemon")
 def restart(name: str, node: str, daemon: str) -> None:
-    """Restart a daemon of a node: ovs-vswitchd, ovn-controller, northd, nb, sb, ovnkit, apiserver."""
+    """Restart a daemon of a node: ovs-vswitchd, ovn-controller, northd, nb, sb, ovnkit, apiserver.
+
+    Returns when it is ready; fails when it ends or isn't ready in time.
+    """
     with Reporter().running() as reporter, labs.locked(name):
         host = Lab.open(name, reporter.say).restart(node, daemon)
-        reporter.done(f"{daemon} of {host} runs")
+        reporter.done(f"{daemon} of {host} is ready")
 
 
 @lab.command()

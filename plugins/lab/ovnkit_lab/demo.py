@@ -17,8 +17,7 @@ import click
 from attrs import frozen
 
 from ovnkit.api.terminal import print_table, styled
-from ovnkit_lab import apiservers, connect, settings
-from ovnkit_lab import lab as labs
+from ovnkit_lab import apiservers, connect, labs, settings
 from ovnkit_lab.client import Client
 from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.lab import Lab

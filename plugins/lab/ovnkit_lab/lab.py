@@ -2,70 +2,33 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve
-
-from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall, locate
-from ovnkit_lab import access, apiservers, layout, namespaces, pki, settings, stack
+from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall
+from ovnkit_lab import access, apiservers, health, layout, namespaces, pki, settings, stack
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.interrupts import Interrupted, undisturbed
-from ovnkit_lab.layout import BASE, CONTROL, Files, LabError, LabSpec
+from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
 Say = Callable[[str], None]
 _READY_DEADLINE = 120.0
 _STEP = 0.1
+_CAUSES = 3
+"""How many causes are told; more than the first few rarely tell more."""
 _FLOWS_SECONDS = 10.0
 """How long ovn-controller may take to write its flows to a switch that was restarted."""
 _WARM_UP_SECONDS = 5
 """How long nodes may take to hear of each other; a switch that starts needs a moment for its flows."""
-
-
-@contextmanager
-def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lab's lock: one up, down or restart at a time. The file is gone when the lab is.
-
-    Without `wait` it may be somebody else's: then the value is False.
-    """
-    layout.check_name(name)
-    while True:
-        BASE.mkdir(parents=True, exist_ok=True)
-        path = BASE / f"{name}.lock"
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        except FileNotFoundError:
-            continue
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            os.close(descriptor)
-            yield False
-            return
-        # Whoever held it may have removed the file: then the lock is on a file that nobody else sees.
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
-            break
-        os.close(descriptor)
-    try:
-        yield True
-    finally:
-        if not Files(name).base.exists():
-            path.unlink(missing_ok=True)
-            with suppress(OSError):
-                BASE.rmdir()
-        os.close(descriptor)
 
 
 class Lab:
@@ -86,6 +49,13 @@ class Lab:
         """The lab's OVN."""
         return OvnInstall(Path(self.spec.ovn_root))
 
+    def host(self, name: str) -> str:
+        """The name of a node or of the control host; raises LabError for any other."""
+        known = (*self.spec.nodes, CONTROL)
+        if name not in known:
+            raise LabError(f"lab {self.spec.name} has no node {name!r}; it has {', '.join(known)}")
+        return name
+
     # -- daemons ------------------------------------------------------------------------------------------
 
     def daemons(self, host: str) -> dict[str, Daemon]:
@@ -101,9 +71,7 @@ class Lab:
                 **apiservers.managers(self.spec),
                 **self._controllers([*python, "ovnkit_lab.controllers", self.spec.name]),
             }
-        if host not in self.spec.nodes:
-            known = ", ".join((*self.spec.nodes, CONTROL))
-            raise LabError(f"lab {self.spec.name} has no node {host!r}; it has {known}")
+        host = self.host(host)
         return {**stack.node_daemons(self.spec, self.install, host), "ovnkit": self._ovnkit(host)}
 
     def _ovnkit(self, host: str) -> Daemon:
@@ -153,11 +121,12 @@ class Lab:
                 *(pool.submit(self._start_stack, node) for node in spec.nodes),
             ]
             try:
-                for job in jobs:
-                    job.result()
-            except BaseException:
+                wait(jobs)
+            except Interrupted:
                 self._abandon(pool, jobs)
                 raise
+            for job in jobs:
+                job.result()
         self._say("ovnkit on every host")
         for host in (CONTROL, *spec.nodes):
             self.daemons(host)["ovnkit"].launch()
@@ -203,6 +172,7 @@ class Lab:
         api = apiservers.client(self.spec)
         end = time.monotonic() + deadline
         said: set[str] = set()
+        patience = health.Patience()
         while True:
             try:
                 items = {item["metadata"]["name"]: item for item in api.get("/api/v1/nodes")["items"]}
@@ -218,10 +188,8 @@ class Lab:
                 self._say(f"waiting for {', '.join(sorted(waiting))} to be Ready")
                 said = waiting
             self._check_alive()
-            if time.monotonic() > end:
-                raise LabError(
-                    f"not Ready after {deadline:.0f} s: {', '.join(sorted(waiting))}: {self._cause(waiting)}"
-                )
+            if patience.over(partial(self._states, waiting)) or time.monotonic() > end:
+                raise LabError(f"not Ready: {', '.join(sorted(waiting))}: {self._cause(waiting)}")
             time.sleep(_STEP)
 
     def _check_alive(self) -> None:
@@ -234,14 +202,12 @@ class Lab:
                     raise DaemonError(f"{daemon.name} ended: {daemon.last_words()} (log: {daemon.log})")
 
     def _cause(self, nodes: set[str]) -> str:
-        """What ovnkit on the first of these nodes says of itself, else its last log line."""
-        daemon = self.daemons(min(nodes))["ovnkit"]
-        result = self.run_in(
-            min(nodes), [*access.ovnkit_command(), "status", "--config", str(self.files.config(min(nodes)))],
-            capture=True,
-        )  # fmt: skip
-        reasons = [line.strip() for line in result.stdout.decode().splitlines() if line.startswith("  - ")]
-        return "; ".join(reasons) or daemon.last_words()
+        """What stands in these nodes' way by what ovnkit says of itself, there and on the control host."""
+        found = health.causes(self._states(nodes))
+        return "; ".join(found[:_CAUSES]) or self.daemons(min(nodes))["ovnkit"].last_words()
+
+    def _states(self, nodes: set[str]) -> dict[str, dict[str, Any]]:
+        return health.states(self.files, (CONTROL, *sorted(nodes)))
 
     def warm_up(self) -> None:
         """Let all nodes hear of each other: userspace tunnels lose what they send to an unknown neighbour."""
@@ -294,13 +260,20 @@ class Lab:
             host, daemons = CONTROL, control
         self._say(f"restarting {name} of {host}")
         flows = self._flow_count(host) if name == "ovs-vswitchd" else 0
-        daemons[name].restart()
+        daemon = daemons[name]
+        daemon.restart()
         if name == "ovs-vswitchd":
             stack.restore_host(self.spec, host)
             self._await_flows(host, flows)
             self.warm_up()
-        if name == "apiserver":
-            apiservers.wait_ready(self.spec, daemons[name], self._say)
+        if name == "ovnkit":
+            self.files.restarts(host).unlink(missing_ok=True)
+            self._say(f"waiting for ovnkit of {host} to be ready")
+            health.wait_ready(self.files, host, daemon)
+        if name in ("apiserver", "etcd"):
+            apiservers.wait_ready(self.spec, daemons["apiserver"], self._say)
+        if name in ("etcd", "kubelet", "controllers", *apiservers.managers(self.spec)):
+            health.wait_alive(daemon)
         return host
 
     def _flow_count(self, host: str) -> int:
@@ -328,88 +301,3 @@ class Lab:
             ["ip", "netns", "exec", netns or self.spec.netns(host), *command],
             env=env, capture_output=capture, check=False,
         )  # fmt: skip
-
-
-def create(
-    name: str, nodes: int, zones: str, ip_family: str, config: str, ovn: str, say: Say, *, keep: bool = False
-) -> Lab:
-    """Make a lab and bring it up; one that fails is removed again unless `keep`. Raises OvnkitError."""
-    install = locate(ovn, say)
-    with locked(name):
-        if Files(name).ready.exists():
-            raise LabError(f"lab {name} is up already (ovnkit lab down --name {name} removes it)")
-        if Files(name).base.exists() or namespaces.namespaces(layout.netns_prefix(name)):
-            say(f"removing what is left of an earlier lab {name}")
-            _remove(name)
-        spec = LabSpec(
-            name, tuple(f"node{number}" for number in range(1, nodes + 1)), zones, ip_family, str(install.root),
-            config=config, kubernetes=apiservers.find(),
-        )  # fmt: skip
-        lab = Lab(_numbered(spec), say)
-        try:
-            lab.up()
-        except BaseException as error:
-            stopped = isinstance(error, Interrupted)
-            if not keep:
-                say(f"{'interrupted' if stopped else 'failed'}; removing lab {name}")
-                _remove(name)
-            if isinstance(error, Interrupted):
-                error.text = f"interrupted; lab {name} {'stays as it is' if keep else 'was removed'}"
-            raise
-        return lab
-
-
-def _numbered(spec: LabSpec) -> LabSpec:
-    """The lab with a number of its own, reserved by its file."""
-    descriptor = os.open(BASE, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        taken = []
-        for name in layout.existing():
-            try:
-                taken.append(layout.load(name).index)
-            except LabError:
-                continue
-        links = [index for index in range(layout.MAX_LABS) if namespaces.link_exists(f"ovnlab{index}")]
-        numbered = evolve(spec, index=layout.free_index([*taken, *links]))
-        numbered.save()
-    finally:
-        os.close(descriptor)
-    return numbered
-
-
-def remove(name: str) -> bool:
-    """Take a lab down, whole or half; whether there was one."""
-    with locked(name):
-        found = Files(name).base.exists() or bool(namespaces.namespaces(layout.netns_prefix(name)))
-        _remove(name)
-    return found
-
-
-def _remove(name: str) -> None:
-    with undisturbed():
-        _remove_all(name)
-
-
-def _remove_all(name: str) -> None:
-    link = ""
-    with suppress(LabError):
-        link = layout.load(name).api_link_name
-    names = namespaces.namespaces(layout.netns_prefix(name))
-    namespaces.kill_all(names)
-    # The kubelet may have been making one.
-    names = namespaces.namespaces(layout.netns_prefix(name))
-    namespaces.kill_all(names)
-    if link and namespaces.link_exists(link):
-        namespaces.run(["ip", "link", "del", link])
-    for netns in names:
-        namespaces.delete_namespace(netns)
-    shutil.rmtree(Files(name).base, ignore_errors=True)
-
-
-def leftovers() -> list[str]:
-    """Names of all labs of which anything is there."""
-    found = set(layout.existing())
-    for netns in namespaces.namespaces("ovnlab-"):
-        found.add(netns.removeprefix("ovnlab-").partition(".")[0])
-    return sorted(found)

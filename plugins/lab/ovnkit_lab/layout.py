@@ -246,6 +246,10 @@ class Files:
         """Configuration file of a host's ovnkit process."""
         return self.host(host) / "ovnkit.toml"
 
+    def restarts(self, host: str) -> Path:
+        """Record of how often a host's ovnkit was started again."""
+        return self.host(host) / "ovnkit.restarts"
+
     def down_marker(self, host: str) -> Path:
         """Exists while a node is down on purpose."""
         return self.host(host) / "down"

@@ -137,7 +137,8 @@ def tool_environment(spec: LabSpec, host: str) -> dict[str, str]:
     files = Files(spec.name)
     ovn = str(files.ovn(host))
     env = {
-        "OVNKIT_LAB": spec.name, "OVN_RUNDIR": ovn, "OVN_LOGDIR": str(files.log(host)), "OVN_DBDIR": ovn,
+        "OVNKIT_LAB": spec.name, "OVNKIT_CONFIG": str(files.config(host)),
+        "OVN_RUNDIR": ovn, "OVN_LOGDIR": str(files.log(host)), "OVN_DBDIR": ovn,
         "OVS_RUNDIR": str(files.ovs(host)), "OVS_LOGDIR": str(files.log(host)),
     }  # fmt: skip
     if host in spec.nodes or not spec.per_node_zones:

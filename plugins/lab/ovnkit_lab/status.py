@@ -12,7 +12,9 @@ from ovnkit.api.terminal import print_table
 from ovnkit_lab import apiservers, layout
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true
-from ovnkit_lab.lab import Lab, locked
+from ovnkit_lab.health import Restarts, restarts
+from ovnkit_lab.lab import Lab
+from ovnkit_lab.labs import locked
 from ovnkit_lab.layout import CONTROL, Files, LabError
 
 Json = dict[str, Any]
@@ -30,8 +32,10 @@ def as_json(lab: Lab) -> Json:
         for node in spec.nodes
     ]  # fmt: skip
     control = _daemons(lab, CONTROL)
-    running = all(item["running"] for daemons in (control, *(node["daemons"] for node in nodes))
-                  for item in daemons.values())  # fmt: skip
+    running = all(
+        item["running"] and not item["crashLoop"]
+        for daemons in (control, *(node["daemons"] for node in nodes)) for item in daemons.values()
+    )  # fmt: skip
     return {
         "name": spec.name, "zones": spec.zones, "ipFamily": spec.ip_family,
         "ovn": {"root": spec.ovn_root, "version": ".".join(map(str, lab.install.ovn_version)),
@@ -56,10 +60,21 @@ def summary(name: str) -> Json:
 
 
 def _daemons(lab: Lab, host: str) -> Json:
-    return {
-        name: {"running": daemon.running, "pid": daemon.pid, "log": str(daemon.log)}
-        for name, daemon in lab.daemons(host).items()
-    }
+    found: Json = {}
+    for name, daemon in lab.daemons(host).items():
+        record = restarts(lab.files.restarts(host)) if name == "ovnkit" else Restarts()
+        found[name] = {
+            "running": daemon.running, "pid": daemon.pid, "log": str(daemon.log), "restarts": record.count,
+            "crashLoop": record.looping, "lastWords": record.words if record.looping else "",
+        }  # fmt: skip
+    return found
+
+
+def _described(name: str, daemon: Json) -> str:
+    if daemon["crashLoop"]:
+        return f"{name} (crash loop, started again {daemon['restarts']} times: {daemon['lastWords']})"
+    again = f", started again {daemon['restarts']} times" if daemon["restarts"] else ""
+    return f"{name} ({daemon['pid']}{again})" if daemon["running"] else name
 
 
 def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
@@ -89,8 +104,11 @@ def show(state: Json) -> None:
     rows = []
     for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
         daemons = host["daemons"]
-        alive = [f"{name} ({item['pid']})" for name, item in daemons.items() if item["running"]]
-        dead = [name for name, item in daemons.items() if not item["running"]]
+        well = {name: item["running"] and not item["crashLoop"] for name, item in daemons.items()}
+        alive, dead = (
+            [_described(name, item) for name, item in daemons.items() if well[name] is wanted]
+            for wanted in (True, False)
+        )
         if "ready" not in host:
             word = ""
         else:

@@ -1,6 +1,7 @@
 """The commands that tests and users rely on: exec, node, external, env, status, logs."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 
@@ -79,6 +80,27 @@ def test_env_gives_kubectl_and_the_databases_of_every_node(lab: LabHandle) -> No
                 [tool, f"--db={env[f'OVNKIT_{node}_{variable}']}", "show"],
                 env={"PATH": env["PATH"]}, capture_output=True, check=True,
             )  # fmt: skip
+
+
+@pytest.mark.parametrize("host", ["node1", "node2", "control"])
+def test_ovnkit_on_a_node_is_that_nodes(lab: LabHandle, host: str) -> None:
+    [process] = json.loads(lab.node(host, "ovnkit", "status", "--output", "json"))
+    assert process["node"] == ("" if host == "control" else host)
+    assert process["ready"]
+    if host != "control":
+        shown = lab.node(host, "ovnkit", "explain", "ovn_cluster_router", "--output", "json")
+        assert json.loads(shown)[0]["owner"].startswith("topology/")
+
+
+def test_env_says_where_the_ovnkit_of_each_node_is(lab: LabHandle) -> None:
+    for node in ("NODE1", "NODE2", "CONTROL"):
+        command = ["ovnkit", "status", "--config", lab.environment[f"OVNKIT_{node}_CONFIG"]]
+        subprocess.run(command, env={**os.environ, **lab.environment}, capture_output=True, check=True)
+    for node in lab.nodes:
+        script = f'eval "$(ovnkit lab env --name {lab.name} --node {node})"; ovnkit status --output json'
+        shown = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+        assert [item["node"] for item in json.loads(shown)] == [node]
+    assert "no node 'node9'" in lab.run("env", "--node", "node9", check=False).stderr
 
 
 def test_status_tells_every_daemon(lab: LabHandle) -> None:

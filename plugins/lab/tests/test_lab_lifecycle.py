@@ -89,6 +89,18 @@ def test_up_with_a_wrong_key_in_the_configuration_names_it_and_leaves_nothing(tm
     assert traces(name) == NOTHING
 
 
+def test_up_tells_the_cause_and_not_what_follows_from_it(tmp_path: Path) -> None:
+    name, config = f"c{os.getpid()}", tmp_path / "small.toml"
+    config.write_text('[default]\ncluster-subnets = ["10.244.0.0/24/25"]\n')
+    result = ovnkit_lab("up", "--name", name, "--nodes", "3", "--config", str(config))
+    assert result.returncode == 1
+    said = result.stderr.splitlines()[-1]
+    assert said.startswith("ovnkit: not Ready: node")
+    assert said.endswith("no IPv4 node subnet left")
+    assert "ovn-k8s-mp0" not in said
+    assert traces(name) == NOTHING
+
+
 def test_an_up_killed_half_way_is_recognised_and_replaced() -> None:
     name = f"h{os.getpid()}"
     process = subprocess.Popen(

@@ -4,6 +4,8 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -101,6 +103,40 @@ def test_an_ovnkit_that_ends_by_itself_is_started_again(lab: LabHandle, host: st
     os.kill(before, signal.SIGKILL)
     wait_until(lambda: process_of(lab, host, "ovnkit") not in (0, before), 60, what=f"another ovnkit on {host}")
     wait_until(lambda: lab.run("status", check=False).returncode == 0, 60, what="all is well")
+
+
+def test_restart_fails_when_the_daemon_ends_and_status_tells_the_crash_loop(lab: LabHandle) -> None:
+    config = Path(lab.environment["OVNKIT_NODE2_CONFIG"])
+    good = config.read_text()
+
+    def ovnkit() -> dict[str, Any]:
+        state = json.loads(lab.run("status", "--output", "json", check=False).stdout)
+        return dict(state["nodes"][1]["daemons"]["ovnkit"])
+
+    try:
+        config.write_text(good + "[default]\n")
+        result = lab.run("restart", "node2", "ovnkit", check=False)
+        assert result.returncode == 1
+        assert "ended at its start" in result.stderr.splitlines()[-1]
+        assert "not valid TOML" in result.stderr.splitlines()[-1]
+        wait_until(lambda: ovnkit()["crashLoop"], 60, what="status tells the crash loop")
+        assert "not valid TOML" in ovnkit()["lastWords"]
+        shown = lab.run("status", check=False)
+        assert shown.returncode == 1
+        assert "crash loop" in shown.stdout
+    finally:
+        config.write_text(good)
+        lab.run("restart", "node2", "ovnkit")
+    assert not ovnkit()["crashLoop"]
+    assert json.loads(lab.node("node2", "ovnkit", "status", "--output", "json"))[0]["ready"]
+    assert lab.run("status", check=False).returncode == 0
+
+
+@pytest.mark.parametrize("daemon", ["kubelet", "controllers"])
+def test_other_daemons_are_alive_when_their_restart_returns(lab: LabHandle, daemon: str) -> None:
+    before = process_of(lab, "control", daemon)
+    lab.run("restart", "control", daemon)
+    assert process_of(lab, "control", daemon) not in (0, before)
 
 
 def test_restart_of_an_unknown_daemon_names_the_known_ones(lab: LabHandle) -> None:

@@ -7,10 +7,11 @@ import orjson
 import structlog
 from attrs import field, frozen
 
-from . import convert, discovery, errors, reads, reviews, tables, wire
+from . import convert, discovery, errors, metrics, reads, reviews, tables, wire
 from .auth import User
 from .deletes import Deletes, options_of
 from .errors import ApiError, Json
+from .metrics import Metrics
 from .openapi import OpenApi
 from .rbac import Access
 from .registry import Resource
@@ -26,6 +27,8 @@ log = structlog.get_logger()
 _PROTO_V2 = "application/com.github.proto-openapi.spec.v2"
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 
+_DEPRECATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
+"""What clients are told about resources of the core group, as the real server says it."""
 _OF_KUBELET = frozenset({"log", "exec", "attach", "portforward"})
 
 
@@ -49,6 +52,7 @@ class Api:
         self._writes = Writes(cluster)
         self.deletes = Deletes(cluster)
         self._subresources = Subresources(cluster, self._writes, self.deletes)
+        self._metrics = Metrics()
         self._second = 0
         self._served = 0
         self._refuse = 0
@@ -56,6 +60,12 @@ class Api:
 
     def handle(self, request: Request) -> Answer | Watch:
         """Serve a request; every failure is an answer too."""
+        answer = self._answer(request)
+        known = self.cluster.registry.find(request.group, request.version, request.plural) is not None
+        self._metrics.count(request, answer.code if isinstance(answer, Answer) else 200, known)
+        return answer
+
+    def _answer(self, request: Request) -> Answer | Watch:
         try:
             return self._handle(request)
         except ApiError as error:
@@ -85,10 +95,11 @@ class Api:
             raise errors.no_such_path()
         if not resource.namespaced:
             request.namespace = ""
+        if resource.plural in _DEPRECATED and not resource.group:
+            request.warnings.append(_DEPRECATED[resource.plural])
         answer = self._collection(request, resource) if not request.name else self._named(request, resource)
         if isinstance(answer, Answer) and request.warnings:
-            texts = [f'299 - "{w}"' for w in map(_escaped, request.warnings)]
-            answer.headers["Warning"] = ", ".join(texts)
+            answer.headers["Warning"] = request.warning_header
         return answer
 
     def _collection(self, request: Request, resource: Resource) -> Answer | Watch:
@@ -168,6 +179,8 @@ class Api:
             self._authorize(request)
         if path.startswith(("/healthz", "/livez", "/readyz")):
             return Answer(200, b"ok", "text/plain; charset=utf-8")
+        if path == "/metrics":
+            return Answer(200, self._metrics.text(self.cluster.store), metrics.CONTENT_TYPE)
         if path == "/version":
             return _json(discovery.VERSION)
         if path.startswith("/openapi/"):
@@ -197,6 +210,7 @@ class Api:
                     "/apis",
                     "/healthz",
                     "/livez",
+                    "/metrics",
                     "/openapi/v2",
                     "/openapi/v3",
                     "/readyz",
@@ -292,7 +306,3 @@ class Api:
 
 def _json(body: Json) -> Answer:
     return Answer(200, orjson.dumps(body))
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')

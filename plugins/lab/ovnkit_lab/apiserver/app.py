@@ -79,6 +79,8 @@ async def _stream(watch: Watch, receive: Receive, send: Send) -> None:
     listener = asyncio.ensure_future(notice_disconnect())
     try:
         headers = [_JSON, (b"cache-control", b"no-cache, private")]
+        if watch.request.warnings:
+            headers.append((b"warning", watch.request.warning_header.encode()))
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": b"", "more_body": True})
         async for chunk in watch.lines(waiter, gone):

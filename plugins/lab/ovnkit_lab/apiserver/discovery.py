@@ -7,8 +7,8 @@ from .registry import Registry, Resource
 
 VERSION: Json = {
     "major": "1",
-    "minor": "32",
-    "gitVersion": "v1.32.0-ovnkit",
+    "minor": "33",
+    "gitVersion": "v1.33.0-ovnkit",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",

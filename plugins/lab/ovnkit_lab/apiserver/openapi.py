@@ -8,6 +8,7 @@ import orjson
 
 from .discovery import VERSION
 from .errors import Json
+from .presentation import TYPES, presented
 from .registry import Registry, Resource
 
 _REF = re.compile(rb'"\$ref":"#/components/schemas/([^"]+)"')
@@ -119,7 +120,8 @@ class OpenApi:
 
     def _add_component(self, schemas: Json, name: str) -> None:
         if name not in schemas:
-            schemas[name] = self._registry.components[name]
+            held = TYPES.get(name) or self._registry.components[name]
+            schemas[name] = presented(name, held)
             self._add_references(schemas, schemas[name])
 
     def _add_references(self, schemas: Json, schema: Json) -> None:

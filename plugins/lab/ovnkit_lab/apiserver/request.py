@@ -59,6 +59,12 @@ class Request:
         return self.method.lower()
 
     @property
+    def warning_header(self) -> str:
+        """The warnings as the header `Warning` carries them."""
+        escaped = (text.replace("\\", "\\\\").replace('"', '\\"') for text in self.warnings)
+        return ", ".join(f'299 - "{text}"' for text in escaped)
+
+    @property
     def dry_run(self) -> bool:
         """Whether nothing is to be stored."""
         return self.query.get("dryRun", "") == "All"

@@ -74,6 +74,7 @@ def serve(
     cluster = Cluster.open(evolve(settings, url=url))
     api = Api(cluster)
     bootstrap.populate(cluster)
+    cluster.store.begin()
 
     def started() -> None:
         api.deletes.resume()

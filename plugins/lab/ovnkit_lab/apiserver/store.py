@@ -155,12 +155,20 @@ class Store:
         self._journal = journal
         self._field_labels = field_labels
         self._history = history
+        self._serving_since = 0
+
+    def begin(self) -> None:
+        """What happened until now is history that nobody can watch, as in the watch cache of the real server."""
+        self._serving_since = self.revision
+        for collection in self._collections.values():
+            collection.floor = max(collection.floor, self.revision)
 
     def collection(self, name: str) -> Collection:
         """The collection ``name`` (``pods``, ``deployments.apps``), made when new."""
         found = self._collections.get(name)
         if found is None:
             found = self._collections[name] = Collection(name, self._history)
+            found.floor = self._serving_since
         return found
 
     def collections(self) -> Iterator[Collection]:

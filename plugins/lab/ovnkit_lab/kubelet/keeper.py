@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
-
-from ovnkit_lab.lab import Lab, locked
+from ovnkit_lab import health
+from ovnkit_lab.lab import Lab
+from ovnkit_lab.labs import locked
 from ovnkit_lab.layout import CONTROL
 
-_FIRST_PAUSE, _LAST_PAUSE = 1.0, 30.0
-"""Seconds between two starts of one process, doubled each time that it has not lived for the longer one."""
+_FIRST_PAUSE, _LAST_PAUSE = 1.0, 20.0
+"""Seconds between two starts of one process, doubled each time that it has ended soon after the last one. Waiting
+for the next start takes less than `SETTLED`: it is no sign of health."""
 
 
 class Keeper:
@@ -19,14 +20,12 @@ class Keeper:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._pauses: dict[str, float] = {}
-        self._started: dict[str, float] = {}
 
     def look(self) -> None:
         """Start what has ended, unless a command is at work on the lab."""
         lab = Lab.open(self._name)
         ended = [
-            host for host in (CONTROL, *lab.spec.nodes) if self._has_ended(lab, host) and self._may_start(host)
+            host for host in (CONTROL, *lab.spec.nodes) if self._has_ended(lab, host) and _may_start(lab, host)
         ]
         if not ended:
             return
@@ -41,13 +40,15 @@ class Keeper:
         daemon = lab.daemons(host)["ovnkit"]
         return not lab.is_down(host) and daemon.pid_file.exists() and not daemon.running
 
-    def _may_start(self, host: str) -> bool:
-        return time.monotonic() >= self._started.get(host, 0.0) + self._pauses.get(host, 0.0)
-
     def _start(self, lab: Lab, host: str) -> None:
-        now = time.monotonic()
-        lived = now - self._started.get(host, now - _LAST_PAUSE)
-        pause = _FIRST_PAUSE if lived >= _LAST_PAUSE else self._pauses.get(host, _FIRST_PAUSE) * 2
-        self._pauses[host], self._started[host] = min(pause, _LAST_PAUSE), now
+        daemon = lab.daemons(host)["ovnkit"]
+        path = lab.files.restarts(host)
+        record = health.restarts(path).once_more(daemon.last_words())
+        health.note(path, record)
         print(f"ovnkit of {host} has ended and is started again", flush=True)  # noqa: T201
-        lab.daemons(host)["ovnkit"].launch()
+        daemon.launch()
+
+
+def _may_start(lab: Lab, host: str) -> bool:
+    record = health.restarts(lab.files.restarts(host))
+    return not record.in_a_row or record.lived >= min(_FIRST_PAUSE * 2.0 ** (record.in_a_row - 1), _LAST_PAUSE)

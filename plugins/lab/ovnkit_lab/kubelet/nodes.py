@@ -26,7 +26,7 @@ _HEARTBEAT = 60.0
 """Seconds between two reports of a node whose conditions stay as they are."""
 _LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 _UNREACHABLE = "node.kubernetes.io/unreachable"
-_VERSION = "v1.32.0"
+_VERSION = "v1.33.0"
 MAX_PODS = "1000"
 
 

@@ -1,8 +1,11 @@
 """Every verb of an unmodified kubectl that the lab promises, run for real."""
 
 import json
+import re
 import time
+import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -481,3 +484,45 @@ def test_watching_survives_quiet_time(kubectl):
     text = kubectl.run("get", "pods", "-w", "--request-timeout=1s")
     assert time.monotonic() - started < 10
     assert "rror" not in text
+
+
+def explained(kubectl: Any, path: str) -> str:
+    return str(kubectl.run("explain", path))
+
+
+def test_explain_names_types_and_values_as_the_real_server_does(kubectl: Any) -> None:
+    assert "<IntOrString>" in explained(kubectl, "pod.spec.containers.readinessProbe.httpGet.port")
+    assert "<IntOrString>" in explained(kubectl, "service.spec.ports.targetPort")
+    assert "<IntOrString>" in explained(kubectl, "networkpolicy.spec.ingress.ports.port")
+    assert "<map[string]Quantity>" in explained(kubectl, "pod.spec.containers.resources.limits")
+    shown = explained(kubectl, "service.spec.sessionAffinity")
+    assert "<string>" in shown
+    assert "ENUM:\n    ClientIP\n    None\n" in shown
+    assert "ENUM:\n    SCTP\n    TCP\n    UDP\n" in explained(kubectl, "pod.spec.containers.ports.protocol")
+
+
+def test_endpoints_are_deprecated_and_endpoint_slices_are_not(kubectl: Any) -> None:
+    text = "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"
+    assert f"Warning: {text}" in kubectl.run("get", "endpoints")
+    assert "Warning" not in kubectl.run("get", "endpointslices")
+
+
+def test_a_watch_from_before_the_server_started_is_too_old(shared_server: Any) -> None:
+    url = f"{shared_server.url}/api/v1/secrets?watch=1&resourceVersion=1&timeoutSeconds=5"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        event = json.loads(answer.readline())
+    assert (event["type"], event["object"]["code"], event["object"]["reason"]) == ("ERROR", 410, "Expired")
+    listed = shared_server.request("GET", "/api/v1/secrets")[1]["metadata"]["resourceVersion"]
+    url = f"{shared_server.url}/api/v1/secrets?watch=1&resourceVersion={listed}&timeoutSeconds=1"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        assert answer.read() == b""
+
+
+def test_metrics_count_requests_and_objects(kubectl: Any, namespace: str) -> None:
+    kubectl.run("create", "configmap", "one")
+    kubectl.run("get", "configmap", "none", ok=False)
+    text = kubectl.run("get", "--raw", "/metrics")
+    for verb, code in (("POST", 201), ("GET", 404)):
+        pattern = rf'apiserver_request_total\{{code="{code}",.*resource="configmaps",.*verb="{verb}",.*\}} [1-9]'
+        assert re.search(pattern, text)
+    assert 'apiserver_storage_objects{resource="configmaps"}' in text

@@ -1,0 +1,154 @@
+"""How the ovnkit processes of a lab are: what they say of themselves, and how often they have ended."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import cattrs
+from attrs import asdict, evolve, frozen
+
+from ovnkit.api.daemons import Daemon
+from ovnkit.api.unixhttp import read
+from ovnkit_lab.layout import Files, LabError
+
+Json = dict[str, Any]
+SETTLED = 30.0
+"""Seconds after which a process that was started again counts as well."""
+_LOOP = 2
+"""Ends in a row, each within `SETTLED` seconds of its start, that make a crash loop."""
+_READY_DEADLINE = 60.0
+_ALIVE_SECONDS = 2.0
+"""Seconds that a daemon which doesn't tell its readiness must live for."""
+_STEP = 0.1
+_REJECTED_SECONDS = 20.0
+"""How long ovnkit must reject the same before nobody waits any longer: only a change would make it try again."""
+_LOOK_SECONDS = 2.0
+
+
+def state(files: Files, host: str) -> Json:
+    """What the ovnkit of a host answers to `/status`; empty when it doesn't."""
+    for path in sorted(files.ovn(host).glob("ovnkit-*.sock")):
+        try:
+            return dict(json.loads(read(path, "/status")))
+        except (OSError, ValueError):
+            continue
+    return {}
+
+
+def wait_ready(files: Files, host: str, daemon: Daemon, deadline: float = _READY_DEADLINE) -> None:
+    """Return when an ovnkit that was just started is ready; raises LabError when it ends, or with its reasons."""
+    end = time.monotonic() + deadline
+    while True:
+        held = state(files, host)
+        pid = daemon.pid
+        if not pid:
+            raise LabError(f"{daemon.name} ended at its start: {daemon.last_words()} (log: {daemon.log})")
+        answers = held.get("pid") == pid
+        if answers and held["ready"]:
+            return
+        if time.monotonic() > end:
+            why = "; ".join(held["not_ready"]) if answers else daemon.last_words()
+            raise LabError(f"{daemon.name} isn't ready after {deadline:.0f} s: {why}")
+        time.sleep(_STEP)
+
+
+def wait_alive(daemon: Daemon) -> None:
+    """Return when a daemon has lived for a moment; raises LabError when it hasn't."""
+    end = time.monotonic() + _ALIVE_SECONDS
+    while time.monotonic() < end:
+        if not daemon.running:
+            raise LabError(f"{daemon.name} ended at its start: {daemon.last_words()} (log: {daemon.log})")
+        time.sleep(_STEP)
+
+
+def causes(states: Mapping[str, Json]) -> list[str]:
+    """Why something isn't ready, the likeliest first: what is rejected or fails, else what isn't there, else what
+    waits for that; each with the host that says so."""
+    reasons = [(host, reason) for host, held in states.items() for reason in held.get("not_ready", ())]
+    return (
+        _troubles(states, lambda what: what != "waiting")
+        or [f"{host}: {reason}" for host, reason in reasons if not reason.startswith("plugin ")]
+        or [f"{host}: {reason}" for host, reason in reasons]
+        or _troubles(states, lambda what: what == "waiting")
+    )
+
+
+def _troubles(states: Mapping[str, Json], wanted: Callable[[str], bool]) -> list[str]:
+    found = [
+        f"{host}: {trouble['owner']}: {trouble['message']}"
+        for host, held in states.items() for trouble in held.get("troubles", ()) if wanted(trouble["what"])
+    ]  # fmt: skip
+    return list(dict.fromkeys(found))
+
+
+class Patience:
+    """Gives up waiting when ovnkit has rejected the same for `_REJECTED_SECONDS`."""
+
+    def __init__(self) -> None:
+        self._rejected: list[str] = []
+        self._since = self._next = time.monotonic()
+
+    def over(self, states: Callable[[], dict[str, dict[str, Any]]]) -> bool:
+        """Look now and then; whether it is no use to wait."""
+        now = time.monotonic()
+        if now < self._next:
+            return False
+        self._next = now + _LOOK_SECONDS
+        rejected = _troubles(states(), lambda what: what == "rejected")
+        if rejected != self._rejected:
+            self._rejected, self._since = rejected, now
+        return bool(rejected) and now - self._since >= _REJECTED_SECONDS
+
+
+@frozen
+class Restarts:
+    """How often the ovnkit of a host was started again: in all, and in a row after less than `SETTLED` seconds.
+
+    `last` is when (in seconds since 1970), `words` what it said last.
+    """
+
+    count: int = 0
+    in_a_row: int = 0
+    last: float = 0.0
+    words: str = ""
+
+    @property
+    def looping(self) -> bool:
+        """Whether it ends soon whenever it is started."""
+        return self.in_a_row >= _LOOP and time.time() - self.last < SETTLED
+
+    @property
+    def lived(self) -> float:
+        """Seconds since the last start; very long ago without one."""
+        return time.time() - self.last
+
+    def once_more(self, words: str) -> Restarts:
+        """The record after another end and start."""
+        return evolve(
+            self, count=self.count + 1, in_a_row=1 if self.lived >= SETTLED else self.in_a_row + 1,
+            last=time.time(), words=words,
+        )  # fmt: skip
+
+
+def restarts(path: Path) -> Restarts:
+    """The record in a file; one of nothing when there is none."""
+    try:
+        return cattrs.structure(json.loads(path.read_text()), Restarts)
+    except (OSError, ValueError, cattrs.BaseValidationError):
+        return Restarts()
+
+
+def note(path: Path, record: Restarts) -> None:
+    """Write a record."""
+    partial = path.with_suffix(".new")
+    partial.write_text(json.dumps(asdict(record)))
+    partial.rename(path)
+
+
+def states(files: Files, hosts: Iterable[str]) -> dict[str, Json]:
+    """What the ovnkit of each host says."""
+    return {host: state(files, host) for host in hosts}
