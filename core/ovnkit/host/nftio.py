@@ -178,6 +178,10 @@ class NftWorker:
             self._nft(plan.trial(context, accepted.union(parts)), *_TRIAL)
             accepted.update(parts)
 
+        try:
+            attempt(())
+        except NftRefused as error:
+            raise NftError(f"what is there already is refused: {error}") from error
         refused = find_refused(plan.parts, attempt)
         return refused | find_refused(plan.stand_ins(refused), attempt)
 

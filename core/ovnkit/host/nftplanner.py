@@ -79,20 +79,21 @@ class Planner:
         return plan
 
     def context(self, plan: Plan) -> Context:
-        """What the parts of a plan may name, or be reached from."""
-        context = Context()
-        held = self.refusals.is_held
+        """What the parts of a plan may name, or be reached from. Only what is there already: it is no suspect."""
+        context, there = Context(), plan.base
         for name, sets in self.wanted.sets.items():
-            if ("set", name) not in plan.make and not held(("set", name)):
-                context.things.append(nfttext.add_set(first(sets)))
+            item: NftSet = first(sets)
+            if ("set", name) not in plan.make and there.sets.get(name) == nfttext.shape_of_set(item):
+                context.things.append(nfttext.add_set(item))
         for name, chains in self.wanted.chains.items():
-            if held(("chain", name)):
-                continue
-            if ("chain", name) not in plan.make:
-                context.things.append(nfttext.add_chain(first(chains)))
-            if name not in plan.rules:
-                texts = (rule.text for rule in self._planned_rules(name))
-                context.rules.extend(nfttext.add_rule(name, text) for text in texts)
+            chain: NftChain = first(chains)
+            if ("chain", name) not in plan.make and there.chains.get(name) == nfttext.shape_of_chain(chain):
+                context.things.append(nfttext.add_chain(chain))
+                if name not in plan.rules:
+                    comments = {comment for comment, _ in there.rules.get(name, ())}
+                    texts = [text for rule in self._planned_rules(name) for text in rule.texts()]
+                    standing = [text for text in texts if nfttext.signature(text) in comments]
+                    context.rules.extend(nfttext.add_rule(name, text) for text in standing)
         return context
 
     def _plan_set(self, plan: Plan, name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address, IPv4Network, IPv6Network
@@ -352,6 +353,45 @@ def test_what_others_delete_is_restored_and_told_once(run: Any, switch: Switch) 
         bench.inbox.run_until(lambda: False, 0.5)
     told = [entry for entry in logs if "someone" in entry["event"]]
     assert [(entry["bridge"], entry["flows"]) for entry in told] == [("br-ex", 50)]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_history_ends_with_the_flows_that_are_wanted_but_for_the_bad_ones(
+    run: Any, switch: Switch, seed: int
+) -> None:
+    chance, bench = random.Random(seed), run()
+    actions = ((Output(Port.LOCAL),), (Output(Port.IN_PORT),), (ToGroup(MISSING.number),))
+    owners = [Owner("services", "service-flows", str(number)) for number in range(5)]
+    wanted: dict[Owner, list[Flow]] = {}
+    for step in range(15):
+        ports = chance.sample(range(12), chance.randrange(6))
+        flows = [Flow("br-ex", 0, 110, node_port(30000 + n).match, chance.choice(actions)) for n in ports]
+        flows += chance.sample([BAD_TEXT, BAD_TABLE], chance.randrange(2))
+        owner = chance.choice(owners)
+        wanted[owner] = flows
+        bench.sink.want(owner, flows)
+        bench.sink.flush()
+        if step == 5:
+            bench.sink.settle()
+        if chance.random() < 0.2:
+            switch.ofctl("del-flows", "tcp")
+        if chance.random() < 0.5:
+            bench.inbox.run_until(lambda: False, chance.random() * 0.05)
+    bench.settled()
+    bench.inbox.run_until(lambda: False, 0.5)
+    bench.settled()
+    held = {flow.place: flow for owner in sorted(wanted, key=str, reverse=True) for flow in wanted[owner]}
+    bad = {flow.text for flow in held.values() if flow in (BAD_TEXT, BAD_TABLE) or "group" in flow.text}
+    assert set(bench.sink.status()["failed"]) == {f"br-ex flow {text}" for text in bad}
+    dump = switch.flows()
+    good = [flow for flow in held.values() if flow.text not in bad]
+    assert [flow.text for flow in good if f"{cookie_of('services', flow.text):#x}" not in dump] == []
+    # Where a bad one is wanted, an earlier one may stand.
+    assert dump.count("tp_dst=") <= len(held)
+    for owner in owners:
+        bench.sink.want(owner, ())
+    bench.sink.flush()
+    bench.wait(lambda: "tp_dst" not in switch.flows())
 
 
 def test_flows_of_a_bridge_made_anew_were_deleted_by_nobody(run: Any, switch: Switch) -> None:

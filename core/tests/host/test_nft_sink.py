@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import random
+import re
 import shutil
 import subprocess
 import sys
@@ -398,6 +400,60 @@ def test_what_nft_refuses_for_a_while_is_tried_again(
     refuse.unlink()
     inbox.until(lambda: "30077 : " in table(), "tried again")
     inbox.until(lambda: not sink.status()["failed"], "forgotten")
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_with_bad_items_ends_in_one_table(sink: NftSink, inbox: Any, seed: int) -> None:
+    """Whatever was wanted before, refused, or done by others, the table is that of a sink that begins with it."""
+    chance = random.Random(seed)
+    allowed = (
+        NftSet("allowed", (NftType.IPV4,), interval=True),
+        NftElement("allowed", (ip_network("10.0.0.0/8"),)),
+    )
+    wanted: dict[Owner, tuple[Any, ...]] = {PORT: (*PORT_ITEMS, *OTHERS, *allowed)}
+    outsiders = ["flush chain inet ovn-kubernetes services", "delete table inet ovn-kubernetes"]
+
+    def anything() -> tuple[Any, ...]:
+        name = chance.choice(["allowed", "map"])
+        guard = Match((Selector.IPV4_SOURCE,), SetName(name), negate=True)
+        choices: list[tuple[Any, ...]] = [
+            (element(30000 + chance.randrange(20)),),
+            (NftElement("no-snat-subnets-v6", (ip_network("2001:db8::/48"),)),),
+            (NftRule("services", 0, (*TO_FRONT, guard, Verdict.DROP), otherwise=(*TO_FRONT, Verdict.DROP)),),
+            (NftRule("services", chance.randrange(9), (SetMark(chance.randrange(1, 5)),)),),
+            *BAD_ITEMS.values(),
+        ]
+        return tuple(dict.fromkeys(item for some in chance.choices(choices, k=4) for item in some))
+
+    sink.want(PORT, wanted[PORT])
+    sink.settle()
+    for _ in range(10):
+        owner = Owner("services", "service-nft", str(chance.randrange(4)))
+        wanted[owner] = anything()
+        sink.want(owner, wanted[owner])
+        sink.flush()
+        if chance.random() < 0.2:
+            subprocess.run(["nft", chance.choice(outsiders)], check=False, capture_output=True)
+        if chance.random() < 0.5:
+            inbox.quiet(0.05)
+    inbox.until(lambda: sink.idle, "applied")
+    inbox.quiet(1.0)
+    inbox.until(lambda: sink.idle, "applied")
+    found = words()
+    sink.stop()
+    nft("delete", "table", *TABLE)
+    again = start(inbox)
+    for owner, items in wanted.items():
+        again.want(owner, items)
+    again.settle()
+    again.flush()
+    inbox.until(lambda: again.idle and words() == found, "the same table")
+    again.stop()
+
+
+def words() -> list[str]:
+    """The table in an order of no meaning: that of elements is nft's."""
+    return sorted(re.findall(r"[^\s,{}]+", table()))
 
 
 def test_equal_rules_stand_as_their_owner_names_them(sink: NftSink, inbox: Any) -> None:
