@@ -166,7 +166,9 @@ def _become(netns: str, command: Sequence[str], variables: dict[str, str]) -> No
 def _tools(opened: Lab, host: str) -> dict[str, str]:
     """Variables with which the OVN tools work for a host."""
     path = f"{opened.files.bin}:{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
-    variables = {"PATH": path, "KUBECONFIG": str(opened.files.kubeconfig)}
+    variables = {"PATH": path, "KUBECONFIG": str(opened.files.fabric_kubeconfig)}
+    for key in ("NO_PROXY", "no_proxy"):
+        variables[key] = ",".join(filter(None, (str(opened.spec.addresses(CONTROL)[0].ip), os.environ.get(key))))
     return {**stack.tool_environment(opened.spec, host), **variables}
 
 

@@ -12,6 +12,7 @@ import cattrs
 from attrs import asdict, evolve, frozen
 
 from ovnkit.api.daemons import Daemon
+from ovnkit.api.text import parse_json
 from ovnkit.api.unixhttp import read
 from ovnkit_lab.layout import Files, LabError
 
@@ -33,7 +34,7 @@ def state(files: Files, host: str) -> Json:
     """What the ovnkit of a host answers to `/status`; empty when it doesn't."""
     for path in sorted(files.ovn(host).glob("ovnkit-*.sock")):
         try:
-            return dict(json.loads(read(path, "/status")))
+            return dict(parse_json(read(path, "/status")))
         except (OSError, ValueError):
             continue
     return {}
@@ -137,7 +138,7 @@ class Restarts:
 def restarts(path: Path) -> Restarts:
     """The record in a file; one of nothing when there is none."""
     try:
-        return cattrs.structure(json.loads(path.read_text()), Restarts)
+        return cattrs.structure(parse_json(path.read_text()), Restarts)
     except (OSError, ValueError, cattrs.BaseValidationError):
         return Restarts()
 

@@ -151,9 +151,9 @@ class Lab:
             if name not in ("ovnkit", "kubelet", "controllers", *apiservers.managers(spec)):
                 daemon.start()
         apiservers.wait_ready(spec, daemons["apiserver"], self._say)
-        pki.write_kubeconfig(
-            spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, pki.token(spec, pki.ADMIN)
-        )
+        token = pki.token(spec, pki.ADMIN)
+        pki.write_kubeconfig(spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, token)
+        pki.write_kubeconfig(spec, self.files.fabric_kubeconfig, pki.fabric_url(spec), pki.ADMIN, token)
         api = apiservers.client(spec)
         apiservers.write_credentials(spec)
         for name in ("kubelet", "controllers", *apiservers.managers(spec)):

@@ -205,6 +205,11 @@ class Files:
         return self.base / "kubeconfig"
 
     @property
+    def fabric_kubeconfig(self) -> Path:
+        """The administrator's kubeconfig, for use on the hosts of the fabric."""
+        return self.base / "fabric.kubeconfig"
+
+    @property
     def bin(self) -> Path:
         """Scripts that run the lab's OVN and Open vSwitch tools."""
         return self.base / "bin"

@@ -72,8 +72,8 @@ def _daemons(lab: Lab, host: str) -> Json:
 
 def _described(name: str, daemon: Json) -> str:
     if daemon["crashLoop"]:
-        return f"{name} (crash loop, started again {daemon['restarts']} times: {daemon['lastWords']})"
-    again = f", started again {daemon['restarts']} times" if daemon["restarts"] else ""
+        return f"{name} (crash loop, restarts: {daemon['restarts']}; last words: {daemon['lastWords']})"
+    again = f", restarts: {daemon['restarts']}" if daemon["restarts"] else ""
     return f"{name} ({daemon['pid']}{again})" if daemon["running"] else name
 
 

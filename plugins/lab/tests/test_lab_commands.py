@@ -92,6 +92,11 @@ def test_ovnkit_on_a_node_is_that_nodes(lab: LabHandle, host: str) -> None:
         assert json.loads(shown)[0]["owner"].startswith("topology/")
 
 
+@pytest.mark.parametrize("host", ["node1", "control"])
+def test_kubectl_works_on_a_node(lab: LabHandle, host: str) -> None:
+    assert "node/node1" in lab.node(host, "kubectl", "get", "nodes", "-o", "name").split()
+
+
 def test_env_says_where_the_ovnkit_of_each_node_is(lab: LabHandle) -> None:
     for node in ("NODE1", "NODE2", "CONTROL"):
         command = ["ovnkit", "status", "--config", lab.environment[f"OVNKIT_{node}_CONFIG"]]
