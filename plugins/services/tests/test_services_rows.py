@@ -356,6 +356,17 @@ def test_a_source_range_that_ovn_cannot_match_lets_nobody_in() -> None:
     assert not any("%" in match or fault(match) for match in matches)
 
 
+def test_a_source_range_that_others_read_differently_is_told_and_lets_nobody_in() -> None:
+    bad = ("fd00::%z/64", "10.0.0.0/255.0.0.0", "0.0.0.0/0\n|| 1")
+    found = Services(gateway_node(1)).put(service(WEB, **EXTERNAL, source_ranges=bad))
+    (acl,) = found.bench.rows("ACL").values()
+    assert acl["match"] == "ip4.dst == 198.51.100.2 && tcp.dst == 80"
+    assert acl["action"] == "drop"
+    told = [(key, message) for key, reason, message in found.bench.events if reason == "InvalidSourceRange"]
+    assert [key for key, _ in told] == [WEB] * len(bad)
+    assert told[0][1] == "loadBalancerSourceRanges: 'fd00::%z/64' is not a CIDR"
+
+
 def test_external_local_keeps_the_source_and_the_node() -> None:
     found = Services(gateway_node(1)).put(
         service(WEB, ServicePort("", "TCP", 80, 30080), **EXTERNAL, external_local=True),
