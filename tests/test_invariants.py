@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api.config import Config
-from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import Annotation, Ask, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
@@ -122,7 +122,7 @@ class Process:
         )  # fmt: skip
         kube = KubeSink(api)
         kube.observe = lambda kind, changes: self.inbox.post(lambda: self.reconciler.observe(kind, changes))
-        for sink in (self.sink, kube):
+        for sink in (self.sink, kube, MemorySink("answers", (Ask,))):
             self.reconciler.add_sink(sink)
         for name, items in renderers.items():
             self.reconciler.add_plugin(name, items)
