@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 from attrs import frozen
 
@@ -50,6 +51,21 @@ def run(bridge: Bridge, *arguments: str, text: str = "") -> str:
         lines = done.stderr.strip().splitlines() or [f"ovs-ofctl {arguments[0]} failed"]
         raise OfctlError(lines[0])
     return done.stdout
+
+
+def conntrack(run_dir: str) -> str:
+    """The connections that all datapaths of an ovs-vswitchd track, one a line; raises OfctlError."""
+    try:
+        pid = Path(run_dir, "ovs-vswitchd.pid").read_text().strip()
+        datapaths = _appctl(run_dir, pid, "dpctl/dump-dps").split()
+        return "".join(_appctl(run_dir, pid, "dpctl/dump-conntrack", name) for name in datapaths)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise OfctlError(str(getattr(error, "stderr", "") or error).strip()) from error
+
+
+def _appctl(run_dir: str, pid: str, *arguments: str) -> str:
+    command = ["ovs-appctl", "-t", f"{run_dir}/ovs-vswitchd.{pid}.ctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
 
 
 def cookies(bridge: Bridge) -> tuple[set[int], int | None]:
