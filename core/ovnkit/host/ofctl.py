@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Callable, Iterable
+from pathlib import Path
 
 from attrs import frozen
 
@@ -70,6 +71,21 @@ def run(bridge: Bridge, *arguments: str, text: str = "") -> str:
             raise OfctlRefused(found[1])
         raise OfctlError(next(iter(said.splitlines()), f"ovs-ofctl {arguments[0]} failed"))
     return done.stdout.decode(errors="replace")
+
+
+def conntrack(run_dir: str) -> str:
+    """The connections that all datapaths of an ovs-vswitchd track, one a line; raises OfctlError."""
+    try:
+        pid = Path(run_dir, "ovs-vswitchd.pid").read_text().strip()
+        datapaths = _appctl(run_dir, pid, "dpctl/dump-dps").split()
+        return "".join(_appctl(run_dir, pid, "dpctl/dump-conntrack", name) for name in datapaths)
+    except (OSError, subprocess.SubprocessError) as error:
+        raise OfctlError(str(getattr(error, "stderr", "") or error).strip()) from error
+
+
+def _appctl(run_dir: str, pid: str, *arguments: str) -> str:
+    command = ["ovs-appctl", "-t", f"{run_dir}/ovs-vswitchd.{pid}.ctl", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=True).stdout
 
 
 def cookies(bridge: Bridge) -> tuple[set[int], int | None]:

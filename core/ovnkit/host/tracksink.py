@@ -4,6 +4,7 @@ those that were made before there was a way."""
 from __future__ import annotations
 
 import queue
+import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -28,9 +29,15 @@ Front = tuple[int, Address, int]
 """IP's number of a protocol, address and port."""
 
 Way = tuple[Front, tuple[Address, int] | None]
-"""From where, and to which target (None: to all; the address and port itself: not translated)."""
+"""From where, and to which target (None: to all)."""
 
 Tracked = TrackedPath | TrackedFront
+
+_LINE = re.compile(
+    r"(?P<protocol>tcp|udp|sctp),orig=\(src=[^,]+,dst=(?P<address>[^,]+),sport=\d+,dport=(?P<port>\d+)\),"
+    r"reply=\(src=(?P=address),dst=[^,]+,sport=(?P=port),dport=\d+\)(?:,zone=(?P<zone>\d+))?"
+)
+"""A connection, as Open vSwitch prints it, that goes where it was sent to."""
 
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
@@ -40,16 +47,25 @@ class TrackSink(Sink):
     front appears those to it that nobody has translated.
 
     See `ovnkit.api.sinks.Sink`. What came and went while no process ran is not known here. `later` runs a function
-    in the reconciler's thread.
+    in the reconciler's thread. `host_zones` are the conntrack zones of the external bridge: what goes where it was
+    sent to has at most its source translated there, and its answers need that.
     """
 
     name = "conntrack"
     item_types: tuple[type, ...] = (TrackedPath, TrackedFront)
 
-    def __init__(self, later: Later, bridge: Bridge, delays: Sequence[float] = DELAYS) -> None:
+    def __init__(
+        self,
+        later: Later,
+        bridge: Bridge,
+        delays: Sequence[float] = DELAYS,
+        *,
+        host_zones: range = range(64000, 64005),
+    ) -> None:
         self._later = later
         self._bridge = bridge
         self._delays = delays
+        self._host_zones = host_zones
         self._owned: dict[Owner, frozenset[Tracked]] = {}
         self._wanted: Counter[Tracked] = Counter()
         self._paths: Counter[Front] = Counter()
@@ -57,7 +73,7 @@ class TrackSink(Sink):
         self._gone: set[TrackedPath] = set()
         self._new: set[TrackedFront] = set()
         self._settled = False
-        self._jobs: queue.SimpleQueue[frozenset[Way] | None] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[tuple[set[Way], set[Front]] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="conntrack", daemon=True)
         self.flushes_total = 0
         self.last_error = ""
@@ -140,9 +156,9 @@ class TrackSink(Sink):
     def _forget(self, gone: Iterable[TrackedPath], new: Iterable[TrackedFront]) -> None:
         """Of paths, what has come back meanwhile stays; an address with no way left is forgotten as a whole."""
         ways = {self._way(path) for path in gone if path not in self._wanted}
-        ways |= {(_front(front), (front.address, front.port)) for front in new if front in self._wanted}
-        if ways:
-            self._jobs.put(frozenset(ways))
+        fronts = {_front(front) for front in new if front in self._wanted}
+        if ways or fronts:
+            self._jobs.put((ways, fronts))
             if self._thread.ident is None:
                 self._thread.start()
 
@@ -151,19 +167,41 @@ class TrackSink(Sink):
         return front, (path.target, path.target_port) if self._paths[front] else None
 
     def _work(self) -> None:
-        while (ways := self._jobs.get()) is not None:
+        while (job := self._jobs.get()) is not None:
+            ways, fronts = job
             for front, target in sorted(ways, key=str):
-                try:
-                    ofctl.run(self._bridge, "ct-flush", *_words(front, target))
-                    number, address, port = front
-                    back = (str(target[0]), target[1]) if target is not None else None
-                    # Who has been answered there without a translation has found somebody else: the node itself.
-                    kerneltrack.forget(number, address, port, back, unanswered=target == (address, port))
-                    self.flushes_total += 1
-                    self.last_error = ""
-                except Exception as error:  # of one way; the others are forgotten all the same
-                    self.last_error = str(error)
-                    log.debug("connections can't be forgotten", error=self.last_error)
+                self._try(self._forget_way, front, target)
+            if fronts:
+                self._try(self._forget_untranslated, fronts)
+
+    def _try(self, what: Callable[..., None], *arguments: Any) -> None:
+        try:
+            what(*arguments)
+            self.flushes_total += 1
+            self.last_error = ""
+        except Exception as error:  # of one job; the others are done all the same
+            self.last_error = str(error)
+            log.debug("connections can't be forgotten", error=self.last_error)
+
+    def _forget_way(self, front: Front, target: tuple[Address, int] | None) -> None:
+        ofctl.run(self._bridge, "ct-flush", *_words(front, target))
+        number, address, port = front
+        kerneltrack.forget(number, address, port, (str(target[0]), target[1]) if target is not None else None)
+
+    def _forget_untranslated(self, fronts: set[Front]) -> None:
+        """Look first: most fronts have no such connection, and those in the host's zones are as they should be."""
+        stale = set()
+        known = {(number, str(address), port): (number, address, port) for number, address, port in fronts}
+        for found in _LINE.finditer(ofctl.conntrack(self._bridge.run_dir)):
+            number, zone = _NUMBERS[found["protocol"].upper()], int(found["zone"] or 0)
+            front = known.get((number, found["address"], int(found["port"])))
+            if front is not None and zone not in self._host_zones:
+                stale.add((zone, front))
+        for zone, front in sorted(stale, key=str):
+            ofctl.run(self._bridge, "ct-flush", f"zone={zone}", *_words(front, front[1:]))
+        for number, address, port in fronts:
+            # Who has been answered there without a translation has found somebody else: the node itself.
+            kerneltrack.forget(number, address, port, (str(address), port), unanswered=True)
 
 
 def _front(item: Tracked) -> Front:

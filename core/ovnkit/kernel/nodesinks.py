@@ -37,7 +37,8 @@ class NodeSinks:
         self._listening = (HostSink(post, report), NftSink(post, report), UplinkSink(post, report, run_dir))
         host, nft, uplinks = self._listening
         http = HttpSink(report, later)
-        tracks = TrackSink(later, Bridge(INTEGRATION_BRIDGE, run_dir))
+        first = config.default.conntrack_zone
+        tracks = TrackSink(later, Bridge(INTEGRATION_BRIDGE, run_dir), host_zones=range(first, first + 5))
         self.all: Sequence[NodeSink]
         self.all = (host, self._flows, nft, uplinks, http, tracks)
 

@@ -36,7 +36,13 @@ class Kernel:
         self.sink = TrackSink(lambda _, function: self.timers.append(function), Bridge("br-int", "/run"), (1, 2))
         self.kernel: list[tuple[Any, ...]] = []
         monkeypatch.setattr(ofctl, "run", self.run)
-        monkeypatch.setattr(kerneltrack, "forget", lambda *way, unanswered: self.kernel.append((*way, unanswered)))
+        self.tracked = ""
+        monkeypatch.setattr(ofctl, "conntrack", lambda _run_dir: self.tracked)
+        monkeypatch.setattr(kerneltrack, "forget", self.forget)
+
+    def forget(self, *way: Any, unanswered: bool = False) -> int:
+        self.kernel.append((*way, unanswered))
+        return 0
 
     def run(self, _bridge: Bridge, *arguments: str) -> str:
         self.commands.append(arguments)
@@ -101,14 +107,32 @@ def test_an_address_without_any_way_left_is_one_command(kernel: Kernel) -> None:
     assert kernel.kernel == [(17, ip_address("172.30.0.10"), 53, None, False)] * 2
 
 
+def tracked(client: str, vip: str, target: str, zone: int, more: str = "") -> str:
+    """A line of what Open vSwitch tracks."""
+    at, port = (target, 53) if target == vip else (target, 5353)
+    ids = f",zone={zone}" if zone else ""
+    there, back = f"src={client},dst={vip},sport=4000,dport=53", f"src={at},dst={client},sport={port},dport=4000"
+    return f"udp,orig=({there}),reply=({back}){ids}{more}\n"
+
+
 @pytest.mark.parametrize("family", [4, 6])
 def test_what_was_there_before_its_front_is_forgotten_if_nobody_translated_it(kernel: Kernel, family: int) -> None:
     kernel.sink.settle()
     kernel.want(A, front(family))
     field, vip = {4: ("ct_nw", "172.30.0.10"), 6: ("ct_ipv6", "fd02::10")}[family]
+    client, pod, other = {4: ("10.0.0.9", "10.0.0.1", "172.30.0.11"), 6: ("fd01::9", "fd01::1", "fd02::11")}[
+        family
+    ]
+    kernel.tracked = (
+        tracked(client, vip, vip, 0)
+        + tracked(client, vip, vip, 12, ",mark=10")
+        + tracked(client, vip, pod, 13, ",mark=10")
+        + tracked(client, other, other, 14)
+        + tracked(client, vip, vip, 64001)
+    )
     there = f"{field}_dst={vip},ct_nw_proto=17,ct_tp_dst=53"
     back = f"{field}_src={vip},ct_nw_proto=17,ct_tp_src=53"
-    assert kernel.elapse() == [("ct-flush", there, back)] * 2
+    assert kernel.elapse() == [("ct-flush", f"zone={zone}", there, back) for zone in (0, 12)] * 2
     assert kernel.kernel == [(17, ip_address(vip), 53, (vip, 53), True)] * 2
 
 
@@ -120,7 +144,8 @@ def test_at_the_start_nothing_is_forgotten_and_later_only_what_is_new(kernel: Ke
     kernel.want(A, path(1))
     assert kernel.timers == []
     kernel.want(B, front(6))
-    assert [words[1].partition("=")[0] for words in kernel.elapse()] == ["ct_ipv6_dst"] * 2
+    kernel.elapse()
+    assert [way[1] for way in kernel.kernel] == [ip_address("fd02::10")] * 2
 
 
 def test_a_front_that_gets_its_first_endpoint_or_comes_back_is_new_and_one_that_went_again_is_not(
@@ -135,3 +160,4 @@ def test_a_front_that_gets_its_first_endpoint_or_comes_back_is_new_and_one_that_
     assert len(kernel.timers) == 4
     kernel.want(A)
     assert kernel.elapse() == []
+    assert kernel.kernel == []
