@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.nodenetwork import Address, Network
 from ovnkit_egress_firewall.dnsnames import DnsName, by_family
 from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
 
 EVERYTHING: tuple[Network, Network] = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-
-
-def namespace_group(namespace: str) -> str:
-    """Name of the port group of a namespace's pods."""
-    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
 
 
 def in_network(network: Network, cluster: Sequence[Network]) -> str:

@@ -48,7 +48,7 @@ class EgressRules:
             return
         namespace = key.partition("/")[0]
         logging = acl_logging(self.hooks, world, namespace)
-        group = matches.namespace_group(namespace)
+        group = rows.namespace_port_group_name(namespace)
         for number, rule in enumerate(rules[: facts.MAX_RULES]):
             destination = self._destination(world, rule)
             if destination:

@@ -64,7 +64,7 @@ class MulticastAcls:
         found = world.get(NAMESPACES, key)
         if found is None or found.annotations.get(ENABLED) != "true":
             return
-        group, hosts = matches.namespace_group(key), self._hosts(world, key)
+        group, hosts = rows.namespace_port_group_name(key), self._hosts(world, key)
         if hosts:
             yield _acl(
                 "allow-hosts",

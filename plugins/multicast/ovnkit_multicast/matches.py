@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ovnkit.api import rows
 from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.nodenetwork import Address
 
@@ -43,23 +44,13 @@ def from_hosts(families: Sequence[int], hosts: Sequence[Address]) -> str:
     return f"inport == @{group} && {sources}"
 
 
-def namespace_group(namespace: str) -> str:
-    """Name of the port group of a namespace's pods."""
-    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
-
-
 def cluster_router_group() -> str:
     """Name of the port group of the switches' router ports."""
     return hash_name(object_ids("Cluster", ("k8s.ovn.org/name", "clusterRtrPortGroup"))[PRIMARY_ID])
 
 
-def _address_set(namespace: str, family: int) -> str:
-    ids = object_ids("Namespace", ("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
-    return hash_name(ids[PRIMARY_ID])
-
-
 def _senders(namespace: str, family: int, hosts: Sequence[Address]) -> str:
-    pods = f"ip{family}.src == ${_address_set(namespace, family)}"
+    pods = f"ip{family}.src == ${rows.namespace_address_set_name(namespace, family)}"
     mine = [host for host in hosts if host.version == family]
     return f"({pods} || {_is_source(family, mine)})" if mine else pods
 
