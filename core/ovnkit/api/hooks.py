@@ -169,6 +169,12 @@ class Runtime(Protocol):
     def get(self, kind: Kind[V], key: str) -> V | None:
         """The object as last observed; not tracked."""
 
+    def list(self, kind: Kind[V], index: str = "", value: str = "") -> Sequence[V]:
+        """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
+
+    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+        """Their keys."""
+
     def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:
         """Block until `ready(view or None)` is true; the view then. Raises TimeoutError after `timeout` s."""
 

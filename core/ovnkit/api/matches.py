@@ -62,14 +62,13 @@ def port_group(name: str, row: RowId) -> Match:
 
 def namespace_address_set(namespace: str, family: int) -> Match:
     """The addresses of a namespace's pods, of IP version `family`."""
-    ids = object_ids("Namespace", ("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
-    return address_set(hash_name(ids[PRIMARY_ID]), rows.namespace_address_set(namespace, family))
+    name = rows.namespace_address_set_name(namespace, family)
+    return address_set(name, rows.namespace_address_set(namespace, family))
 
 
 def namespace_port_group(namespace: str) -> Match:
     """The ports of a namespace's pods in this zone."""
-    ids = object_ids("Namespace", ("k8s.ovn.org/name", namespace))
-    return port_group(hash_name(ids[PRIMARY_ID]), rows.namespace_port_group(namespace))
+    return port_group(rows.namespace_port_group_name(namespace), rows.namespace_port_group(namespace))
 
 
 def cluster_port_group() -> Match:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ovnkit.api.identity import RowId
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 
 CLUSTER_ROUTER = "ovn_cluster_router"
 JOIN_SWITCH = "join"
@@ -90,6 +90,19 @@ def namespace_address_set(namespace: str, family: int) -> RowId:
 def namespace_port_group(namespace: str) -> RowId:
     """Port_Group of the ports of a namespace's pods in this zone."""
     return RowId("pods", "namespace", namespace, "port-group")
+
+
+@lru_cache(maxsize=4096)
+def namespace_address_set_name(namespace: str, family: int) -> str:
+    """The name of `namespace_address_set`, by which a match refers to it (`$name`)."""
+    ids = (("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
+    return hash_name(object_ids("Namespace", *ids)[PRIMARY_ID])
+
+
+@lru_cache(maxsize=4096)
+def namespace_port_group_name(namespace: str) -> str:
+    """The name of `namespace_port_group`, by which a match refers to it (`@name`)."""
+    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
 
 
 def gateway_router(node: str) -> RowId:

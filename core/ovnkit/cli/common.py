@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ovnkit.api.commands import config_options
 from ovnkit.cli.errors import EXIT_CONFIG, Failure, warn
 
 if TYPE_CHECKING:
+    from ovnkit.api.config import Config
     from ovnkit.kernel.config import Loaded, Override
     from ovnkit.kernel.plugins import Plugins
 
+__all__ = ["CommandTools", "config_options", "echo_json", "load", "output_option", "refuse_missing"]
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-def config_options(command: F) -> F:
-    """Add `--config` and `--set`."""
-    command = click.option(
-        "--set",
-        "sets",
-        multiple=True,
-        metavar="SECTION.KEY=VALUE",
-        help="Set one key of the configuration; may be repeated.",
-    )(command)
-    return click.option(
-        "--config",
-        "path",
-        metavar="FILE",
-        envvar="OVNKIT_CONFIG",
-        help="Configuration file (default: $OVNKIT_CONFIG, else /etc/ovnkit/ovnkit.toml if present).",
-    )(command)
 
 
 def output_option(*formats: str) -> Callable[[F], F]:
@@ -79,3 +64,19 @@ def echo_json(value: Any) -> None:
     import orjson
 
     click.echo(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS, default=str).decode())
+
+
+class CommandTools:
+    """See `ovnkit.api.commands.Tools`."""
+
+    def config(self, path: str | None = None, sets: Sequence[str] = ()) -> Config:
+        """The effective configuration; raises ConfigError."""
+        _plugins, loaded = load(path, tuple(sets))
+        return loaded.config
+
+    def rows(self, config: Config, db: str, table: str, columns: Sequence[str]) -> Sequence[Mapping[str, Any]]:
+        """The rows of a table now; raises OvnkitError when the database doesn't answer."""
+        from ovnkit.kernel.explain import read_replica
+
+        replica = read_replica(config, db, {table: tuple(columns)})
+        return [{"_uuid": record.uuid, **record.values} for record in replica.table(table).values()]

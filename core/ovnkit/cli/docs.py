@@ -16,6 +16,14 @@ def docs() -> None:
 
 
 @docs.command()
+def api() -> None:
+    """The page on what plugins import (docs/api.md)."""
+    from ovnkit.kernel.apidocs import page
+
+    click.echo(page(), nl=False)
+
+
+@docs.command()
 def hooks() -> None:
     """The page on hooks (docs/hooks.md)."""
     from ovnkit.kernel.hookdocs import page

@@ -74,7 +74,8 @@ def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> No
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show it.")
-def ovnkit() -> None:
+@click.pass_context
+def ovnkit(context: click.Context) -> None:
     """A Kubernetes network plugin on OVN: a small core, every feature a plugin.
 
     \b
@@ -84,6 +85,9 @@ def ovnkit() -> None:
       ovnkit plugins                      which plugins there are, and why they run or don't
       ovnkit explain --table Logical_Switch
     """
+    from ovnkit.cli.common import CommandTools
+
+    context.obj = CommandTools()
 
 
 def main(arguments: list[str] | None = None) -> Any:

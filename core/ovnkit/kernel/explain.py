@@ -17,7 +17,7 @@ from ovnkit.api.renderers import Role
 from ovnkit.kernel.databases import NAMES, endpoint, tls_for
 from ovnkit.kernel.plugins import Plugins
 from ovnkit.ovsdb.ledger import ROW_PREFIX
-from ovnkit.ovsdb.replica import Change, Record
+from ovnkit.ovsdb.replica import Change, Record, Replica
 from ovnkit.ovsdb.schema import Schema
 from ovnkit.ovsdb.session import Session
 
@@ -66,8 +66,19 @@ def read_rows(config: Config, db: str, tables: Iterable[str]) -> tuple[list[Reco
 
     Raises OvnkitError when the database doesn't answer.
     """
-    posted: queue.SimpleQueue[Any] = queue.SimpleQueue()
     needs: dict[str, tuple[str, ...]] = dict.fromkeys(tables, ("name", "external_ids"))
+    replica = read_replica(config, db, needs)
+    ledger = {
+        uuid: path.partition(" ")[2]
+        for record in replica.table(replica.schema.singleton if replica.schema else "").values()
+        for uuid, path in _ledger(record)
+    }
+    return [record for table in needs for record in replica.table(table).values()], ledger
+
+
+def read_replica(config: Config, db: str, needs: Mapping[str, tuple[str, ...]]) -> Replica:
+    """Columns of tables of a database as they are now; raises OvnkitError when it doesn't answer."""
+    posted: queue.SimpleQueue[Any] = queue.SimpleQueue()
     where = endpoint(config, db)
     session = Session(db, where, post=posted.put, database=NAMES[db], needs=needs, tls=tls_for(config, db))
     listener = _Once()
@@ -82,13 +93,7 @@ def read_rows(config: Config, db: str, tables: Iterable[str]) -> tuple[list[Reco
         raise OvnkitError(f"{where} doesn't answer within {READ_TIMEOUT:g} s") from None
     finally:
         session.stop()
-    replica = session.replica
-    ledger = {
-        uuid: path.partition(" ")[2]
-        for record in replica.table(replica.schema.singleton if replica.schema else "").values()
-        for uuid, path in _ledger(record)
-    }
-    return [record for table in needs for record in replica.table(table).values()], ledger
+    return session.replica
 
 
 def _ledger(record: Record) -> Iterable[tuple[str, str]]:

@@ -139,6 +139,10 @@ class Reconciler:
         """The view as last observed; safe from any thread."""
         return self._store.get(kind, key)
 
+    def select(self, kind: Kind[V], index: str = "", value: str = "") -> Mapping[str, V]:
+        """The views of a kind, or of a bucket of one of its indexes, by key as they are now; from any thread."""
+        return dict(self._store.select(kind, index, value))
+
     def subscribe(self, kind: Kind[Any], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
         return self._listeners.add(kind, key, callback)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -61,6 +61,14 @@ class PluginRuntime:
     def get(self, kind: Kind[V], key: str) -> V | None:
         """The object as last observed; not tracked."""
         return self._reconciler.get(kind, key)
+
+    def list(self, kind: Kind[V], index: str = "", value: str = "") -> Sequence[V]:
+        """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
+        return tuple(self._reconciler.select(kind, index, value).values())
+
+    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+        """Their keys."""
+        return frozenset(self._reconciler.select(kind, index, value))
 
     def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Ready) -> V | None:
         """Block until `ready(view or None)` holds; the view then. Raises TimeoutError after `timeout` s."""

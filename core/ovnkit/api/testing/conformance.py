@@ -27,7 +27,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
 from ovnkit.api.testing import ovsdb
 from ovnkit.api.testing.harness import ALL_ROLES, Content, Harness, difference, make_server
-from ovnkit.api.testing.manifests import Manifest, objects
+from ovnkit.api.testing.manifests import Manifest, objects, ready_node
 from ovnkit.api.testing.ovsdb import OvsdbServer
 from ovnkit.api.testing.tampering import FOREIGN_KEY, foreign_rows, tamper
 
@@ -70,13 +70,16 @@ class ConformanceSuite:
     """Inherit, and set `plugin` and `scenarios`; see the module's text.
 
     `config` are options to start from; `scope` where the plugin runs (default: all roles on node n1);
-    `expected_troubles` are owner paths (or their beginnings) that a scenario rejects on purpose.
+    `nodes` are nodes that each scenario has beside its own, ready in the family that is tested
+    (`manifests.ready_node`); `expected_troubles` are owner paths (or their beginnings) that a scenario rejects on
+    purpose.
     """
 
     conformance: ClassVar[bool] = True
     plugin: ClassVar[str] = ""
     scenarios: ClassVar[Mapping[str, str]] = {}
     families: ClassVar[tuple[str, ...]] = FAMILIES
+    nodes: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Scope] = ALL_ROLES
     expected_troubles: ClassVar[tuple[str, ...]] = ()
 
@@ -115,7 +118,8 @@ class ConformanceSuite:
     def case(self, scenario: str, family: str, tmp_path: Path) -> Iterator[Case]:
         """The scenario after a first run: without the plugin, then with it."""
         config = self.config(family)
-        manifests = objects(self.prepare(self.scenarios[scenario], family))
+        ready = [ready_node(name, family, number) for number, name in enumerate(self.nodes, 2)]
+        manifests = [*ready, *objects(self.prepare(self.scenarios[scenario], family))]
         server = make_server(tmp_path / "first")
         try:
             foreign_rows(server)

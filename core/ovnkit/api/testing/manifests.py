@@ -11,6 +11,7 @@ import yaml
 from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.sinks import Owner, Sink
+from ovnkit.api.text import print_json
 
 Manifest = dict[str, Any]
 STAMPED = "2030-01-01T00:00:00Z"
@@ -37,6 +38,24 @@ def objects(text: str) -> list[Manifest]:
 
 
 _NAME_LABEL = "kubernetes.io/metadata.name"
+
+
+def ready_node(name: str, family: str, number: int = 2) -> Manifest:
+    """A Node as the cluster role leaves it: id, subnets and chassis are there, in `family` ipv4, ipv6 or dual.
+
+    `number` is its id, and tells its subnets from those of other nodes.
+    """
+    subnets = {"ipv4": [f"10.128.{2 * number}.0/23"], "ipv6": [f"fd01:0:0:{number:x}::/64"]}
+    addresses = {"ipv4": [f"192.0.2.{number}"], "ipv6": [f"2001:db8::{number:x}"]}
+    families = ("ipv4", "ipv6") if family == "dual" else (family,)
+    annotations = {
+        "k8s.ovn.org/node-id": str(number),
+        "k8s.ovn.org/node-chassis-id": f"chassis-{name}",
+        "k8s.ovn.org/node-subnets": print_json({"default": [subnet for f in families for subnet in subnets[f]]}),
+    }
+    internal = [{"type": "InternalIP", "address": address} for f in families for address in addresses[f]]
+    metadata = {"name": name, "uid": f"{name}-uid", "resourceVersion": "1", "annotations": annotations}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": metadata, "status": {"addresses": internal}}
 
 
 def key_of(manifest: Manifest) -> str:
