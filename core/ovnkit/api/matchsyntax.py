@@ -9,21 +9,15 @@ The symbols are those of OVN 26.03; a symbol that an older OVN lacks is not noti
 from __future__ import annotations
 
 import re
-import socket
-from collections.abc import Iterator
 from functools import lru_cache
 
 from attrs import define
 
 from ovnkit.api.matchsymbols import SYMBOLS, Level, Symbol
+from ovnkit.api.matchtokens import Integer, Named, SyntaxFault, Text, Token, Word, tokens
 
 MAX_DEPTH = 90
 """Nested parentheses. OVN takes 100; northd puts a match into parentheses of its own."""
-_INET6_ADDRSTRLEN = 46
-
-
-class SyntaxFault(Exception):
-    """OVN would not parse this."""
 
 
 def fault(text: str) -> str:
@@ -37,147 +31,12 @@ _NAME = re.compile(r"([$@])[A-Za-z_][A-Za-z_.0-9]*")
 @lru_cache(maxsize=16384)
 def _fault(text: str) -> str:
     try:
-        parser = _Parser(list(_tokens(text)))
+        parser = _Parser(list(tokens(text)))
         parser.expression()
         parser.end()
     except SyntaxFault as error:
         return str(error)
     return ""
-
-
-# -- tokens -----------------------------------------------------------------------------------------------------
-
-
-@define(eq=False)
-class _Integer:
-    """A number, an address or a MAC address; `width` is the least that a field needs to hold it, in bits."""
-
-    value: int
-    width: int
-    decimal: bool = False
-    masked: bool = False
-
-
-@define(eq=False)
-class _Named:
-    """A set of constants by name: `$` addresses, `@` ports."""
-
-    sign: str
-
-
-@define(eq=False)
-class _Text:
-    """A string in quotes."""
-
-
-@define(eq=False)
-class _Word:
-    """A name of a field or function."""
-
-    text: str
-
-
-_Token = _Integer | _Named | _Text | _Word | str
-"""Operators and punctuation are texts; the end is the empty one."""
-
-_ADDRESSES, _PORTS, _STRING = _Named("$"), _Named("@"), _Text()
-_SPLIT = re.compile(
-    r"""
-    [ \t\n\r\v\f]+ | /\*[^\n]*?\*/                                        # space, and comments within a line
-  | (?P<name>[$@][A-Za-z_.][A-Za-z_.0-9]*)
-  | (?P<number>(?:[0-9]|::|[a-fA-F][0-9a-fA-F]*:)[0-9A-Za-z:]*(?:[0-9A-Za-z]|\.(?!\.))*)
-  | (?P<word>[A-Za-z_][A-Za-z_.0-9]*)
-  | (?P<sign>==|!=|<=|>=|<->|&&|\|\||--|\.\.|[=!<>,;:(){}\[\]-])
-  | "(?P<text>(?:[^"\\]|\\["\\/bfnrt]|\\u(?!0000|[dD][89a-fA-F])[0-9a-fA-F]{4})*)"
-    """,
-    re.VERBOSE,
-)
-_DECIMAL = re.compile(r"[0-9]+")
-_HEXADECIMAL = re.compile(r"0[xX]([0-9a-fA-F]+)")
-_MAC = re.compile(r"(?=.{17}$)[0-9a-fA-F]+(?::[0-9a-fA-F]+){5}")
-_MASK = re.compile(r"[0-9A-Za-z:]*(?:[0-9A-Za-z]|\.(?!\.))*")
-
-
-def _tokens(text: str) -> Iterator[_Token]:
-    position = 0
-    while position < len(text):
-        found = _SPLIT.match(text, position)
-        if found is None:
-            raise SyntaxFault(_strange(text, position))
-        position = found.end()
-        kind = found.lastgroup
-        if kind == "sign":
-            yield found[0]
-        elif kind == "word":
-            yield _Word(found[0])
-        elif kind == "name":
-            yield _ADDRESSES if found[0][0] == "$" else _PORTS
-        elif kind == "text":
-            yield _STRING
-        elif kind == "number":
-            form, value = _constant(found[0])
-            if text.startswith("/", position):
-                mask = _MASK.match(text, position + 1)
-                assert mask is not None
-                position = mask.end()
-                yield _masked(form, value, mask[0])
-            else:
-                width = _WIDTHS.get(form, value.bit_length())
-                yield _Integer(value, width, form == "decimal")
-
-
-def _strange(text: str, position: int) -> str:
-    if text.startswith("//", position):
-        return "a comment to the end of the line takes in what northd adds"
-    if text.startswith("/*", position):
-        return "`/*' without matching `*/'"
-    if text[position] == '"':
-        return "a string without end, or with a wrong escape"
-    if text[position] in "$@":
-        return f"`{text[position]}' must be followed by an identifier"
-    return f"{text[position]!r} at character {position} has no meaning"
-
-
-_WIDTHS = {"ip4": 32, "ip6": 128, "mac": 48}
-
-
-def _constant(text: str) -> tuple[str, int]:
-    """The form of a constant, and its value."""
-    if _MAC.fullmatch(text):
-        return "mac", int(text.replace(":", ""), 16)
-    if _DECIMAL.fullmatch(text):
-        if text[0] == "0" and len(text) > 1:
-            raise SyntaxFault(f"{text}: a decimal constant must not have leading zeros")
-        if len(text) > 20 or int(text) >= 2**64:
-            raise SyntaxFault(f"{text}: a decimal constant must be less than 2**64")
-        return "decimal", int(text)
-    found = _HEXADECIMAL.fullmatch(text)
-    if found is not None:
-        value = int(found[1], 16)
-        if value.bit_length() > 128:
-            raise SyntaxFault(f"{text} has more than 128 bits")
-        return "hexadecimal", value
-    if len(text) < _INET6_ADDRSTRLEN and not text.startswith(("0x", "0X")):
-        for form, family in (("ip4", socket.AF_INET), ("ip6", socket.AF_INET6)):
-            try:
-                return form, int.from_bytes(socket.inet_pton(family, text))
-            except OSError:
-                continue
-    raise SyntaxFault(f"{text} is no number and no address")
-
-
-def _masked(form: str, value: int, text: str) -> _Integer:
-    if not text:
-        raise SyntaxFault("a mask is expected after `/'")
-    mask_form, mask = _constant(text)
-    if form != mask_form:
-        width = {"ip4": 32, "ip6": 128}.get(form)
-        if width is not None and mask_form == "decimal" and mask & 0xFFFFFFFF <= width:
-            mask &= 0xFFFFFFFF
-            mask = (1 << width) - (1 << (width - mask))
-        elif form != "decimal" or mask_form != "hexadecimal" or value:
-            raise SyntaxFault(f"/{text} is no mask for what stands before it")
-    return _Integer(value & mask, mask.bit_length(), masked=True)
 
 
 # -- expressions ------------------------------------------------------------------------------------------------
@@ -198,7 +57,7 @@ class _Field:
 class _Constants:
     """What a field is compared with."""
 
-    items: list[_Integer | _Named | _Text]
+    items: list[Integer | Named | Text]
     braces: bool = False
 
     @property
@@ -207,15 +66,15 @@ class _Constants:
         return _is_string(self.items[0])
 
 
-def _is_string(item: _Integer | _Named | _Text) -> bool:
-    return isinstance(item, _Text) or (isinstance(item, _Named) and item.sign == "@")
+def _is_string(item: Integer | Named | Text) -> bool:
+    return isinstance(item, Text) or (isinstance(item, Named) and item.sign == "@")
 
 
 @define(eq=False)
 class _Parser:
     """Recursive descent over the tokens, in the order of OVN's own."""
 
-    tokens: list[_Token]
+    tokens: list[Token]
     at: int = 0
     depth: int = 0
     negated: bool = False
@@ -237,10 +96,10 @@ class _Parser:
             raise SyntaxFault("&& and || must be parenthesized when used together")
 
     @property
-    def _next(self) -> _Token:
+    def _next(self) -> Token:
         return self.tokens[self.at] if self.at < len(self.tokens) else ""
 
-    def _take(self, sign: _Token) -> bool:
+    def _take(self, sign: Token) -> bool:
         if self.at < len(self.tokens) and self.tokens[self.at] == sign:
             self.at += 1
             return True
@@ -250,7 +109,7 @@ class _Parser:
         token = self._next
         if isinstance(token, str):
             return f"`{token}'" if token else "the end"
-        return f"`{token.text}'" if isinstance(token, _Word) else "a constant"
+        return f"`{token.text}'" if isinstance(token, Word) else "a constant"
 
     def _expect(self, sign: str) -> None:
         if not self._take(sign):
@@ -276,16 +135,16 @@ class _Parser:
             self.depth -= 1
             self._expect(")")
             return True
-        if isinstance(self._next, _Word):
+        if isinstance(self._next, Word):
             return self._from_word(self._next)
         return self._from_constants()
 
-    def _from_word(self, word: _Word) -> bool:
+    def _from_word(self, word: Word) -> bool:
         if self.at + 1 < len(self.tokens) and self.tokens[self.at + 1] == "(":
             if word.text != "is_chassis_resident":
                 raise SyntaxFault(f"there is no function {word.text}")
             self.at += 2
-            if not isinstance(self._next, _Text):
+            if not isinstance(self._next, Text):
                 raise SyntaxFault(f"{self._shown()} where a string is expected")
             self.at += 1
             self._expect(")")
@@ -299,13 +158,13 @@ class _Parser:
             raise SyntaxFault(f"{self._shown()} where a relational operator is expected")
         if found.bits > 1 and not self.negated:
             raise SyntaxFault(f"{word.text} has more than one bit: it needs an explicit `!= 0'")
-        self._compare(found, "!=", _Constants([_Integer(0, 0)]))
+        self._compare(found, "!=", _Constants([Integer(0, 0)]))
         return True
 
     def _from_constants(self) -> bool:
         first = self._constants()
         only = first.items[0]
-        is_boolean = isinstance(only, _Integer) and only.decimal and only.value <= 1 and not first.braces
+        is_boolean = isinstance(only, Integer) and only.decimal and only.value <= 1 and not first.braces
         if is_boolean and self._next not in _RELATIONS:
             return True
         relation = self._relation()
@@ -336,7 +195,7 @@ class _Parser:
 
     def _field(self) -> _Field:
         token = self._next
-        symbol = SYMBOLS.get(token.text) if isinstance(token, _Word) else None
+        symbol = SYMBOLS.get(token.text) if isinstance(token, Word) else None
         if symbol is None:
             raise SyntaxFault(f"{self._shown()} where the name of a field is expected")
         self.at += 1
@@ -356,7 +215,7 @@ class _Parser:
 
     def _small(self) -> int:
         token = self._next
-        if not isinstance(token, _Integer) or not token.decimal or token.value > 0x7FFFFFFF:
+        if not isinstance(token, Integer) or not token.decimal or token.value > 0x7FFFFFFF:
             raise SyntaxFault(f"{self._shown()} where the number of a bit is expected")
         self.at += 1
         return token.value
@@ -373,9 +232,9 @@ class _Parser:
             self._take(",")
         return _Constants(found, braces=True)
 
-    def _constant(self) -> _Integer | _Named | _Text:
+    def _constant(self) -> Integer | Named | Text:
         token = self._next
-        if not isinstance(token, (_Integer, _Named, _Text)):
+        if not isinstance(token, (Integer, Named, Text)):
             raise SyntaxFault(f"{self._shown()} where a constant is expected")
         self.at += 1
         return token
@@ -385,12 +244,12 @@ class _Parser:
         symbol = found.symbol
         if constants.are_strings != (not symbol.width):
             raise SyntaxFault(f"{symbol.name} is a {'number' if symbol.width else 'string'}")
-        numbers = [item for item in constants.items if isinstance(item, _Integer)]
+        numbers = [item for item in constants.items if isinstance(item, Integer)]
         for number in numbers:
             if number.width > symbol.width:
                 raise SyntaxFault(f"a constant of {number.width} bits is too wide for {symbol.name}")
         if relation not in ("==", "!="):
-            named = any(isinstance(item, _Named) for item in constants.items)
+            named = any(isinstance(item, Named) for item in constants.items)
             if constants.braces or named or symbol.level is not Level.ORDINAL or numbers[0].masked:
                 raise SyntaxFault(f"only == and != can compare {symbol.name} with this")
         if symbol.level is not Level.NOMINAL:
