@@ -251,7 +251,8 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
 
     def served(logs: list[Path], times: int, what: str) -> None:
         began = time.monotonic()
-        wait_until(lambda: all(len(log.read_text().split()) == times for log in logs), 20, f"served: {what}")
+        # A stream that pauses for a second on a busy machine tells of its answers once more.
+        wait_until(lambda: all(len(log.read_text().split()) >= times for log in logs), 20, f"served: {what}")
         assert time.monotonic() - began < 8, what
 
     with contextlib.ExitStack() as stack:
