@@ -157,7 +157,10 @@ class StandingFlows:
 
     def _plain(self) -> Iterable[Flow]:
         facts = self.facts
-        yield self.flow(0, 10, Match(eth_dst=facts.mac, vlan=self._vlan), Output(facts.patch), Output(Port.NORMAL))
+        # The node and its gateway router share a MAC, so switching by what was learned would give an ARP reply to the
+        # one who has sent last: both get it.
+        ours = Match(eth_dst=facts.mac, vlan=self._vlan)
+        yield self.flow(0, 10, ours, Output(facts.patch), *self._untag(), Output(Port.LOCAL))
         yield self.flow(0, 10, Match(in_port=facts.patch, eth_src=facts.mac), Output(Port.NORMAL))
         yield self.flow(0, 9, Match(in_port=facts.patch))
         yield self.flow(0, 0, Match(), Output(Port.NORMAL))

@@ -24,6 +24,16 @@ def test_pods_reach_the_outside_with_the_address_of_their_node(net: Net) -> None
         assert answer.peer in net.node_addresses("node1"), "translated to the node's own address"
 
 
+def test_a_node_finds_its_neighbours_while_its_pods_send_to_them(net: Net) -> None:
+    """The node and its gateway router have one MAC: the bridge must not take the last one who sent for both."""
+    addresses = [*net.outside, *net.node_addresses(net.lab.nodes[-1])]
+    for _ in range(5):
+        for address in addresses:
+            assert net.lab.exec("client", "ping", "-c", "1", "-W", "2", address).returncode == 0
+            net.lab.node("node1", "ip", "neigh", "flush", "to", address)
+            net.lab.node("node1", "ping", "-c", "1", "-W", "2", address)
+
+
 def test_a_pod_that_comes_later_reaches_the_outside_too(net: Net) -> None:
     """Where each pod has a translation of its own, it gets one."""
     net.lab.apply(net.lab.pod("late", node="node1"))
