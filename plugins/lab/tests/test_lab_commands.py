@@ -134,7 +134,7 @@ def test_commands_on_a_lab_that_is_not_there_say_so() -> None:
 
 def test_ovnkit_is_not_the_administrator(lab: LabHandle) -> None:
     def may(*request: str) -> str:
-        account = "--as=system:serviceaccount:ovn-kubernetes:ovnkit"
+        account = "--as=system:serviceaccount:ovn-kubernetes:ovnkit-node"
         return lab.kubectl("auth", "can-i", *request, account, check=False).strip()
 
     assert may("list", "pods") == "yes"
