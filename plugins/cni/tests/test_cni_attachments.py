@@ -144,6 +144,18 @@ def test_gc_looks_at_container_and_interface(node: Any, sandbox: Any, plugged: A
     assert node.pods_plugged() == set()
 
 
+@pytest.mark.parametrize(
+    "item", [{"containerID": ["x"], "ifname": "eth0"}, {"containerID": ID}, {"ContainerID": ID}, "eth0", None]
+)
+def test_gc_with_an_attachment_that_cannot_be_read_removes_nothing(
+    node: Any, sandbox: Any, plugged: Any, item: object
+) -> None:
+    status, error = node.cni("GC", config=CONFIG | {"cni.dev/valid-attachments": [item]})
+    assert (status, error["code"]) == (1, 6)
+    assert "needs containerID and ifname" in error["msg"]
+    assert untouched(node, sandbox, plugged)
+
+
 def test_check_compares_with_what_was_plugged(node: Any, sandbox: Any, pod: Pod, plugged: Any) -> None:
     """Not with what the pod would get today."""
     found = json.loads(pod.annotations[ANNOTATION])
