@@ -157,8 +157,8 @@ class StandingFlows:
 
     def _plain(self) -> Iterable[Flow]:
         facts = self.facts
-        # The node and its gateway router share a MAC, so switching by what was learned would give an ARP reply to the
-        # one who has sent last: both get it.
+        # The node and its gateway router share a MAC: switching by what was learned would give an ARP reply to
+        # whichever has sent last, so both get it.
         ours = Match(eth_dst=facts.mac, vlan=self._vlan)
         yield self.flow(0, 10, ours, Output(facts.patch), *self._untag(), Output(Port.LOCAL))
         yield self.flow(0, 10, Match(in_port=facts.patch, eth_src=facts.mac), Output(Port.NORMAL))
