@@ -6,7 +6,7 @@ import ctypes
 import re
 import socket
 import subprocess
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -61,8 +61,8 @@ class Packet:
 class Matches:
     """Matches in a southbound, for ovn-trace, which has ovn-controller's parser."""
 
-    def __init__(self, folder: Path, matches: Sequence[str]) -> None:
-        self.matches = list(matches)
+    def __init__(self, folder: Path, found: Iterable[object]) -> None:
+        self.matches = matches = list(map(str, found))
         self._server = OvsdbServer(folder, "OVN_Southbound")
         words = " ".join(matches)
         operations = [

@@ -73,7 +73,7 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(environment: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("OVNKIT_", "KUBE", "PYTHON"))}
     command = [str(environment / "ovnkit"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env=env | {"COLUMNS": "250"})
 
 
 def plugin_row(environment: Path, *arguments: str) -> dict[str, object]:

@@ -319,11 +319,14 @@ class FlowSink(Sink):
 
     def _deleted(self, name: str, cookie: int) -> None:
         """A flow was deleted. Unless a bundle of ours under way does that, a look tells whether it is missing: the
-        news of an earlier bundle may come when the flow has been made again."""
+        news of an earlier bundle may come when the flow has been made again, that of a deletion by others before
+        the bundle that makes it is known to be done."""
         state = self._bridges.get(name)
-        if state is None or state.flows is None or not is_ours(cookie) or cookie not in state.flows:
+        if state is None or state.flows is None or not is_ours(cookie):
             return
-        if not (state.busy and cookie in state.leaving):
+        if state.busy:
+            state.look_again = state.look_again or cookie not in state.leaving
+        elif cookie in state.flows:
             state.worker.look_soon(BURST)
 
     def _lost(self, name: str) -> None:

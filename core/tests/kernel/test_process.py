@@ -133,10 +133,12 @@ def test_standby_writes_nothing_and_takes_over(tmp_path, api, ovn_databases):
     leader = ovnkit(tmp_path / "a", api, ovn_databases, "--identity", "a", roles=("cluster",))
     standby = ovnkit(tmp_path / "b", api, ovn_databases, "--identity", "b", roles=("cluster",))
     with leader, standby:
-        first, second = leader.wait_ready(), standby.wait_ready()
-        if second["leases"]["cluster"]["leading"]:
-            leader, standby, first, second = standby, leader, second, first
-        assert first["leases"]["cluster"]["leading"]
+        leader.wait_ready(), standby.wait_ready()
+        eventually(lambda: any(one.status()["leases"]["cluster"]["leading"] for one in (leader, standby)))
+        if standby.status()["leases"]["cluster"]["leading"]:
+            leader, standby = standby, leader
+        second = standby.status()
+        assert leader.status()["leases"]["cluster"]["leading"]
         assert not second["leases"]["cluster"]["leading"]
         assert second["sinks"]["kube"]["patches"] == 0
         eventually(lambda: "k8s.ovn.org/node-id" in api.annotations("/api/v1/nodes/n2"))

@@ -12,6 +12,9 @@ from hypothesis import strategies as st
 from policy_oracle import NETWORKS as ANNOTATION
 from policy_oracle import SUBNETS, Oracle, Probe, Raw, management_addresses, pod_addresses
 
+from ovnkit.api.nodenetwork import port_mac
+from ovnkit.api.text import parse_host
+
 NAMES = ("red", "green", "blue")
 PORTS = (("TCP", 80), ("UDP", 53), ("TCP", 81), ("SCTP", 80), ("TCP", 8080), ("ICMP", 0), ("UDP", 81), ("TCP", 88))
 """What is tried. Numbers of rules and containers are near these."""
@@ -160,9 +163,8 @@ def pods(draw: st.DrawFn, number: int, families: Iterable[int]) -> Raw:
     """A pod: most run, some have completed, some have their node's network."""
     where = draw(st.sampled_from((2, 3)))
     addresses = of(families, f"10.128.{2 * where}.{10 + number}/23", f"fd01:0:0:{where}::{10 + number:x}/64")
-    network = {
-        "default": {"ip_addresses": addresses, "mac_address": f"0a:58:0a:80:0{2 * where}:{10 + number:02x}"}
-    }
+    mac = port_mac([parse_host(text) for text in addresses])
+    network = {"default": {"ip_addresses": addresses, "mac_address": mac}}
     state = draw(st.sampled_from(("Running",) * 8 + ("Succeeded", "Failed", "host")))
     host = state == "host"
     return {
