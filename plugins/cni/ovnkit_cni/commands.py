@@ -284,9 +284,11 @@ class Commands:
     def collect(self, request: Request) -> None:
         """Remove the attachments on the network of the request that the runtime doesn't know any more."""
         valid = request.config.get("cni.dev/valid-attachments")
-        if not isinstance(valid, list) or not all(isinstance(item, Mapping) for item in valid):
-            raise CniError(DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects")
-        keep = {(item.get("containerID"), item.get("ifname")) for item in valid}
+        if not isinstance(valid, list) or not all(map(_is_valid_attachment, valid)):
+            raise CniError(
+                DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects with containerID and ifname"
+            )
+        keep = {(item["containerID"], item["ifname"]) for item in valid}
         for name, attachment, _ids in list(ports.attachments(self.switch())):
             if attachment.network != request.attachment.network:
                 continue
@@ -306,6 +308,11 @@ class Commands:
             raise CniError(NOT_AVAILABLE, f"not ready: bridge {BRIDGE} does not exist (yet)")
         if self.stopping.is_set():
             raise CniError(NOT_AVAILABLE, "the CNI server is stopping")
+
+
+def _is_valid_attachment(item: object) -> bool:
+    """Whether an item of cni.dev/valid-attachments names an attachment."""
+    return isinstance(item, Mapping) and all(isinstance(item.get(key), str) for key in ("containerID", "ifname"))
 
 
 def _check_cluster_network(request: Request) -> None:
