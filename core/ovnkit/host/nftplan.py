@@ -40,9 +40,11 @@ class PlannedRule:
 
 @frozen
 class Context:
-    """Commands that make what is wanted and no part of a plan: sets and chains, and rules of other chains."""
+    """Commands that make what is there and no part of a plan: sets and chains, elements of sets where one may
+    exclude another, and rules of other chains."""
 
     things: list[str] = field(factory=list)
+    elements: list[str] = field(factory=list)
     rules: list[str] = field(factory=list)
 
 
@@ -91,7 +93,7 @@ class Plan:
 
     def trial(self, context: Context, only: Collection[Part]) -> list[str]:
         """Commands that make the table in an empty namespace, with some parts only."""
-        commands = [f"add table {WHOLE}", *context.things]
+        commands = [f"add table {WHOLE}", *context.things, *context.elements]
         commands += [command for name, made in self.make.items() if name in only for command in made]
         for name, found in self.new.items():
             if ("set", name) not in self.make or ("set", name) in only:

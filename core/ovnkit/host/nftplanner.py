@@ -85,6 +85,10 @@ class Planner:
             item: NftSet = first(sets)
             if ("set", name) not in plan.make and there.sets.get(name) == nfttext.shape_of_set(item):
                 context.things.append(nfttext.add_set(item))
+                if item.interval and name in plan.new:
+                    gone = plan.gone.get(name, ())
+                    standing = [found for found in there.elements.get(name, {}).items() if found[0] not in gone]
+                    context.elements.extend(nfttext.elements("add", name, standing))
         for name, chains in self.wanted.chains.items():
             chain: NftChain = first(chains)
             if ("chain", name) not in plan.make and there.chains.get(name) == nfttext.shape_of_chain(chain):
@@ -92,8 +96,9 @@ class Planner:
                 if name not in plan.rules:
                     comments = {comment for comment, _ in there.rules.get(name, ())}
                     texts = [text for rule in self._planned_rules(name) for text in rule.texts()]
-                    standing = [text for text in texts if nfttext.signature(text) in comments]
-                    context.rules.extend(nfttext.add_rule(name, text) for text in standing)
+                    context.rules.extend(
+                        nfttext.add_rule(name, text) for text in texts if nfttext.signature(text) in comments
+                    )
         return context
 
     def _plan_set(self, plan: Plan, name: str) -> bool:

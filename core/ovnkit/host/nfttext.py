@@ -43,7 +43,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
-from ovnkit.api.text import json_bytes, parse_json, parse_network
+from ovnkit.api.text import host_network, json_bytes, parse_address, parse_json, parse_network
 
 WHOLE = f"{FAMILY} {TABLE}"
 SIGNATURE = "ovnkit:"
@@ -82,7 +82,8 @@ def collapse(keys: Iterable[Parts]) -> frozenset[Parts]:
     networks = []
     for key in keys:
         try:
-            networks.append(parse_network(key[0]))
+            text = key[0]
+            networks.append(parse_network(text) if "/" in text else host_network(parse_address(text)))
         except ValueError:
             found.add(key)
     v4 = [network for network in networks if isinstance(network, IPv4Network)]

@@ -258,6 +258,27 @@ def test_overlapping_networks_of_users_are_no_trouble(sink: NftSink, inbox: Any)
     inbox.until(lambda: "elements = { 10.0.0.0/8, 192.0.2.1 }" in table(), "collapsed")
     apply(sink, inbox, SERVICES, subnet("10.1.0.0/16"))
     inbox.until(lambda: "elements = { 10.1.0.0/16 }" in table(), "the narrower one is left")
+    apply(sink, inbox, SERVICES, subnet("10.1.2.3/32"), subnet("10.1.0.0/16"), subnet("10.2.2.2/32"))
+    inbox.until(lambda: "elements = { 10.1.0.0/16, 10.2.2.2 }" in table(), "one address, too")
+    apply(sink, inbox, SERVICES, subnet("10.1.2.3/32"))
+    inbox.until(lambda: "elements = { 10.1.2.3 }" in table(), "the address is left")
+    assert not sink.status()["failed"]
+
+
+def test_an_element_that_what_is_there_excludes_stops_nobody(
+    sink: NftSink, inbox: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """nft takes it alone, but not beside an element that stays."""
+    monkeypatch.setattr("ovnkit.host.nfttext.collapse", frozenset)
+    sink.settle()
+    apply(sink, inbox, PORT, *PORT_ITEMS, NftElement("no-snat-subnets-v4", (ip_network("10.0.0.0/8"),)))
+    inbox.until(lambda: "10.0.0.0/8" in table(), "the wider one")
+    apply(sink, inbox, BAD_OWNER, NftElement("no-snat-subnets-v4", (ip_network("10.1.0.0/16"),)), element(30001))
+    inbox.until(lambda: "30001 : " in table(), "the rest")
+    inbox.until(lambda: sink.status()["failed"], "refused")
+    assert list(sink.status()["failed"]) == ["element no-snat-subnets-v4 10.1.0.0/16"]
+    apply(sink, inbox, SERVICES, element(30002))
+    inbox.until(lambda: "30002 : " in table(), "what comes next")
 
 
 def test_what_nft_refuses_stops_nobody(sink: NftSink, inbox: Any) -> None:

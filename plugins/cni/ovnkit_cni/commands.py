@@ -15,7 +15,6 @@ from ovnkit.api.hooks import PodInterface, Runtime
 from ovnkit.api.models import Pod
 from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, controller
 from ovnkit.api.podnetwork import PodNetwork
-from ovnkit.api.text import quoted
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.adding import Adding, Addings
 from ovnkit_cni.attachments import Attachment, Mark, Plugged, attachment_of, netns_id
@@ -285,9 +284,11 @@ class Commands:
     def collect(self, request: Request) -> None:
         """Remove the attachments on the network of the request that the runtime doesn't know any more."""
         valid = request.config.get("cni.dev/valid-attachments")
-        if not isinstance(valid, list):
-            raise CniError(DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects")
-        keep = set(map(_valid_attachment, valid))
+        if not isinstance(valid, list) or not all(map(_is_valid_attachment, valid)):
+            raise CniError(
+                DECODE_FAILURE, "GC needs cni.dev/valid-attachments, a list of objects with containerID and ifname"
+            )
+        keep = {(item["containerID"], item["ifname"]) for item in valid}
         for name, attachment, _ids in list(ports.attachments(self.switch())):
             if attachment.network != request.attachment.network:
                 continue
@@ -309,15 +310,9 @@ class Commands:
             raise CniError(NOT_AVAILABLE, "the CNI server is stopping")
 
 
-def _valid_attachment(item: object) -> tuple[str, str]:
-    """Container and interface of an attachment that the runtime knows; what can't be read must remove nothing."""
-    names = tuple(item.get(key) for key in ("containerID", "ifname")) if isinstance(item, Mapping) else ()
-    match names:
-        case (str(container), str(ifname)):
-            return container, ifname
-    raise CniError(
-        DECODE_FAILURE, f"cni.dev/valid-attachments: {quoted(item)} needs containerID and ifname, two strings"
-    )
+def _is_valid_attachment(item: object) -> bool:
+    """Whether an item of cni.dev/valid-attachments names an attachment."""
+    return isinstance(item, Mapping) and all(isinstance(item.get(key), str) for key in ("containerID", "ifname"))
 
 
 def _check_cluster_network(request: Request) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Collection
 
 import structlog
 from attrs import define
@@ -78,8 +79,9 @@ class Keeper:
         kept = dict(switch.kept)
         for name in self._troubles.keys() - kept.keys():
             self._over(name)
+        there = ports.names(switch) if kept else ()
         for name, port in kept.items():
-            fault = _fault(switch, port)
+            fault = _fault(switch, port, there)
             if not fault:
                 self._over(name)
                 continue
@@ -186,10 +188,10 @@ class Keeper:
         return ports.PodPort(name, ids, limits, record)
 
 
-def _fault(switch: Switch, port: ports.PodPort) -> str:
-    """What is wrong with a port; empty when it is as it is to be."""
+def _fault(switch: Switch, port: ports.PodPort, there: Collection[str]) -> str:
+    """What is wrong with a port; empty when it is as it is to be. `there` are those on the integration bridge."""
     found = switch.interface(port.name)
-    if found is None:
+    if found is None or port.name not in there:
         return "someone else removed it from the integration bridge"
     index = netns.index_of(port.name)
     if not index:

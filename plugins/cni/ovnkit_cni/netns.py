@@ -67,7 +67,7 @@ def inside(path: str) -> Iterator[None]:
     """Run the body with this thread in another network namespace; raises CniError when there is none."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        _enter(path)
+        _enter(path, home)
         try:
             yield
         finally:
@@ -78,12 +78,15 @@ def inside(path: str) -> Iterator[None]:
         os.close(home)
 
 
-def _enter(path: str) -> None:
+def _enter(path: str, home: int) -> None:
     try:
         there = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise CniError(INVALID_ENVIRONMENT, f"network namespace {path}: {error.strerror}") from None
     try:
+        if os.path.samestat(os.fstat(there), os.fstat(home)):
+            # A pod's interface would take over the node's default route.
+            raise CniError(INVALID_ENVIRONMENT, f"network namespace {path} is the node's own")
         if _LIBC.setns(there, _CLONE_NEWNET):
             code = ctypes.get_errno()
             raise CniError(INVALID_ENVIRONMENT, f"{path} is no network namespace: {os.strerror(code)}")

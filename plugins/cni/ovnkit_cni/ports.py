@@ -98,7 +98,7 @@ class AddPodPort(SwitchCommand):
             if port is None:
                 continue
             if ids.get("iface-id") == self.port.iface_id or (self.again and name == self.port.name):
-                _delete(bridge, port)
+                _delete(self.api, port)
             elif name == self.port.name:
                 raise CniError(INTERNAL, f"port {name} exists already, for {ids.get('iface-id', 'another')}")
         interface = txn.insert(self.api.tables["Interface"])
@@ -147,7 +147,7 @@ class RemovePorts(SwitchCommand):
         for port in _doomed(self.api, self.doomed, self.name):
             self.result.append(port.name)
             self.switch.kept.pop(port.name, None)
-            _delete(_bridge(self.api), port)
+            _delete(self.api, port)
 
 
 class ClosePort(SwitchCommand):
@@ -159,9 +159,9 @@ class ClosePort(SwitchCommand):
 
     def run_idl(self, _txn: Any) -> None:
         """Delete the rows."""
-        port, bridge = _row(self.api, "Port", self.name), _bridge(self.api)
-        if port is not None and bridge is not None:
-            _delete(bridge, port)
+        port = _row(self.api, "Port", self.name)
+        if port is not None:
+            _delete(self.api, port)
         _configuration(self.api).increment("next_cfg")
 
     def post_commit(self, txn: Any) -> None:
@@ -212,9 +212,11 @@ def _is_limit(row: Any) -> bool:
     return "sandbox" in row.external_ids
 
 
-def _delete(bridge: Any, port: Any) -> None:
-    """Take a port off the bridge, with the rows that limit it: these are no part of it, and would stay."""
-    bridge.delvalue("ports", port)
+def _delete(ovs: OvsdbIdl, port: Any) -> None:
+    """Take a port off its bridge, with the rows that limit it: these are no part of it, and would stay."""
+    for bridge in ovs.tables["Bridge"].rows.values():
+        if port in bridge.ports:
+            bridge.delvalue("ports", port)
     for qos in port.qos:
         if not _is_limit(qos):
             continue
@@ -298,7 +300,7 @@ def restore(switch: Switch, port: PodPort) -> None:
     One that only lost its external_ids keeps its number.
     """
     found = switch.interface(port.name)
-    if found is not None and found.ofport >= 0:
+    if found is not None and found.ofport >= 0 and port.name in names(switch):
         switch.execute(SetIds(switch, port))
         return
     try:
@@ -341,6 +343,13 @@ def attachments(switch: Switch) -> Iterator[tuple[str, Attachment, Mapping[str, 
         attachment = attachment_of(ids)
         if attachment is not None:
             yield name, attachment, ids
+
+
+def names(switch: Switch) -> Collection[str]:
+    """The names of all ports on the integration bridge."""
+    with switch.ovs.ovsdb_connection.lock:
+        bridge = _bridge(switch.ovs)
+        return frozenset(port.name for port in bridge.ports) if bridge is not None else ()
 
 
 def pod_ports(switch: Switch) -> Iterable[PodPort]:

@@ -29,7 +29,8 @@ _COMMANDS = {
 _CONTAINER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NETWORK_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-_FORBIDDEN = re.compile(r"[/:\s\x00-\x1f\x7f]")
+_FORBIDDEN = re.compile(r"[/:%\s\x00-\x1f\x7f]")
+"""Not in an interface's name; with `%d` the kernel would choose another name."""
 
 # Error codes of the specification; from 100 on they are ours.
 INCOMPATIBLE_VERSION = 1

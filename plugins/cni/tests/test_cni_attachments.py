@@ -152,7 +152,7 @@ def test_gc_with_an_attachment_that_cannot_be_read_removes_nothing(
 ) -> None:
     status, error = node.cni("GC", config=CONFIG | {"cni.dev/valid-attachments": [item]})
     assert (status, error["code"]) == (1, 6)
-    assert "needs containerID and ifname" in error["msg"]
+    assert "objects with containerID and ifname" in error["msg"]
     assert untouched(node, sandbox, plugged)
 
 

@@ -59,7 +59,8 @@ def plugged(node: Any, sandbox: Any, pod: Pod, keeper: Keeper) -> Any:
 def is_whole(node: Any) -> bool:
     ids = node.interfaces().get(HOST, {})
     wanted = {"iface-id": "shop_web", "iface-id-ver": "uid-1", "sandbox": ID, "pod-if-name": "eth0"}
-    return {key: ids.get(key) for key in wanted} == wanted and ofport(node) > 0
+    on_bridge = HOST in node.vsctl("list-ports", "br-int").split()
+    return on_bridge and {key: ids.get(key) for key in wanted} == wanted and ofport(node) > 0
 
 
 def ofport(node: Any) -> int:
@@ -101,6 +102,18 @@ def other_iface_id(node: Any, _sandbox: Any) -> None:
     node.vsctl("set", "Interface", HOST, "external_ids:iface-id=shop_other")
 
 
+def on_another_bridge(node: Any, _sandbox: Any) -> None:
+    node.vsctl("--may-exist", "add-br", "br-else", "--", "del-port", HOST, "--", "add-port", "br-else", HOST)
+
+
+def moved_to_another_bridge(node: Any, _sandbox: Any) -> None:
+    port = node.vsctl("get", "Port", HOST, "_uuid")
+    node.vsctl(
+        "--may-exist", "add-br", "br-else", "--",
+        "remove", "Bridge", "br-int", "ports", port, "--", "add", "Bridge", "br-else", "ports", port,
+    )  # fmt: skip
+
+
 def no_ids(node: Any, _sandbox: Any) -> None:
     node.vsctl("clear", "Interface", HOST, "external_ids", "--", "clear", "Port", HOST, "external_ids")
 
@@ -109,7 +122,10 @@ def no_sandbox(node: Any, _sandbox: Any) -> None:
     node.vsctl("remove", "Interface", HOST, "external_ids", "sandbox")
 
 
-HARMS = [del_port, del_port_and_limits, del_link, del_peer, del_both, set_down, other_iface_id, no_ids, no_sandbox]
+HARMS = [
+    del_port, del_port_and_limits, del_link, del_peer, del_both, set_down, other_iface_id, no_ids, no_sandbox,
+    on_another_bridge, moved_to_another_bridge,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("harm", HARMS, ids=lambda harm: harm.__name__)

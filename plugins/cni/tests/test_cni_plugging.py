@@ -258,6 +258,29 @@ def test_gc_removes_what_the_runtime_does_not_know(node: Any, pod: Pod, sandbox_
     assert (status, error["code"]) == (1, 6)
 
 
+@pytest.mark.parametrize(
+    "valid",
+    [[{"containerID": ["b"], "ifname": "eth0"}], [{"containerID": "b"}], [7]],
+    ids=["type", "missing", "item"],
+)
+def test_gc_with_a_list_that_cannot_be_read_removes_nothing(node: Any, sandbox: Any, pod: Pod, valid: Any) -> None:
+    node.add(netns=sandbox.path)
+    status, error = node.cni("GC", config=CONFIG | {"cni.dev/valid-attachments": valid})
+    assert (status, error["code"]) == (1, 6)
+    assert node.pods_plugged() == {HOST}
+
+
+def test_the_network_namespace_of_the_node_is_no_pods(node: Any, pod: Pod) -> None:
+    before = host_links()
+    status, error = node.cni("ADD", netns="/proc/self/ns/net")
+    assert (status, error["code"]) == (1, 4)
+    assert "is the node's own" in error["msg"]
+    assert host_links() == before
+    assert node.pods_plugged() == set()
+    routes = subprocess.run(["ip", "route"], check=True, capture_output=True, text=True).stdout
+    assert routes == ""
+
+
 def test_status_tells_whether_pods_can_be_added(node: Any) -> None:
     assert node.cni("STATUS") == (0, None)
     node.commands.stopping.set()

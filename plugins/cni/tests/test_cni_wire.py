@@ -39,6 +39,7 @@ def test_a_request() -> None:
         ({"CNI_IFNAME": "a" * 16}, CONFIG, 4),
         ({"CNI_IFNAME": "a/b"}, CONFIG, 4),
         ({"CNI_IFNAME": ".."}, CONFIG, 4),
+        ({"CNI_IFNAME": "eth%d"}, CONFIG, 4),
         ({"CNI_IFNAME": "é" * 8}, CONFIG, 4),
         ({"CNI_NETNS": ""}, CONFIG, 4),
         ({"CNI_ARGS": "K8S_POD_NAME"}, CONFIG, 4),
