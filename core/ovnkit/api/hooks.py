@@ -190,6 +190,9 @@ class Runtime(Protocol):
     def call_soon(self, function: Any) -> None:
         """Run a function in the reconciler's thread."""
 
+    def disconnected(self, db: str) -> str:
+        """Why a database (`nb`, `sb`) doesn't answer; empty while it does, or where it isn't used."""
+
     def increment(self, db: str, table: str, column: str) -> None:
         """Add one to a number in the only row of a table: NB_Global's nb_cfg, which others raise as well, so that
         no item can hold it. Nothing is done while the database doesn't answer.

@@ -9,6 +9,9 @@ from ovnkit.api.kinds import Answers, Kind
 NORTHD = "ovn-northd"
 """Key of the zone's northd."""
 
+NORTHBOUND_SERVER, SOUTHBOUND_SERVER = "ovnnb_db", "ovnsb_db"
+"""Keys of the servers of the zone's databases."""
+
 
 def controller(node: str) -> str:
     """Key of a node's ovn-controller."""
@@ -24,7 +27,7 @@ class OvnDaemon:
 
     @property
     def key(self) -> str:
-        """`NORTHD`, or that of `controller`."""
+        """`NORTHD`, that of a database's server, or that of `controller`."""
         return self.daemon
 
 

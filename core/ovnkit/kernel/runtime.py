@@ -113,6 +113,13 @@ class PluginRuntime:
         """Run a function in the reconciler's thread."""
         self._reconciler.inbox.post(function)
 
+    def disconnected(self, db: str) -> str:
+        """Why a database doesn't answer; empty while it does, or where it isn't used."""
+        session = self._sessions(db)
+        if session is None or session.connected:
+            return ""
+        return session.last_error or "not connected yet"
+
     def increment(self, db: str, table: str, column: str) -> None:
         """Add one to a number in the only row of a table."""
         self.call_soon(lambda: self._increment(db, table, column))

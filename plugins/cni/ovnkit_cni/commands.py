@@ -13,7 +13,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import PodInterface, Runtime
 from ovnkit.api.models import Pod
-from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, controller
+from ovnkit.api.ovndaemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
 from ovnkit.api.podnetwork import PodNetwork
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.adding import Adding, Addings
@@ -237,7 +237,8 @@ class Commands:
     def _why_not_installed(self, iface_id: str) -> str:
         """Which part of OVN a port waits for, as far as this process knows."""
         node = self.runtime.scope.node
-        daemons = [self.runtime.get(OVN_DAEMONS, key) for key in (NORTHD, controller(node))]
+        keys = (NORTHBOUND_SERVER, SOUTHBOUND_SERVER, NORTHD, controller(node))
+        daemons = [self.runtime.get(OVN_DAEMONS, key) for key in keys]
         problems = [found.problem for found in daemons if found is not None and found.problem]
         if problems:
             return "; ".join(problems)

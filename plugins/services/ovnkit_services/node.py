@@ -78,6 +78,6 @@ class NodeServices:
 
     def tracks(self, world: World, key: str) -> Iterable[tracking.Tracked]:
         """Connections to forget when a service or its endpoints come or go."""
-        service, own = world.get(SERVICES, key), own_node(world, self.scope.node)
-        if service is not None and own is not None:
-            yield from tracking.tracked(world, service, own, self.layout)
+        service = world.get(SERVICES, key)
+        if service is not None:
+            yield from tracking.tracked(world, service, self.scope.node, self.layout)

@@ -33,9 +33,18 @@ class TemplateBalancer:
         return f"{self.scope.value}_template_IPv{self.family}"
 
 
-def variables_row(node: str) -> RowId:
-    """The Chassis_Template_Var of a node."""
-    return RowId("services", "templates", node, "variables")
+def by_chassis(nodes: Iterable[NodeFacts]) -> dict[str, NodeFacts]:
+    """The nodes whose chassis is known, by that; of two that claim one it is the first's."""
+    found: dict[str, NodeFacts] = {}
+    for node in nodes:
+        if node.chassis:
+            found.setdefault(node.chassis, node)
+    return found
+
+
+def variables_row(chassis: str) -> RowId:
+    """The Chassis_Template_Var of a chassis. It isn't the node's: nodes may exchange their chassis."""
+    return RowId("services", "templates", chassis, "variables")
 
 
 def address_variable(family: int, number: int) -> str:
@@ -48,19 +57,19 @@ def node_variables(node: NodeFacts) -> Iterable[Row | Member]:
     yield Row("Chassis_Template_Var", "variables", {"chassis": node.chassis})
     for family in (4, 6):
         for number, address in enumerate(node.of(family)):
-            yield variable(node.name, address_variable(family, number), address)
+            yield variable(node.chassis, address_variable(family, number), address)
 
 
-def variable(node: str, name: str, value: str) -> Member:
-    """One variable of a node."""
-    return Member(Slot("Chassis_Template_Var", variables_row(node), "variables"), value, key=name)
+def variable(chassis: str, name: str, value: str) -> Member:
+    """One variable of a chassis."""
+    return Member(Slot("Chassis_Template_Var", variables_row(chassis), "variables"), value, key=name)
 
 
 def build(
     service: str, items: Sequence[Frontend], endpoints: Endpoints, nodes: Sequence[NodeFacts], layout: Layout
 ) -> tuple[list[TemplateBalancer], list[Member]]:
     """The template load balancers for the NodePorts of `items`, and the variables they need."""
-    nodes = [node for node in nodes if node.chassis]
+    nodes = list(by_chassis(nodes).values())
     balancers: dict[tuple[str, int, Scope], TemplateBalancer] = {}
     members: list[Member] = []
     for item in items:
@@ -76,7 +85,7 @@ def build(
                     name = target_variable(service, item, found.suffix)
                     value = f"^{name}"
                     members += [
-                        variable(node.name, name, router_texts(targets, family, node, layout)) for node in nodes
+                        variable(node.chassis, name, router_texts(targets, family, node, layout)) for node in nodes
                     ]
                 for number in range(width):
                     found.vips[f"^{address_variable(family, number)}:{item.port.node_port}"] = value

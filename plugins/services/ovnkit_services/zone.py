@@ -9,7 +9,6 @@ from attrs import frozen
 from ovnkit.api import rows
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Member, Ref, Row, Slot
-from ovnkit.api.models import NODES
 from ovnkit.api.northd import northd_release
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.service_models import SERVICES, Service
@@ -40,22 +39,22 @@ class ZoneServices:
     per_node_zones: bool
 
     def renderers(self) -> Iterable[Renderer]:
-        """One render per service, and with templates one per node."""
+        """One render per service, and with templates one per chassis."""
         yield Renderer("service", Role.ZONE, self.render, each=SERVICES)
         if self.layout.templates:
-            yield Renderer("templates", Role.ZONE, self.variables, each=self.template_nodes, subject=NODES)
+            yield Renderer("templates", Role.ZONE, self.variables, each=self.chassis)
 
     # -- variables ----------------------------------------------------------------------------------------
 
-    def template_nodes(self, world: World) -> Iterable[str]:
-        """The zone's nodes whose chassis is known."""
-        return [node.name for node in zone_nodes(world, self.layout) if node.chassis]
+    def chassis(self, world: World) -> Iterable[str]:
+        """Those of the zone's nodes."""
+        return templates.by_chassis(zone_nodes(world, self.layout))
 
     def variables(self, world: World, name: str) -> Iterable[Row | Member]:
-        """The addresses of a node, for templates."""
-        for node in zone_nodes(world, self.layout):
-            if node.name == name:
-                yield from templates.node_variables(node)
+        """The addresses of the node with this chassis, for templates."""
+        node = templates.by_chassis(zone_nodes(world, self.layout)).get(name)
+        if node is not None:
+            yield from templates.node_variables(node)
 
     # -- services -----------------------------------------------------------------------------------------
 

@@ -420,6 +420,28 @@ def test_ways_of_udp_are_known_so_that_they_can_be_forgotten() -> None:
     assert tracks(found) == set()
 
 
+def test_a_node_without_a_gateway_forgets_what_its_pods_have_with_services() -> None:
+    found = Node("shared", V4, V6)
+    found.bench.put(NODES, node("n1", {NODE_SUBNETS: orjson.dumps({"default": ["10.128.2.0/23"]}).decode()}))
+    found.put(
+        service(
+            WEB, ServicePort("dns", "UDP", 53, 30053), type="NodePort", cluster_ips=("172.16.1.10", "fd02::10")
+        ),
+        endpoint_slice(
+            "default/web-1",
+            Endpoint(("10.128.4.5",), "n2"),
+            service=WEB,
+            ports=(EndpointPort("dns", "UDP", 5353),),
+        ),
+    )
+    fronts = {item for item in found.bench.tracks.items if isinstance(item, TrackedFront)}
+    assert {(str(item.address), item.port, item.answers) for item in fronts} == {
+        ("172.16.1.10", 53, True),
+        ("fd02::10", 53, False),
+    }
+    assert tracks(found) == {("172.16.1.10", 53, "10.128.4.5", 5353)}
+
+
 def test_every_address_and_port_is_known_so_that_earlier_connections_can_be_forgotten() -> None:
     ports = (ServicePort("dns", "UDP", 53, 30053), ServicePort("web", "TCP", 80, 30080))
     view = service(WEB, *ports, type="LoadBalancer", cluster_ips=("172.16.1.10", "fd02::10"), external_local=True)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.gatewaynetwork import L3_GATEWAY
 from ovnkit.api.installs import OvnInstall
 from ovnkit.api.models import NODES, PODS, Node
+from ovnkit.api.nodenetwork import CHASSIS_ID
 from ovnkit.api.renderers import Role
 from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, ServicePort
 from ovnkit.api.testing.bench import Bench, scope
@@ -149,6 +152,26 @@ def test_node_ports_by_template_have_flows(zone: ServiceZone) -> None:
     assert "ip4.dst == ^NODEIP_IPv4_0 && tcp.dst == 30080" in flows
     assert "ip6.dst == ^NODEIP_IPv6_0 && tcp.dst == 30080" in flows
     assert "192.0.2.2" in zone.nb("--bare", "--columns=variables", "list", "Chassis_Template_Var")
+
+
+def test_templates_follow_nodes_that_exchange_their_chassis(zone: ServiceZone) -> None:
+    def put(**chassis: str) -> None:
+        found = [worker(name, number) for number, name in enumerate(chassis, 2)]
+        views = [evolve(view, annotations={**view.annotations, CHASSIS_ID: chassis[view.name]}) for view in found]
+        zone.bench.put(NODES, *views)
+
+    def variables() -> dict[str, str]:
+        columns = "--columns=chassis,variables"
+        text = zone.nb("--format=csv", "--no-headings", columns, "list", "Chassis_Template_Var")
+        return {line.partition(",")[0]: re.findall(r"IPv4_0=\D*([0-9.]+)", line)[0] for line in text.splitlines()}
+
+    put(n1="a", n2="b")
+    assert variables() == {"a": "192.0.2.2", "b": "192.0.2.3"}
+    put(n1="b", n2="a")
+    assert variables() == {"a": "192.0.2.3", "b": "192.0.2.2"}
+    put(n1="a", n2="a")
+    assert variables() == {"a": "192.0.2.2"}, "two with one name"
+    assert zone.bench.troubles == {}
 
 
 def test_an_endpoint_more_is_one_small_transaction(zone: ServiceZone) -> None:

@@ -438,8 +438,8 @@ def test_templates_serve_node_ports_of_all_nodes_with_one_load_balancer() -> Non
     chassis = sorted(row["chassis"] for row in found.bench.rows("Chassis_Template_Var").values())
     assert chassis == ["chassis-1", "chassis-2"]
     assert variables(found) == {
-        ("n1", "NODEIP_IPv4_0"): "192.0.2.1",
-        ("n2", "NODEIP_IPv4_0"): "192.0.2.2",
+        ("chassis-1", "NODEIP_IPv4_0"): "192.0.2.1",
+        ("chassis-2", "NODEIP_IPv4_0"): "192.0.2.2",
     }
 
 
@@ -461,7 +461,10 @@ def test_templates_fill_in_what_differs_by_node() -> None:
     }
     assert found.vips["TCP_node_router_template_IPv4"] == {"^NODEIP_IPv4_0:30080": f"^{name}"}
     values = {node: value for (node, key), value in variables(found).items() if key == name}
-    assert values == {"n1": "10.128.4.5:8080,169.254.169.2:8080", "n2": "10.128.4.5:8080,192.0.2.1:8080"}
+    assert values == {
+        "chassis-1": "10.128.4.5:8080,169.254.169.2:8080",
+        "chassis-2": "10.128.4.5:8080,192.0.2.1:8080",
+    }
 
 
 @pytest.mark.parametrize("more", [{"affinity_timeout": 60}, {"external_local": True}])

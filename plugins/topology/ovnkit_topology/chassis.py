@@ -76,9 +76,10 @@ KINDS = (CHASSIS, CHASSIS_PRIVATE, REMOVALS)
 _TABLES = ((CHASSIS, "Chassis"), (CHASSIS_PRIVATE, "Chassis_Private"))
 
 
-def renderer() -> Renderer:
-    """One render for each name of a chassis."""
-    return Renderer("chassis", Role.ZONE, render, each=names, subject=CHASSIS)
+def renderers() -> Iterable[Renderer]:
+    """Zone: one render for each name of a chassis. Cluster: one for each node, whether its chassis is its own."""
+    yield Renderer("chassis", Role.ZONE, render, each=names, subject=CHASSIS)
+    yield Renderer("node-chassis", Role.CLUSTER, check, each=NODES)
 
 
 def names(world: World) -> Iterable[str]:
@@ -88,14 +89,20 @@ def names(world: World) -> Iterable[str]:
 
 
 @derived
-def annotated_chassis(world: World) -> Mapping[str, str]:
-    """The nodes by the names of their chassis."""
-    found = {}
-    for node in world.keys(NODES):
+def annotated_chassis(world: World) -> Mapping[str, tuple[str, ...]]:
+    """The nodes by the names of their chassis; more than one where system-ids are not unique."""
+    found: dict[str, tuple[str, ...]] = {}
+    for node in sorted(world.keys(NODES)):
         name = _annotated(world, node)
         if name:
-            found[name] = node
+            found[name] = (*found.get(name, ()), node)
     return found
+
+
+@derived
+def nodes_of(world: World, name: str) -> tuple[str, ...]:
+    """The nodes whose annotations name a chassis."""
+    return annotated_chassis(world).get(name, ())
 
 
 def _annotated(world: World, node: str) -> str:
@@ -109,7 +116,19 @@ def _annotated(world: World, node: str) -> str:
 @derived
 def node_of(world: World, name: str) -> str:
     """The node whose annotation names a chassis, or empty."""
-    return annotated_chassis(world).get(name, "")
+    return next(iter(nodes_of(world, name)), "")
+
+
+def check(world: World, node: str) -> Iterable[Event]:
+    """Two ovn-controllers with one name take everything from each other, in turns."""
+    name = _annotated(world, node)
+    others = [other for other in nodes_of(world, name) if other != node] if name else []
+    if others:
+        message = (
+            f"Open vSwitch has the system-id {name}, as that of {', '.join(others)} has; "
+            "each node needs one of its own (external_ids:system-id), traffic is cut meanwhile"
+        )
+        yield Event(NODES, node, "DuplicateChassis", message)
 
 
 def render(world: World, name: str) -> Iterable[Absent | Event | Member]:

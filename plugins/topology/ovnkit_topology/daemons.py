@@ -11,7 +11,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.items import Ask, Event
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import chassis_id
-from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, controller
+from ovnkit.api.ovndaemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 
@@ -38,7 +38,9 @@ class Daemons:
         return (self.scope.node,) if self.scope.node in world.keys(NODES) else ()
 
     def zone(self, world: World, node: str) -> Iterable[Ask | Event]:
-        """The zone's northd, and the node's ovn-controller once its chassis is annotated."""
+        """The zone's databases and northd, and the node's ovn-controller once its chassis is annotated."""
+        for server in (NORTHBOUND_SERVER, SOUTHBOUND_SERVER):
+            yield from _told(world, node, server, "DatabaseNotWorking")
         yield from _told(world, node, NORTHD, "NorthdNotWorking")
         try:
             registered = chassis_id(world, node)

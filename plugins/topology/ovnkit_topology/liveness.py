@@ -2,7 +2,7 @@
 
 A number goes the whole way: NB_Global's nb_cfg, which northd copies to the southbound (and answers in sb_cfg) and
 each ovn-controller to its Chassis_Private. The zone raises it once a minute, and at once when a northd that was on
-this machine is gone. A start writes nothing.
+this machine is gone. A start writes nothing. Nobody is judged by a database that doesn't answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from ovnkit.api.hooks import Runtime, Scope, Tell
 from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit.api.models import NODES
 from ovnkit.api.nodenetwork import CHASSIS_ID
-from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, OvnDaemon, controller
+from ovnkit.api.ovndaemons import (
+    NORTHBOUND_SERVER,
+    NORTHD,
+    OVN_DAEMONS,
+    SOUTHBOUND_SERVER,
+    OvnDaemon,
+    controller,
+)
 from ovnkit.api.renderers import Role
 from ovnkit_topology import appctl
 from ovnkit_topology.progress import CHASSIS_PROGRESS, NB_PROGRESS, NORTHBOUND, SB_PROGRESS, SOUTHBOUND
@@ -33,6 +40,8 @@ PATIENCE = 30.0
 """Seconds without any progress after which a daemon counts as dead: northd may be at work for seconds."""
 LOCAL_PATIENCE = 10.0
 """The same for what the daemon itself, or its absence, tells: a restart takes less."""
+
+_DATABASES = {NORTHBOUND_SERVER: ("nb", "northbound"), SOUTHBOUND_SERVER: ("sb", "southbound")}
 
 
 @define
@@ -133,6 +142,8 @@ class Liveness:
             watch.mark, watch.since = mark, now
 
     def _stuck(self, runtime: Runtime, key: str) -> _Found | None:
+        if key in _DATABASES:
+            return _database(runtime, key)
         if key == NORTHD:
             return self._northd(runtime)
         node = key.partition("/")[2]
@@ -143,7 +154,7 @@ class Liveness:
 
     def _northd(self, runtime: Runtime) -> _Found | None:
         seen = runtime.get(NB_PROGRESS, NORTHBOUND)
-        if seen is None or seen.sb_cfg >= seen.nb_cfg:
+        if seen is None or seen.sb_cfg >= seen.nb_cfg or any(_database(runtime, key) for key in _DATABASES):
             return None
         text = f"northd doesn't answer: nb_cfg {seen.nb_cfg}, sb_cfg {seen.sb_cfg} for"
         gone = "; it isn't running on this machine" if self._northd_answers() is False else ""
@@ -230,8 +241,23 @@ _Found = tuple[object, Callable[[float], str], float]
 """What a daemon is stuck at, how that is told with the seconds, and after how many it is told."""
 
 
+def _database(runtime: Runtime, key: str) -> _Found | None:
+    """A database of the zone, as this process's own connection shows it."""
+    db, name = _DATABASES[key]
+    why = runtime.disconnected(db)
+    if not why:
+        return None
+    return (
+        "apart",
+        lambda seconds: f"the {name} database doesn't answer for {seconds:.0f} s: {why}",
+        LOCAL_PATIENCE,
+    )
+
+
 def _controller(runtime: Runtime, node: str) -> _Found | None:
     """A node's ovn-controller as the southbound shows it."""
+    if _database(runtime, SOUTHBOUND_SERVER):
+        return None
     view, asked = runtime.get(NODES, node), runtime.get(SB_PROGRESS, SOUTHBOUND)
     chassis = view.annotations.get(CHASSIS_ID, "") if view is not None else ""
     if not chassis or asked is None:

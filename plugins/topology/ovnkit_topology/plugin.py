@@ -92,7 +92,7 @@ class TopologyPlugin:
         yield from ClusterRows(config, scope, options).renderers()
         yield from LocalNodes(config, scope, layout).renderers()
         yield from RemoteNodes(config, scope, layout).renderers()
-        yield chassis.renderer()
+        yield from chassis.renderers()
         yield from Daemons(scope).renderers()
         yield from OwnNode(config, scope).renderers()
 

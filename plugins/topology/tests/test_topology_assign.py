@@ -250,3 +250,19 @@ def test_a_dual_stack_cluster_keeps_what_a_node_has_and_adds_the_other_family() 
     found = bench(config("10.128.0.0/14/23", "fd01::/48"))
     found.put(NODES, node("a", {SUBNETS: '{"default":"10.128.6.0/23"}'}))
     assert subnets(found, "a") == [["10.128.6.0/23", "fd01::/64"]]
+
+
+def test_nodes_with_one_chassis_are_told_until_each_has_its_own() -> None:
+    found = bench()
+
+    def put(name: str, chassis: str) -> None:
+        found.put(NODES, node(name, {"k8s.ovn.org/node-chassis-id": chassis}))
+
+    for name in "abc":
+        put(name, name)
+    assert found.events == []
+    put("b", "a")
+    assert sorted(event[:2] for event in found.events) == [("a", "DuplicateChassis"), ("b", "DuplicateChassis")]
+    assert all("has the system-id a, as that of " in text for _, _, text in found.events)
+    put("b", "d")
+    assert found.events == []

@@ -16,7 +16,14 @@ from attrs import define, field
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
-from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, OvnDaemon, controller
+from ovnkit.api.ovndaemons import (
+    NORTHBOUND_SERVER,
+    NORTHD,
+    OVN_DAEMONS,
+    SOUTHBOUND_SERVER,
+    OvnDaemon,
+    controller,
+)
 from ovnkit.api.renderers import Role
 from ovnkit.api.testing.bench import Bench, scope
 from ovnkit.api.testing.objects import node
@@ -45,11 +52,15 @@ class World:
 
     views: dict[tuple[Kind[Any], str], Any] = field(factory=dict)
     told: dict[str, str] = field(factory=dict)
+    lost: dict[str, str] = field(factory=dict)
     raised: int = 0
     now: float = 1000.0
 
     def get(self, kind: Kind[Any], key: str) -> Any:
         return self.views.get((kind, key))
+
+    def disconnected(self, db: str) -> str:
+        return self.lost.get(db, "")
 
     def increment(self, db: str, table: str, column: str) -> None:
         assert (db, table, column) == ("nb", "NB_Global", "nb_cfg")
@@ -107,6 +118,24 @@ def test_northd_that_does_not_follow_is_told_with_numbers(world: World) -> None:
     world.northbound(42, 42)
     world.pass_time(watch, 5)
     assert (world.told[NORTHD], watch.problems()) == ("", {})
+
+
+def test_a_database_that_does_not_answer_is_told_and_nobody_else(world: World) -> None:
+    watch = world.watch()
+    watch.ask([NORTHBOUND_SERVER, SOUTHBOUND_SERVER, NORTHD, N1])
+    world.northbound(42, 41)
+    world.southbound(42, c1=41)
+    world.lost["sb"] = "sb (unix:/sb.sock): no answer for 60 s"
+    world.pass_time(watch, 2 * PATIENCE)
+    told = "the southbound database doesn't answer for 10 s: sb (unix:/sb.sock): no answer for 60 s"
+    assert world.told == {NORTHBOUND_SERVER: "", SOUTHBOUND_SERVER: told, NORTHD: "", N1: ""}
+    works = {sample.labels["daemon"]: sample.value for sample in next(iter(watch.metrics())).samples}
+    assert works == {"ovn-northd": 1.0, "ovn-controller": 1.0, "ovnnb_db": 1.0, "ovnsb_db": 0.0}
+    world.lost.clear()
+    world.pass_time(watch, PATIENCE)
+    assert world.told[SOUTHBOUND_SERVER] == ""
+    world.pass_time(watch, PATIENCE)
+    assert world.told[NORTHD].startswith("northd doesn't answer"), "now it is its fault"
 
 
 def test_northd_that_is_slow_but_comes_on_is_alive(world: World) -> None:
@@ -196,13 +225,15 @@ def test_what_the_nodes_ovn_controller_says(
 def test_what_is_found_becomes_an_event_on_the_node() -> None:
     bench = Bench(TopologyPlugin(), scope=scope(Role.ZONE, zone="n1"))
     bench.put(NODES, node("n1", {"k8s.ovn.org/node-chassis-id": "c1"}), node("n2"))
-    assert {item.key for item in bench.answers.items} == {NORTHD, N1}
+    assert {item.key for item in bench.answers.items} == {NORTHBOUND_SERVER, SOUTHBOUND_SERVER, NORTHD, N1}
     bench.put(OVN_DAEMONS, OvnDaemon(NORTHD, "northd doesn't answer"), OvnDaemon(N1, "it isn't running"))
     assert sorted(bench.events) == [
         ("n1", "NorthdNotWorking", "northd doesn't answer"),
         ("n1", "OvnControllerNotWorking", "it isn't running"),
     ]
-    bench.put(OVN_DAEMONS, OvnDaemon(NORTHD), OvnDaemon(N1))
+    bench.put(OVN_DAEMONS, OvnDaemon(NORTHD), OvnDaemon(N1), OvnDaemon(SOUTHBOUND_SERVER, "no answer"))
+    assert bench.events == [("n1", "DatabaseNotWorking", "no answer")]
+    bench.put(OVN_DAEMONS, OvnDaemon(SOUTHBOUND_SERVER))
     assert bench.events == []
 
 
