@@ -54,8 +54,8 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any] | None], *, title: str = "", right: Collection[str] = ()
 ) -> None:
     """Print a table. A cell is a text (of `styled`, too), a number, or None for an empty one; a row None is a line
-    between the rows. Columns named in `right` are aligned to the right. Long words are folded, never cut: a console
-    too narrow for two characters a column gets a wider table."""
+    between the rows. Columns named in `right` are aligned to the right. Long words are folded, never cut: where
+    there is no room for two characters a column, the table is wider than the console."""
     from rich.table import Table
     from rich.text import Text
 
