@@ -17,13 +17,21 @@ if TYPE_CHECKING:
 IN_A_PIPE = 220
 """Columns where there is no terminal and COLUMNS says nothing: wide enough for a line per row."""
 
+_NARROWEST, _FRAME = 2, 3
+"""Characters of a column that is as narrow as can be (some characters are two wide), and of what is around it."""
+
 
 def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     """A console as wide as COLUMNS says, else as the terminal, else `IN_A_PIPE`. Styles are given by argument."""
     from rich.console import Console
 
-    made = Console(stderr=stderr, file=file, markup=False, emoji=False, highlight=False)
-    if not made.is_terminal and not os.environ.get("COLUMNS", "").isdigit():
+    environ = dict(os.environ)
+    columns = environ.get("COLUMNS", "")
+    if not (columns.isascii() and columns.isdigit() and int(columns)):
+        # nothing, or no width: a table of 0 columns would be an empty one
+        environ.pop("COLUMNS", None)
+    made = Console(stderr=stderr, file=file, markup=False, emoji=False, highlight=False, _environ=environ)
+    if not made.is_terminal and "COLUMNS" not in environ:
         made.width = IN_A_PIPE
     return made
 
@@ -46,7 +54,8 @@ def print_table(
     columns: Sequence[str], rows: Iterable[Sequence[Any] | None], *, title: str = "", right: Collection[str] = ()
 ) -> None:
     """Print a table. A cell is a text (of `styled`, too), a number, or None for an empty one; a row None is a line
-    between the rows. Columns named in `right` are aligned to the right. Long words are folded, never cut."""
+    between the rows. Columns named in `right` are aligned to the right. Long words are folded, never cut: where
+    there is no room for two characters a column, the table is wider than the console."""
     from rich.table import Table
     from rich.text import Text
 
@@ -60,4 +69,6 @@ def print_table(
             table.add_row(
                 *(cell if isinstance(cell, Text) else styled("" if cell is None else cell) for cell in row)
             )
-    console().print(table)
+    made = console()
+    made.width = max(made.width, len(columns) * (_NARROWEST + _FRAME) + 1)
+    made.print(table)

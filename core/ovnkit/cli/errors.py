@@ -43,13 +43,14 @@ def warn(message: str) -> None:
 
 def run_told(command: Callable[[], Any], arguments: Sequence[str]) -> int:
     """Run a command; whatever ends it that can be expected is told in one line. Returns the exit code."""
+    _open_closed_streams()
     try:
         code = command()
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        # Whoever read the output has had enough. What is still buffered must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever read the output has had enough.
+        _discard_output()
         return EXIT_FAILURE
     except (click.Abort, KeyboardInterrupt):
         failure = Failure("interrupted", EXIT_INTERRUPTED)
@@ -58,14 +59,31 @@ def run_told(command: Callable[[], Any], arguments: Sequence[str]) -> int:
             click.echo(error.ctx.get_help(), err=True)  # type: ignore[union-attr]
             return EXIT_CONFIG
         failure = _as_failure(error)
-    failure.show()
-    if wants_json(arguments):
-        # what the caller reads is JSON whatever happens
-        content = {"error": failure.message, "advice": failure.advice, "exit_code": failure.exit_code}
-        from ovnkit.cli.common import echo_json
+    try:
+        failure.show()
+        if wants_json(arguments):
+            # what the caller reads is JSON whatever happens
+            content = {"error": failure.message, "advice": failure.advice, "exit_code": failure.exit_code}
+            from ovnkit.cli.common import echo_json
 
-        echo_json(content)
+            echo_json(content)
+        sys.stdout.flush()
+    except OSError:
+        # nobody reads it, or there is no room for it: the exit code still tells
+        _discard_output()
     return failure.exit_code
+
+
+def _open_closed_streams() -> None:
+    """Where standard output or error was closed by whoever started this (`>&-`), what is written goes nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 (open as long as the process)
+
+
+def _discard_output() -> None:
+    """What is still buffered must not complain at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def wants_json(arguments: Sequence[str]) -> bool:

@@ -84,6 +84,8 @@ class Plugins:
         def on_failure(_manager: Any, entry_point: Any, error: BaseException) -> None:
             failed[entry_point.name] = f"loading {entry_point.value}: {type(error).__name__}: {error}"
 
+        # Its cache on disk knows the time of a file to two minutes: it would go on with what has been reinstalled.
+        ExtensionManager.ENTRY_POINT_CACHE[GROUP] = list(entry_points(group=GROUP))
         extensions: ExtensionManager[Any]
         if only is None:
             extensions = ExtensionManager(GROUP, invoke_on_load=True, on_load_failure_callback=on_failure)

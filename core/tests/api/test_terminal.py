@@ -71,6 +71,17 @@ def test_tables_are_as_wide_as_columns_says_and_cut_nothing(
     assert len([line for line in capsys.readouterr().out.splitlines() if "x" in line]) == 1, "a line per row"
 
 
+@pytest.mark.parametrize("columns", ["0", "1", "9", "20", "33", "-5", "\u00b2"])
+def test_a_narrow_console_cuts_nothing_either(
+    columns: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    print_table([*"ABCDEF"], [["x" * 30, "\u6f22" * 5, "y", "z" * 3, "", "v" * 12]])
+    out = capsys.readouterr().out
+    assert [out.count(c) for c in "x\u6f22yzv"] == [30, 5, 1, 3, 12]
+    assert all(out.count(name) == 1 for name in "ABCDEF")
+
+
 def test_consoles_are_made_in_one_place() -> None:
     root = Path(__file__).parents[3]
     makers = []

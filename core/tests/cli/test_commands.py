@@ -264,6 +264,22 @@ def test_failures_are_json_too_where_json_was_asked_for(command: str, code: int)
     assert json.loads(run("plugins", "--output", "json").stdout), "and nothing of it where all is well"
 
 
+@pytest.mark.parametrize(
+    "command", ["config show", "plugins -o json", "crds", "stauts", "stauts -o json", "--help"]
+)
+@pytest.mark.parametrize("output", ["closed", "full", "a closed pipe"])
+def test_output_that_goes_nowhere_is_no_traceback(command: str, output: str) -> None:
+    where = {"closed": ">&-", "full": ">/dev/full", "a closed pipe": "| true"}[output]
+    shell = f"set -o pipefail; {OVNKIT} {command} {where}"
+    done = subprocess.run(["bash", "-c", shell], stderr=subprocess.PIPE, text=True, timeout=60)
+    assert len(done.stderr.splitlines()) <= 1, done.stderr
+    assert "Traceback" not in done.stderr
+    if "stauts" in command:
+        assert done.returncode == 2
+    elif output == "full":
+        assert (done.returncode, done.stderr) == (1, "ovnkit: No space left on device\n")
+
+
 def test_a_program_that_is_missing_and_a_user_who_may_not_are_told(tmp_path: Path) -> None:
     done = run("lab", "up", "--name", "clitest", PATH=str(tmp_path))
     assert done.returncode == 1

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 from attrs import frozen
@@ -106,6 +110,26 @@ def test_load_failure_is_recorded_and_others_load(monkeypatch):
     assert plugins.all["broken"].state is State.FAILED
     assert "No module named 'nowhere'" in plugins.all["broken"].why
     assert plugins.all["fine"].state is State.FOUND
+
+
+def test_a_distribution_reinstalled_with_another_entry_point_is_seen_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In processes of their own: one process reads the entry points once."""
+    home = tmp_path / "acme-1.0.dist-info"
+    home.mkdir()
+    (home / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    script = "from ovnkit.kernel.plugins import Plugins; print(*Plugins.discover().all)"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("before", "after"):
+        (home / "entry_points.txt").write_text(f"[ovnkit.plugins]\n{name} = builtins:object\n")
+        # the same moment but for a minute: files are often made anew that soon
+        moment = 1_800_000_000 + (0 if name == "before" else 50)
+        for path in (home / "entry_points.txt", home, tmp_path):
+            os.utime(path, (moment, moment))
+        done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+        assert {"before", "after"} & set(done.stdout.split()) == {name}
 
 
 def test_two_distributions_with_one_name(monkeypatch):

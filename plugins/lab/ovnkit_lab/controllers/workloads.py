@@ -52,7 +52,7 @@ def _new_pod(world: World, owner: Json, kind: str, extra: Json, labels: Json) ->
 
 def sync_replicaset(world: World, item: Json) -> bool:
     """Make the number of pods right; whether pods were made or deleted (wait to observe it)."""
-    pods = _live(world.owned("pods", item))
+    pods = _live(world.claimed("pods", item, "ReplicaSet"))
     wanted = item["spec"].get("replicas", 1)
     acted = False
     if not deleting(item):
@@ -79,7 +79,7 @@ def sync_deployment(world: World, item: Json) -> bool:
     """Keep the ReplicaSet of the present template, move replicas over to it; whether something was changed."""
     if deleting(item):
         return False
-    sets = [entry for entry in world.owned("replicasets", item) if not deleting(entry)]
+    sets = [entry for entry in world.claimed("replicasets", item, "Deployment") if not deleting(entry)]
     current = template_hash(item["spec"]["template"])
     new = next((entry for entry in sets if entry["metadata"]["labels"].get(HASH_LABEL) == current), None)
     old = [entry for entry in sets if entry is not new]
@@ -202,7 +202,7 @@ def _deployment_status(world: World, item: Json, new: Json, sets: Sequence[Json]
 def sync_daemonset(world: World, item: Json) -> bool:
     """One pod per node that fits; pods of an older template are replaced one after another."""
     current = template_hash(item["spec"]["template"])
-    pods = world.owned("pods", item)
+    pods = world.claimed("pods", item, "DaemonSet")
     nodes = {
         node["metadata"]["name"]: node for node in world.all("nodes")
         if fits(item["spec"]["template"], node, ignore_unready=True)
@@ -220,7 +220,8 @@ def sync_daemonset(world: World, item: Json) -> bool:
         for name, held in by_node.items():
             surplus = {id(pod) for pod in _surplus(held)}
             for pod in held:
-                if not deleting(pod) and (name not in nodes or completed(pod) or id(pod) in surplus):
+                elsewhere = name != "" and name not in nodes
+                if not deleting(pod) and (elsewhere or completed(pod) or (name and id(pod) in surplus)):
                     world.delete("pods", pod)
                     acted = True
         acted = acted or _replace_old(world, item, _live(pods), current)

@@ -48,13 +48,36 @@ class World:
         """Every object of a kind as last observed."""
         return self._informers[kind].all()
 
-    def owned(self, kind: str, owner: Json) -> list[Json]:
-        """The objects of a kind whose controller is `owner`."""
+    def claimed(self, kind: str, owner: Json, owner_kind: str) -> list[Json]:
+        """The objects of a kind whose controller is `owner`.
+
+        Those that its selector chooses and nobody controls are taken over, as after `--cascade=orphan`; those that
+        it chooses no longer are let go. An owner that is being deleted does neither.
+        """
         uid, namespace = owner["metadata"]["uid"], owner["metadata"]["namespace"]
-        return [
-            item for item in self.all(kind)
-            if item["metadata"]["namespace"] == namespace and controller_uid(item) == uid
-        ]  # fmt: skip
+        claimed = []
+        for item in self.all(kind):
+            controller = controller_uid(item)
+            if item["metadata"]["namespace"] != namespace or controller not in ("", uid):
+                continue
+            chosen = selects(owner["spec"]["selector"], item["metadata"].get("labels") or {})
+            references = item["metadata"].get("ownerReferences") or []
+            if controller == uid:
+                if not chosen and not deleting(owner):
+                    self._refer(kind, item, [entry for entry in references if entry["uid"] != uid])
+                else:
+                    claimed.append(item)
+            elif chosen and not deleting(owner) and not deleting(item) and not completed(item):
+                ours = owner_reference(owner, "apps/v1", owner_kind)
+                claimed.append(self._refer(kind, item, [*references, ours]))
+        return claimed
+
+    def _refer(self, kind: str, item: Json, references: list[Json]) -> Json:
+        """Change who owns an object, unless it has changed meanwhile (ApiError 409)."""
+        meta = {"resourceVersion": item["metadata"]["resourceVersion"], "ownerReferences": references}
+        answer = self.client.patch(self.path(kind, item), {"metadata": meta})
+        self._informers[kind].put(answer)
+        return answer
 
     def create(self, kind: str, namespace: str, body: Json) -> None:
         """Create an object and count it as observed."""

@@ -219,3 +219,61 @@ def test_a_disruption_budget_tells_how_many_pods_may_go(
             client.create(f"{pods}/{names[0]}/eviction", eviction)
         assert refused.value.status == 429
         assert there(client, f"{pods}/{names[0]}")
+
+
+def labelled(app: str) -> Json:
+    return {"metadata": {"labels": {"app": app}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
+
+
+def controllers_of(client: Client, path: str) -> dict[str, str]:
+    """The controller of each object of a collection, by the names of both."""
+    return {
+        item["metadata"]["name"]: (item["metadata"].get("ownerReferences") or [{"name": ""}])[0]["name"]
+        for item in client.get(path)["items"]
+    }
+
+
+def test_a_deployment_made_again_takes_over_what_was_left_by_orphaning(client: Client, place: str) -> None:
+    path = f"/apis/apps/v1/namespaces/{place}/deployments"
+    pods, sets = f"/api/v1/namespaces/{place}/pods", f"/apis/apps/v1/namespaces/{place}/replicasets"
+    spec = {"replicas": 2, "selector": {"matchLabels": {"app": "web"}}, "template": labelled("web")}
+    client.create(path, {"metadata": {"name": "web"}, "spec": spec})
+    wait_until(lambda: len(client.get(pods)["items"]) == 2)
+    before = controllers_of(client, pods)
+    client.delete(f"{path}/web", {"propagationPolicy": "Orphan"})
+    wait_until(lambda: list(controllers_of(client, sets).values()) == [""])
+    client.create(path, {"metadata": {"name": "web"}, "spec": spec})
+    wait_until(lambda: list(controllers_of(client, sets).values()) == ["web"], what="the set is the deployment's")
+    wait_until(lambda: there(client, f"{path}/web").get("status", {}).get("replicas") == 2)
+    assert controllers_of(client, pods) == before, "the same pods"
+    client.delete(f"{path}/web", {"propagationPolicy": "Background"})
+    wait_until(lambda: not client.get(sets)["items"] and not client.get(pods)["items"])
+
+
+@pytest.mark.parametrize("kind", ["ReplicaSet", "DaemonSet"])
+def test_a_pod_whose_label_is_changed_is_let_go_and_replaced(client: Client, place: str, kind: str) -> None:
+    pods, path = f"/api/v1/namespaces/{place}/pods", f"/apis/apps/v1/namespaces/{place}/{kind.lower()}s"
+    if kind == "DaemonSet" and not there(client, "/api/v1/nodes/node1"):
+        client.create("/api/v1/nodes", {"metadata": {"name": "node1"}})
+    spec = {"selector": {"matchLabels": {"app": "web"}}, "template": labelled("web")}
+    client.create(path, {"metadata": {"name": "web"}, "spec": spec})
+    wait_until(lambda: list(controllers_of(client, pods).values()) == ["web"])
+    first = next(iter(controllers_of(client, pods)))
+    client.patch(f"{pods}/{first}", {"metadata": {"labels": {"app": "looked-at"}}})
+    wait_until(lambda: sorted(controllers_of(client, pods).values()) == ["", "web"], what="let go and replaced")
+    client.delete(f"{path}/web", {"propagationPolicy": "Background"})
+    wait_until(lambda: list(controllers_of(client, pods)) == [first], what="the one let go stays")
+    client.create(path, {"metadata": {"name": "web"}, "spec": spec})
+    wait_until(lambda: len(controllers_of(client, pods)) == 2)
+    client.patch(f"{pods}/{first}", {"metadata": {"labels": {"app": "web"}}})
+    wait_until(lambda: list(controllers_of(client, pods).values()) == ["web"], what="one too many goes")
+
+
+def test_a_pod_that_another_controls_is_left_alone(client: Client, place: str) -> None:
+    pods, path = f"/api/v1/namespaces/{place}/pods", f"/apis/apps/v1/namespaces/{place}/replicasets"
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "web"}}, "template": labelled("web")}
+    for name in ("one", "two"):
+        client.create(path, {"metadata": {"name": name}, "spec": spec})
+    wait_until(lambda: sorted(controllers_of(client, pods).values()) == ["one", "two"])
+    client.patch(f"{path}/two", {"spec": {"replicas": 2}})
+    wait_until(lambda: sorted(controllers_of(client, pods).values()) == ["one", "two", "two"])
