@@ -21,7 +21,7 @@ from ovnkit_cni.attachments import Attachment, Mark, Plugged, attachment_of, net
 from ovnkit_cni.checking import recorded
 from ovnkit_cni.pods import LOOK_AROUND, Pods
 from ovnkit_cni.result import make_result
-from ovnkit_cni.switch import BRIDGE, Switch
+from ovnkit_cni.switch import BRIDGE, Switch, ask_database
 from ovnkit_cni.wire import (
     CHECK_FAILED,
     DECODE_FAILURE,
@@ -307,6 +307,10 @@ class Commands:
             raise CniError(NOT_AVAILABLE, f"not ready: {error}") from None
         if not there:
             raise CniError(NOT_AVAILABLE, f"not ready: bridge {BRIDGE} does not exist (yet)")
+        try:
+            ask_database(f"{self.runtime.config.ovspaths.ovs_run_dir}/db.sock")
+        except OSError as error:
+            raise CniError(NOT_AVAILABLE, f"not ready: Open vSwitch's database doesn't answer: {error}") from None
         if self.stopping.is_set():
             raise CniError(NOT_AVAILABLE, "the CNI server is stopping")
 

@@ -6,6 +6,7 @@ each would wait for that several times, though it only wants to know a row.
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
 BRIDGE = "br-int"
+_ANSWERING = 2.0
+"""Seconds that the database server may take to answer."""
+
+
+def ask_database(path: str) -> None:
+    """Return when the server of a database answers; raises OSError. What was read of it once stays readable."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as connection:
+        connection.settimeout(_ANSWERING)
+        connection.connect(path)
+        connection.sendall(b'{"id":0,"method":"echo","params":[]}')
+        if not connection.recv(4096):
+            raise ConnectionError("it closed the connection")
 
 
 class SwitchCommand(BaseCommand):  # type: ignore[misc]

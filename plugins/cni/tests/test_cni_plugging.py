@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -286,6 +288,21 @@ def test_status_tells_whether_pods_can_be_added(node: Any) -> None:
     node.commands.stopping.set()
     status, error = node.cni("STATUS")
     assert (status, error["code"]) == (1, 50)
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["away", "hangs"])
+def test_status_while_the_database_is_away(node: Any, tmp_path: Path, monkeypatch: Any, hangs: bool) -> None:
+    assert node.cni("STATUS") == (0, None)
+    monkeypatch.setattr("ovnkit_cni.switch._ANSWERING", 0.2)
+    paths = evolve(node.runtime.config.ovspaths, ovs_run_dir=str(tmp_path))
+    node.runtime.config = evolve(node.runtime.config, ovspaths=paths)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "db.sock"))
+        if hangs:
+            server.listen()
+        status, error = node.cni("STATUS")
+    assert (status, error["code"]) == (1, 50)
+    assert "Open vSwitch's database doesn't answer" in error["msg"]
 
 
 def test_requests_for_one_sandbox_take_turns_others_run_in_parallel(

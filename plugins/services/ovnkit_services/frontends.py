@@ -102,6 +102,9 @@ def _addresses(texts: Iterable[str], what: str, layout: Layout, complaints: list
         address = parse_address(text)
         if address is None:
             complaints.append(Complaint("InvalidAddress", f"{what} {quoted(text)} is no address"))
+        elif address.is_loopback or address.is_unspecified or address.is_multicast:
+            # Every node has it for itself: its own processes would be led to the service.
+            complaints.append(Complaint("InvalidAddress", f"{what} {address} can't be that of a service"))
         elif address.version not in layout.families:
             message = f"{what} {address}: the cluster network has no IPv{address.version}"
             complaints.append(Complaint("UnsupportedIPFamily", message))

@@ -596,6 +596,20 @@ def test_an_address_of_a_family_the_cluster_lacks_is_left_out_and_told() -> None
     ]
 
 
+def test_an_address_that_every_node_has_for_itself_is_no_services() -> None:
+    bad = ("127.0.0.1", "0.0.0.0", "224.0.0.1")
+    view = service(WEB, type="LoadBalancer", external_ips=bad[:2], ingress_ips=(*bad, "198.51.100.2"))
+    found = Services(gateway_node(1)).put(view, pods("10.128.2.5"))
+    served = {vip for vips in found.vips.values() for vip in vips}
+    assert served == {"172.16.1.10:80", "198.51.100.2:80"}
+    assert (WEB, "InvalidAddress", "external IP 127.0.0.1 can't be that of a service") in found.bench.events
+    assert (
+        WEB,
+        "InvalidAddress",
+        "load balancer address 224.0.0.1 can't be that of a service",
+    ) in found.bench.events
+
+
 def test_of_two_services_with_one_external_ip_the_older_has_it() -> None:
     old = service("default/old", created="2030-01-01T00:00:00Z", external_ips=("198.51.100.1",))
     new = service(
