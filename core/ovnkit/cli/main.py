@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable
 from importlib import import_module
 from typing import Any
 
@@ -50,7 +51,10 @@ class Commands(click.Group):
         for plugin in plugins.all.values():
             try:
                 commands = plugins.calls.call(plugin.name, "ovnkit_commands") or ()
-                found.update({command.name: command for command in commands if command.name})
+                if not isinstance(commands, Iterable) or not all(isinstance(c, click.Command) for c in commands):
+                    plugin.fail(f"ovnkit_commands: it must give commands of click, not {commands!r}")
+                else:
+                    found.update({command.name: command for command in commands if command.name})
             except Exception as error:
                 plugin.fail(f"ovnkit_commands: {type(error).__name__}: {error}")
             if plugin.why and plugin.name == only:

@@ -59,11 +59,17 @@ class Calls:
         specified = hook_names()
         for name in dir(instance):
             if self._manager.parse_hookimpl_opts(instance, name) is None:
+                if name in specified and getattr(getattr(instance, name), "__func__", None) is not specified[name]:
+                    raise InvalidPlugin(f"{name} is not marked with @hookimpl: it would never be called")
                 continue
             if name not in specified:
                 raise InvalidPlugin(f"there is no hook {name!r}{did_you_mean(name, specified)}")
             known = list(inspect.signature(specified[name]).parameters)[1:]
-            for argument in inspect.signature(getattr(instance, name)).parameters:
+            try:
+                taken = inspect.signature(getattr(instance, name)).parameters
+            except ValueError:
+                raise InvalidPlugin(f"{name}: it is a method, its first argument is self") from None
+            for argument in taken:
                 if argument not in known:
                     has = f"it has {', '.join(known)}" if known else "it has none"
                     hint = did_you_mean(argument, known)

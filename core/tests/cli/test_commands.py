@@ -288,6 +288,21 @@ def test_a_program_that_is_missing_and_a_user_who_may_not_are_told(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(("given", "shown"), [("[print]", "[<built-in function print>]"), ("5", "5")])
+def test_commands_that_are_none_are_a_warning_that_says_so(tmp_path: Path, given: str, shown: str) -> None:
+    info = tmp_path / "acme-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: acme\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[ovnkit.plugins]\nacme = acme_commands:Plugin\n")
+    (tmp_path / "acme_commands.py").write_text(
+        "from ovnkit.api.hooks import hookimpl\n"
+        f"class Plugin:\n    @hookimpl\n    def ovnkit_commands(self):\n        return {given}\n"
+    )
+    done = run("--help", PYTHONPATH=str(tmp_path))
+    told = f"ovnkit: warning: plugin acme: ovnkit_commands: it must give commands of click, not {shown}"
+    assert (done.returncode, done.stderr.splitlines()) == (0, [told])
+
+
 def test_both_distributions_that_have_a_plugin_of_one_name_are_named(tmp_path: Path) -> None:
     for name in ("one", "two"):
         info = tmp_path / name / f"ovnkit_{name}-1.{len(name)}.dist-info"

@@ -13,7 +13,7 @@ from attrs import frozen
 
 from ovnkit.api.config import Config, PluginsOptions
 from ovnkit.api.errors import ConfigError, Reject
-from ovnkit.api.hooks import Columns, Declaration, hookimpl
+from ovnkit.api.hooks import Columns, Declaration, Hooks, hookimpl
 from ovnkit.kernel.hookcalls import hook_names
 from ovnkit.kernel.plugins import Plugins, State
 
@@ -168,6 +168,38 @@ def test_what_fits_no_hook_is_told_with_what_was_meant():
         "argument": "ovnkit_health: the hook has no argument 'runtim'; did you mean 'runtime'?",
         "none": "ovnkit_options: the hook has no argument 'weather'; it has none",
     }
+
+
+def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
+    class Unmarked:
+        def ovnkit_declare(self) -> Declaration:
+            return Declaration(default=True)
+
+    class WithoutSelf:
+        @hookimpl
+        def ovnkit_declare() -> Declaration:  # type: ignore[misc]
+            return Declaration(default=True)
+
+    class Property:
+        @property
+        def runtime(self) -> object:
+            raise RuntimeError("not started")
+
+    class OfTheSpecification(Hooks):
+        @hookimpl
+        def ovnkit_declare(self, config: Config) -> Declaration:
+            return Declaration(default=True)
+
+    kinds = (Unmarked, WithoutSelf, Property, OfTheSpecification)
+    found = Plugins({kind.__name__: kind() for kind in kinds})
+    found.configure(Config())
+    assert {name: seen.why for name, seen in found.all.items()} == {
+        "Unmarked": "ovnkit_declare is not marked with @hookimpl: it would never be called",
+        "WithoutSelf": "ovnkit_declare: it is a method, its first argument is self",
+        "Property": "not in [plugins] enabled",
+        "OfTheSpecification": "",
+    }
+    assert [plugin.name for plugin in found.enabled] == ["OfTheSpecification"]
 
 
 def test_unknown_hook_and_wrong_argument_are_failures():
