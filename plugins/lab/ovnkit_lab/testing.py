@@ -42,8 +42,12 @@ def ovnkit_lab(
     *arguments: str, input: str | None = None, check: bool = False, timeout: float = 240,
     env: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[str]:  # fmt: skip
-    """Run `ovnkit lab …`, in `env` if given; with `check` a failure fails the test with what was said."""
+    """Run `ovnkit lab …`, in `env` if given; with `check` a failure fails the test with what was said.
+
+    Tables are wide: a library may have told the terminal's width to all child processes.
+    """
     command = [sys.executable, "-m", "ovnkit_lab", *arguments]
+    env = {**(os.environ if env is None else env), "COLUMNS": "250"}
     result = subprocess.run(
         command, input=input, capture_output=True, text=True, check=False, timeout=timeout, env=env
     )
