@@ -24,13 +24,17 @@ class Interrupted(BaseException):
         self.exit_code = 128 + number
 
 
+def _nothing(_number: int, _frame: FrameType | None) -> None:
+    """Ignores a signal. Not SIG_IGN: of one that came with the first, Python would print a traceback."""
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let the first of the signals raise `Interrupted`; those after it are ignored to the end of the process."""
 
     def interrupt(number: int, _frame: FrameType | None) -> None:
         for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
+            signal.signal(each, _nothing)
         raise Interrupted(number)
 
     # Who started this process may have decided that it doesn't hear some of them (nohup, a shell's `&`).
