@@ -235,10 +235,15 @@ def test_udp_and_sctp_from_pod_host_and_outside(site: Site, protocol: str) -> No
         assert site.answered(OUTSIDE, there, node_port(spec, protocol), protocol).server in ("w1", "w2")
 
 
+@pytest.mark.parametrize("site", ["dual-shared-per-node", "dual-shared-central"], indirect=True, scope="module")
 def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_one(
     site: Site, tmp_path: Path
 ) -> None:
-    """UDP from one port all the time, and one TCP connection attempt for each life of the service."""
+    """UDP from one port all the time, and one TCP connection attempt for each life of the service.
+
+    Not in local gateway mode: after it ovs-vswitchd 3.5 crashes there in the userspace datapath, when somebody lists
+    or flushes what it tracks.
+    """
     port, labels = 31053, {"app": "later"}
     site.lab.apply(site.server("later", "node2", labels))
     site.lab.wait_ready("later")

@@ -107,6 +107,7 @@ class Liveness:
     # -- looking ----------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        self._has_vanished()  # a northd that dies before the first look has been seen, too
         while not self._stopped.wait(TICK):
             try:
                 self.look()
@@ -183,13 +184,15 @@ class Liveness:
         seen = runtime.get(NB_PROGRESS, NORTHBOUND)
         if seen is None or seen.sb_cfg < seen.nb_cfg:
             return
-        here = self._northd_answers()
-        vanished = self._northd_here and not here
-        self._northd_here = bool(here)
-        self._northd_seen |= self._northd_here
-        if vanished or now - self._raised >= RAISE_PERIOD:
+        if self._has_vanished() or now - self._raised >= RAISE_PERIOD:
             self._raised = now
             runtime.increment("nb", "NB_Global", "nb_cfg")
+
+    def _has_vanished(self) -> bool:
+        """Whether a northd that answered on this machine at the last look does no more."""
+        before, self._northd_here = self._northd_here, bool(self._northd_answers())
+        self._northd_seen |= self._northd_here
+        return before and not self._northd_here
 
     def _northd_answers(self) -> bool | None:
         """Whether northd answers on this machine; None where it has never been seen here."""

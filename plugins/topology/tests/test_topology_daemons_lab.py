@@ -52,7 +52,7 @@ def test_a_dead_northd_and_a_dead_ovn_controller_are_told(central: LabHandle) ->
     try:
         wait_until(lambda: reasons(central, "node2"), 40, "node2 is not ready")
         assert "ovn-controller isn't running for" in reasons(central, "node2")[0]
-        wait_until(lambda: reasons(central, "control"), 60, "the zone is not ready")
+        wait_until(lambda: reasons(central, "control"), 110, "the zone is not ready")
         assert "northd doesn't answer: nb_cfg" in reasons(central, "control")[0]
         assert reasons(central, "node1") == []
         told = {item["involvedObject"]["name"] for item in events(central, "NorthdNotWorking")}
