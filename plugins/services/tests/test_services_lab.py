@@ -241,8 +241,8 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
 ) -> None:
     """UDP from one port all the time, and one TCP connection attempt for each life of the service.
 
-    Not in local gateway mode: after it ovs-vswitchd 3.5 crashes there in the userspace datapath, when somebody lists
-    or flushes what it tracks.
+    Not in local gateway mode: there, in the userspace datapath, ovs-vswitchd 3.5 crashes after it when somebody
+    lists or flushes what it tracks.
     """
     port, labels = 31053, {"app": "later"}
     site.lab.apply(site.server("later", "node2", labels))
