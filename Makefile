@@ -12,7 +12,7 @@ help:  ## what there is
 
 setup: $(STAMP)  ## install what is missing: system packages, OVN, .venv with the ovnkit command
 	@scripts/setup-system
-	@$(BIN)/python -m ovnkit.api.installs
+	@$(BIN)/python -m ovnkit.testing.installs
 
 $(STAMP): pyproject.toml scripts/setup-venv
 	@scripts/setup-venv $(VENV)

@@ -14,8 +14,8 @@ from bench.load import Load
 from bench.report import Row, show
 from bench.sinks import sinks
 from bench.zones import zone_scale
-from ovnkit.api.testing import ovsdb
-from ovnkit.kernel import logs
+from ovnkit.process import logs
+from ovnkit.testing import ovsdb
 
 ISSUE = Load("large", nodes=100, pods=10_000, policies=1_000, services=2_000)
 QUICK = Load("quick", nodes=10, pods=600, policies=60, services=100, apps=60)

@@ -24,7 +24,7 @@ from bench.latencies import p50, p99, until
 from bench.rawdb import Monitor
 from bench.report import Row, show
 from bench.rig import Usage
-from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
+from ovnkit.network.pod import ANNOTATION, PodNetwork, parse
 from ovnkit_lab import namespaces
 from ovnkit_lab.kubelet.cni import Runtime, Sandbox
 from ovnkit_lab.lab import Lab

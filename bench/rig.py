@@ -14,8 +14,8 @@ from attrs import field, frozen
 from bench import load as loads
 from bench.load import Load
 from bench.rawapi import Api
-from ovnkit.api.testing.cluster import OvnkitProcess, eventually
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.testing.cluster import OvnkitProcess, eventually
+from ovnkit.testing.ovsdb import OvsdbServer
 
 TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE = 900.0

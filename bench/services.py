@@ -18,15 +18,15 @@ import click
 import structlog
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.gatewaynetwork import L3_GATEWAY
 from ovnkit.api.items import Member, Row
 from ovnkit.api.models import NODES, Node
-from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointSlice, Service, ServicePort
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.harness import make_server
-from ovnkit.api.testing.objects import endpoint_slice, node, service
+from ovnkit.network.gateway import L3_GATEWAY
+from ovnkit.network.node import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointSlice, Service, ServicePort
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.harness import make_server
+from ovnkit.testing.objects import endpoint_slice, node, service
 from ovnkit_services.plugin import ServicesPlugin
 from ovnkit_topology.plugin import TopologyPlugin
 

@@ -14,15 +14,15 @@ from typing import Any
 
 from bench.latencies import p50, p99
 from bench.report import Row
-from ovnkit.api.daemons import Daemon, ovsdb_server, vswitchd
 from ovnkit.api.flows import Flow, Match, Output, Port, Protocol
-from ovnkit.api.installs import locate
 from ovnkit.api.nft import NftElement, NftSet, NftType
 from ovnkit.api.nft import Protocol as NftProtocol
-from ovnkit.api.sinks import Owner
-from ovnkit.host.flowsink import FlowSink
-from ovnkit.host.nftsink import NftSink
-from ovnkit.kernel.inbox import Inbox
+from ovnkit.engine.inbox import Inbox
+from ovnkit.engine.sink import Owner
+from ovnkit.sinks.host.flowsink import FlowSink
+from ovnkit.sinks.host.nftsink import NftSink
+from ovnkit.testing.daemons import Daemon, ovsdb_server, vswitchd
+from ovnkit.testing.installs import locate
 
 SERVICES, SINGLE = 1000, 50
 PATIENCE = 60.0

@@ -22,19 +22,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from text_consumers import Matches, Packet, misread_elements, misread_flows, reading
 
-from ovnkit.api import podnetwork, text
+from ovnkit.api import text
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOptions, KubernetesOptions
 from ovnkit.api.items import Annotation, Row
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.nft import NftItem
-from ovnkit.api.nodenetwork import NODE_SUBNETS
-from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
-from ovnkit.api.testing import ovsdb
-from ovnkit.api.testing.bench import Bench, scope
+from ovnkit.network import pod as podnetwork
+from ovnkit.network.bridges import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
+from ovnkit.network.node import NODE_SUBNETS
+from ovnkit.network.policies import NETWORK_POLICIES
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES
+from ovnkit.testing import ovsdb
+from ovnkit.testing.bench import Bench, scope
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
 from ovnkit_gateway.plugin import GatewayPlugin

@@ -23,15 +23,15 @@ from ovnkit.api.items import Annotation, Ask, Condition, Event, Finalizer, Label
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.api.sinks import Owner
-from ovnkit.api.testing.bench import MemorySink, scope
-from ovnkit.api.testing.objects import namespace, node, pod
-from ovnkit.api.testing.ovsdb import OvsdbServer
-from ovnkit.kernel.hookcalls import Calls
-from ovnkit.kernel.inbox import Inbox
-from ovnkit.kernel.reconciler import Reconciler
-from ovnkit.ovsdb.session import Session
-from ovnkit.ovsdb.sink import OvsdbSink
+from ovnkit.engine.inbox import Inbox
+from ovnkit.engine.reconciler import Reconciler
+from ovnkit.engine.sink import Owner
+from ovnkit.plugins.calls import Calls
+from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.sinks.ovsdb.sink import OvsdbSink
+from ovnkit.testing.bench import MemorySink, scope
+from ovnkit.testing.objects import namespace, node, pod
+from ovnkit.testing.ovsdb import OvsdbServer
 from ovnkit_gateway.plugin import GatewayPlugin
 from ovnkit_pods.plugin import PodsPlugin
 from ovnkit_services.plugin import ServicesPlugin

@@ -16,8 +16,8 @@ from attrs import frozen
 
 from ovnkit.api.flows import Flow, Group, ToGroup
 from ovnkit.api.nft import NftChain, NftElement, NftItem, NftRule, NftSet
-from ovnkit.api.testing.ovsdb import OvsdbServer
-from ovnkit.host import nfttext
+from ovnkit.sinks.host import nfttext
+from ovnkit.testing.ovsdb import OvsdbServer
 
 _CLONE_NEWNET = 0x40000000
 _TABLES = 24

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.testing import ovsdb
-from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
+from ovnkit.testing import ovsdb
+from ovnkit.testing.cluster import ApiServer, OvnkitProcess, eventually
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]

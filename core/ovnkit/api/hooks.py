@@ -15,6 +15,7 @@ import pluggy
 from attrs import field, frozen
 
 from ovnkit.api.config import Config
+from ovnkit.api.identity import RowId
 from ovnkit.api.kinds import Kind, V
 from ovnkit.api.metrics import Metric
 from ovnkit.api.models import Pod
@@ -23,8 +24,6 @@ from ovnkit.api.world import World
 
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
-
-    from ovnkit.api.acllogging import AclLogging
 
 PROJECT = "ovnkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
@@ -211,6 +210,16 @@ class PodInterface:
     mtu: int
 
 
+@frozen
+class AclLogging:
+    """How ACLs of a namespace are logged: the severity of each kind of verdict, empty when it is not logged."""
+
+    allow: str = ""
+    deny: str = ""
+    meter: RowId | None = None
+    """The meter that logged ACLs name (`ovnkit.network.acl_logging.METER`), where it is ovnkit's."""
+
+
 class Hooks:
     """The hook specifications."""
 
@@ -267,7 +276,7 @@ class Hooks:
     def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:
         """How the ACLs of a namespace are to be logged; None to pass. Reads are tracked.
 
-        Plugins that render such ACLs ask through `ovnkit.api.acllogging.acl_logging`.
+        Plugins that render such ACLs ask through `ovnkit.network.acl_logging.acl_logging`.
         """
 
     # -- decorate (all contribute) ------------------------------------------------------------------------

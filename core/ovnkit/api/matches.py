@@ -17,8 +17,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
-from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
+from ovnkit.api.identity import RowId
 
 
 @frozen
@@ -58,31 +57,6 @@ def address_set(name: str, row: RowId) -> Match:
 def port_group(name: str, row: RowId) -> Match:
     """The name of a port group, which is this row of ovnkit's, as a constant."""
     return Match(f"@{name}", frozenset((row.uuid,)))
-
-
-def namespace_address_set(namespace: str, family: int) -> Match:
-    """The addresses of a namespace's pods, of IP version `family`."""
-    name = rows.namespace_address_set_name(namespace, family)
-    return address_set(name, rows.namespace_address_set(namespace, family))
-
-
-def namespace_port_group(namespace: str) -> Match:
-    """The ports of a namespace's pods in this zone."""
-    return port_group(rows.namespace_port_group_name(namespace), rows.namespace_port_group(namespace))
-
-
-def cluster_port_group() -> Match:
-    """The ports of the management ports."""
-    return _cluster_group("clusterPortGroup", rows.cluster_port_group())
-
-
-def cluster_router_port_group() -> Match:
-    """The switches' router ports."""
-    return _cluster_group("clusterRtrPortGroup", rows.cluster_router_port_group())
-
-
-def _cluster_group(name: str, row: RowId) -> Match:
-    return port_group(hash_name(object_ids("Cluster", ("k8s.ovn.org/name", name))[PRIMARY_ID]), row)
 
 
 # -- composition ------------------------------------------------------------------------------------------------

@@ -13,8 +13,8 @@ from ovnkit.cli.errors import EXIT_CONFIG, Failure, warn
 
 if TYPE_CHECKING:
     from ovnkit.api.config import Config
-    from ovnkit.kernel.config import Loaded, Override
-    from ovnkit.kernel.plugins import Plugins
+    from ovnkit.config.load import Loaded, Override
+    from ovnkit.plugins.registry import Plugins
 
 __all__ = ["CommandTools", "config_options", "echo_json", "load", "output_option", "refuse_missing"]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -30,9 +30,9 @@ def output_option(*formats: str) -> Callable[[F], F]:
 def load(path: str | None, sets: tuple[str, ...], extra: tuple[Override, ...] = ()) -> tuple[Plugins, Loaded]:
     """The plugins and the effective configuration; a wrong one ends the command with exit code 2."""
     from ovnkit.api.errors import ConfigError
-    from ovnkit.kernel import logs
-    from ovnkit.kernel.config import Override, load_config
-    from ovnkit.kernel.plugins import Plugins
+    from ovnkit.config.load import Override, load_config
+    from ovnkit.plugins.registry import Plugins
+    from ovnkit.process import logs
 
     logs.setup_quiet()
     plugins = Plugins.discover()
@@ -76,7 +76,7 @@ class CommandTools:
 
     def rows(self, config: Config, db: str, table: str, columns: Sequence[str]) -> Sequence[Mapping[str, Any]]:
         """The rows of a table now; raises OvnkitError when the database doesn't answer."""
-        from ovnkit.kernel.explain import read_replica
+        from ovnkit.status.explain import read_replica
 
         replica = read_replica(config, db, {table: tuple(columns)})
         return [{"_uuid": record.uuid, **record.values} for record in replica.table(table).values()]

@@ -11,7 +11,7 @@ from ovnkit.api.terminal import print_table, styled
 from ovnkit.cli.common import config_options, echo_json, load, output_option, refuse_missing
 
 if TYPE_CHECKING:
-    from ovnkit.kernel.config import Loaded
+    from ovnkit.config.load import Loaded
 
 
 @click.group()
@@ -39,7 +39,7 @@ def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
       ovnkit config show --output toml > ovnkit.toml
       ovnkit config show --set default.cluster-subnets=10.0.0.0/16/24 --output json
     """
-    from ovnkit.kernel.config_show import rows
+    from ovnkit.config.show import rows
 
     plugins, loaded = load(path, sets)
     refuse_missing(plugins)
@@ -55,8 +55,8 @@ def show(path: str | None, sets: tuple[str, ...], output: str) -> None:
 
 
 def _table(loaded: Loaded) -> None:
-    from ovnkit.kernel.config import BUILT_IN
-    from ovnkit.kernel.config_show import rows
+    from ovnkit.config.load import BUILT_IN
+    from ovnkit.config.show import rows
 
     lines: list[Sequence[Any] | None] = []
     last = ""
@@ -72,7 +72,7 @@ def _table(loaded: Loaded) -> None:
 
 
 def _toml(loaded: Loaded) -> None:
-    from ovnkit.kernel.config_show import rows
+    from ovnkit.config.show import rows
 
     last = ""
     for row in rows(loaded):

@@ -18,7 +18,7 @@ def docs() -> None:
 @docs.command()
 def api() -> None:
     """The page on what plugins import (docs/api.md)."""
-    from ovnkit.kernel.apidocs import page
+    from ovnkit.plugins.api_page import page
 
     click.echo(page(), nl=False)
 
@@ -26,6 +26,6 @@ def api() -> None:
 @docs.command()
 def hooks() -> None:
     """The page on hooks (docs/hooks.md)."""
-    from ovnkit.kernel.hookdocs import page
+    from ovnkit.plugins.hook_page import page
 
     click.echo(page(), nl=False)

@@ -11,7 +11,7 @@ from ovnkit.cli.common import config_options, echo_json, load, output_option
 from ovnkit.cli.errors import Failure
 
 if TYPE_CHECKING:
-    from ovnkit.kernel.explain import Explained
+    from ovnkit.status.explain import Explained
 
 
 @click.command()
@@ -33,8 +33,8 @@ def explain(
     """
     from attrs import asdict
 
-    from ovnkit.kernel.databases import named_tables
-    from ovnkit.kernel.explain import explain_row, read_rows, subjects
+    from ovnkit.process.databases import named_tables
+    from ovnkit.status.explain import explain_row, read_rows, subjects
 
     if row is None and table is None:
         raise click.UsageError("name a ROW, or a --table")

@@ -40,8 +40,8 @@ class Commands(click.Group):
 
     def _of_plugins(self, only: str | None = None) -> dict[str, click.Command]:
         """Commands of all plugins, or of one; a plugin that can't give them is a warning."""
-        from ovnkit.kernel import logs
-        from ovnkit.kernel.plugins import Plugins
+        from ovnkit.plugins.registry import Plugins
+        from ovnkit.process import logs
 
         if only is None and self._plugin_commands is not None:
             return self._plugin_commands

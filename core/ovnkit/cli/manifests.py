@@ -33,7 +33,7 @@ def privileges(roles: tuple[str, ...], name: str, path: str | None, sets: tuple[
       ovnkit privileges --role zone --role node --name ovnkit-node | kubectl apply -f -
     """
     from ovnkit.api.renderers import Role
-    from ovnkit.kernel.manifests import role_manifests
+    from ovnkit.process.manifests import role_manifests
 
     plugins, loaded = load(path, sets)
     refuse_missing(plugins)
@@ -49,7 +49,7 @@ def crds(path: str | None, sets: tuple[str, ...]) -> None:
     Example:
       ovnkit crds | kubectl apply --server-side -f -
     """
-    from ovnkit.kernel import manifests
+    from ovnkit.process import manifests
 
     plugins, _loaded = load(path, sets)
     refuse_missing(plugins)

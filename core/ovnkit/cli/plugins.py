@@ -27,7 +27,7 @@ def plugins(path: str | None, sets: tuple[str, ...], output: str, socket: str | 
       ovnkit plugins
       ovnkit plugins --output json | jq '.[] | select(.state != "enabled")'
     """
-    from ovnkit.kernel.status import find_running, plugin_rows
+    from ovnkit.status.read import find_running, plugin_rows
 
     found, loaded = load(path, sets)
     found.look_up_distributions()

@@ -12,8 +12,8 @@ from ovnkit.cli.common import config_options, load, refuse_missing
 from ovnkit.cli.errors import EXIT_CONFIG, Failure
 
 if TYPE_CHECKING:
-    from ovnkit.kernel.config import Loaded
-    from ovnkit.kernel.plugins import Plugins
+    from ovnkit.config.load import Loaded
+    from ovnkit.plugins.registry import Plugins
 
 
 @click.command()
@@ -60,7 +60,7 @@ def run(
 
     Exit code: 0 stopped, 1 failure, 2 configuration, 3 lost the lease.
     """
-    from ovnkit.kernel.config import Override
+    from ovnkit.config.load import Override
 
     flags = (
         ("default", "zone", zone, "--zone"),
@@ -86,10 +86,10 @@ def _run(
 
     from ovnkit.api.errors import ConfigError, HostError, OvnkitError
     from ovnkit.api.renderers import Role
-    from ovnkit.kernel import logs
-    from ovnkit.kernel.databases import read_fact
-    from ovnkit.kernel.process import Process
-    from ovnkit.kernel.scope import make_scope
+    from ovnkit.process import logs
+    from ovnkit.process.databases import read_fact
+    from ovnkit.process.run import Process
+    from ovnkit.process.scope import make_scope
 
     try:
         scope = make_scope(loaded.config, map(Role, roles), node_name)

@@ -29,7 +29,7 @@ def status(path: str | None, sets: tuple[str, ...], output: str, socket: str | N
       ovnkit status
       ovnkit status --output json | jq '.[].troubles'
     """
-    from ovnkit.kernel.status import find_running
+    from ovnkit.status.read import find_running
 
     _plugins, loaded = load(path, sets)
     try:

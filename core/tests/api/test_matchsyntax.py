@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from ovnkit.api.installs import InstallError, OvnInstall
-from ovnkit.api.matchsymbols import SYMBOLS
-from ovnkit.api.matchsyntax import fault
-from ovnkit.api.testing.ovsdb import DEBIAN_13, OvsdbServer
+from ovnkit.api.match_symbols import SYMBOLS
+from ovnkit.api.match_syntax import fault
+from ovnkit.testing.installs import InstallError, OvnInstall
+from ovnkit.testing.ovsdb import DEBIAN_13, OvsdbServer
 
 GOOD = (
     "1", "ip4", "ip4.src == $a1", "inport == @g && ip6.dst == {$a6, fd00::/64}", "!(ip4.src == {10.0.0.0/8})",

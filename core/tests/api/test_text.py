@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from ovnkit.api import flows, nft, text
-from ovnkit.api.addresses import AddressRange
+from ovnkit.network.addresses import AddressRange
 
 HOSTILE = [
     "", " ", "1", "10.0.0.5 ", " 10.0.0.5", "10.0.0.5\n", "10.0.0.05", "10.0.0", "10.0.0.5.6", "0x0a000005",

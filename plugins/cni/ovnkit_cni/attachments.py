@@ -11,10 +11,10 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from ovnkit.api import podnetwork
 from ovnkit.api.errors import Reject
-from ovnkit.api.podnetwork import DEFAULT_NETWORK, PodNetwork
 from ovnkit.api.text import parse_interface, parse_mac, parse_number
+from ovnkit.network import pod as podnetwork
+from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork
 
 NETWORK = "ovn-kubernetes"
 """Name of the network in the configuration that the plugin writes; ports of former versions are on it."""

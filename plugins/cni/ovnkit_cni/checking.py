@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import evolve
 
-from ovnkit.api.podnetwork import PodNetwork
 from ovnkit.api.text import Address, Network, parse_address, parse_network
+from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import Plugged, addresses_of
 from ovnkit_cni.wire import CHECK_FAILED, DECODE_FAILURE, CniError
 

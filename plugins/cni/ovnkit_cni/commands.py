@@ -13,8 +13,8 @@ from pyroute2.netlink.exceptions import NetlinkError
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import PodInterface, Runtime
 from ovnkit.api.models import Pod
-from ovnkit.api.ovndaemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
-from ovnkit.api.podnetwork import PodNetwork
+from ovnkit.network.ovn_daemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
+from ovnkit.network.pod import PodNetwork
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.adding import Adding, Addings
 from ovnkit_cni.attachments import Attachment, Mark, Plugged, attachment_of, netns_id

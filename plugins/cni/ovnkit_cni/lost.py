@@ -13,9 +13,9 @@ from ovnkit.api.items import Ask
 from ovnkit.api.kinds import Answers, Kind
 from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit.api.models import PODS
-from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network.pod_addresses import has_own_network
 
 
 @frozen

@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import Interface
-from ovnkit.api.podnetwork import PodNetwork
+from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import Attachment, Mark
 from ovnkit_cni.wire import CHECK_FAILED, INTERNAL, INVALID_ENVIRONMENT, CniError
 

@@ -8,8 +8,8 @@ import time
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.hooks import Runtime
 from ovnkit.api.models import NODES, PODS, Pod
-from ovnkit.api.nodenetwork import NODE_SUBNETS, parse_node_subnets
-from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, parse
+from ovnkit.network.node import NODE_SUBNETS, parse_node_subnets
+from ovnkit.network.pod import ANNOTATION, PodNetwork, parse
 from ovnkit_cni.adding import Adding
 from ovnkit_cni.wire import BAD_POD, TRY_AGAIN, UNKNOWN_CONTAINER, CniError, Request
 

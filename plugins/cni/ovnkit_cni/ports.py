@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from ovnkit.api.podnetwork import PodNetwork
+from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import RECORD, Attachment, Mark, Plugged, attachment_of
 from ovnkit_cni.bandwidth import Bandwidth
 from ovnkit_cni.netns import host_name

@@ -19,13 +19,13 @@ from ovsdbapp.backend.ovs_idl import connection
 from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
 from ovnkit.api.config import CniOptions, Config, OvsPathsOptions
-from ovnkit.api.daemons import Daemon, locate, ovsdb_server, vswitchd
 from ovnkit.api.hooks import Scope
 from ovnkit.api.models import NODES, PODS, Pod
 from ovnkit.api.models import Node as NodeView
-from ovnkit.api.nodenetwork import NODE_SUBNETS
-from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
+from ovnkit.network.node import NODE_SUBNETS
+from ovnkit.network.pod import ANNOTATION
+from ovnkit.testing.daemons import Daemon, locate, ovsdb_server, vswitchd
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.install import install_shim
 from ovnkit_cni.server import CniServer

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.models import Pod
-from ovnkit.api.podnetwork import ANNOTATION
+from ovnkit.network.pod import ANNOTATION
 
 pytestmark = pytest.mark.ovn
 

@@ -8,8 +8,8 @@ import pytest
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
-from ovnkit.api.ovndaemons import NORTHD, OVN_DAEMONS, OvnDaemon, controller
 from ovnkit.api.renderers import Role
+from ovnkit.network.ovn_daemons import NORTHD, OVN_DAEMONS, OvnDaemon, controller
 from ovnkit_cni.commands import Commands
 
 SILENT = "northd doesn't answer: nb_cfg 41, sb_cfg 37 for 30 s"

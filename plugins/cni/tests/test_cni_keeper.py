@@ -12,8 +12,8 @@ from attrs import evolve
 
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import pod as some_pod
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import pod as some_pod
 from ovnkit_cni import keeper as keeping
 from ovnkit_cni.hygiene import sweep
 from ovnkit_cni.keeper import Keeper

@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.models import Pod
-from ovnkit.api.podnetwork import ANNOTATION
+from ovnkit.network.pod import ANNOTATION
 from ovnkit_cni.hygiene import sweep
 
 pytestmark = pytest.mark.ovn

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from ovnkit.api import matchsyntax
-from ovnkit.api.matches import Match, all_of, joined, namespace_port_group
-from ovnkit.api.nodenetwork import Address, Network
+from ovnkit.api import match_syntax as matchsyntax
+from ovnkit.api.matches import Match, all_of, joined
+from ovnkit.network.matches import namespace_port_group
+from ovnkit.network.node import Address, Network
 from ovnkit_egress_firewall.dnsnames import DnsName, by_family
 from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
 

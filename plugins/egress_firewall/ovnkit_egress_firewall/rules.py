@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
-from ovnkit.api.acllogging import AclLogging, acl_columns, acl_logging
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import HookCalls
+from ovnkit.api.hooks import AclLogging, HookCalls
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Ask, Row, Slot, Value
 from ovnkit.api.matches import Match
-from ovnkit.api.nodenetwork import Address
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.acl_logging import acl_columns, acl_logging
+from ovnkit.network.node import Address
 from ovnkit_egress_firewall import facts, matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsName
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS

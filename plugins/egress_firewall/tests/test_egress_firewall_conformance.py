@@ -11,9 +11,9 @@ import pytest
 
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
 from ovnkit.api.kinds import Kind
-from ovnkit.api.testing.conformance import ConformanceSuite, family_config
-from ovnkit.api.testing.harness import Harness, make_server
-from ovnkit.api.testing.manifests import objects
+from ovnkit.testing.conformance import ConformanceSuite, family_config
+from ovnkit.testing.harness import Harness, make_server
+from ovnkit.testing.manifests import objects
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsAnswer
 
 SHOP = """

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 import yaml
 
-from ovnkit.api.testing import ovsdb
-from ovnkit.api.testing.cluster import ApiServer, OvnkitProcess, eventually
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.testing import ovsdb
+from ovnkit.testing.cluster import ApiServer, OvnkitProcess, eventually
+from ovnkit.testing.ovsdb import OvsdbServer
 from ovnkit_egress_firewall.status import APPLIED, NOT_APPLIED, is_message
 
 pytestmark = pytest.mark.skipif(not ovsdb.available(), reason="needs ovsdb-server")

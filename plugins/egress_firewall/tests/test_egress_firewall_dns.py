@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.metrics import MetricKind
-from ovnkit.api.nodenetwork import Address
+from ovnkit.network.node import Address
 from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server

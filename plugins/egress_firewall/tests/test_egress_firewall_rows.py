@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Status
-from ovnkit.api.matchsyntax import fault
+from ovnkit.api.match_syntax import fault
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS, DnsAnswer, DnsName, DnsSet
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin

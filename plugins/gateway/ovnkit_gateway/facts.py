@@ -11,10 +11,10 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, HostError, Retry
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface, RouteView
 from ovnkit.api.models import NODES
-from ovnkit.api.onlink import on_link_interface
-from ovnkit.api.ovsfacts import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.api.text import parse_address, parse_port
 from ovnkit.api.world import World, derived
+from ovnkit.network.bridges import ExternalBridge, bridge_of_port, external_bridge
+from ovnkit.network.onlink import on_link_interface
 from ovnkit_gateway.detect import ADVICE_NONE, Outside, outside, through_bridges
 
 LOCAL_PORT_RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")

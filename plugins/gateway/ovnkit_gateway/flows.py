@@ -31,8 +31,8 @@ from ovnkit.api.flows import (
     StripVlan,
     SwapSource,
 )
-from ovnkit.api.nodenetwork import Address, nth_interface, port_mac
 from ovnkit.api.text import host_network
+from ovnkit.network.node import Address, nth_interface, port_mac
 from ovnkit_gateway.zone import DUMMY_NEXT_HOP
 
 OVN_MARK, HOST_MARK = 1, 2

@@ -8,13 +8,17 @@ from attrs import frozen
 
 from ovnkit.api.config import Config, Network
 from ovnkit.api.flows import Flow
-from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import LinkAddress, Neighbour, Route, Rule, Sysctl
 from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import host_network
+from ovnkit.api.world import World, derived
+from ovnkit.network.bridges import bridge_of_port
+from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
+from ovnkit.network.node import (
     GATEWAY_MTU_SUPPORT,
     Address,
     gateway_address,
@@ -25,10 +29,6 @@ from ovnkit.api.nodenetwork import (
     port_mac,
     primary_addresses,
 )
-from ovnkit.api.ovsfacts import bridge_of_port
-from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import host_network
-from ovnkit.api.world import World, derived
 from ovnkit_gateway.detect import found_routes
 from ovnkit_gateway.facts import NodeGateway, default_routes, node_gateway
 from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows

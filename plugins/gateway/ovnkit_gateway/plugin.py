@@ -9,8 +9,8 @@ import structlog
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
-from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.network.bridges import OVS_KINDS
 from ovnkit_gateway.detect import found_routes
 from ovnkit_gateway.explain import explain
 from ovnkit_gateway.facts import check, translated_ports

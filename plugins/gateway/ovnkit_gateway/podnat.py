@@ -11,9 +11,9 @@ from attrs import frozen
 
 from ovnkit.api.items import Row
 from ovnkit.api.models import PODS
-from ovnkit.api.podnetwork import ANNOTATION, parse
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network.pod import ANNOTATION, parse
 from ovnkit_gateway.zone import GatewayRouters, gateway
 
 

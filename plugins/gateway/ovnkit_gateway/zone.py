@@ -6,14 +6,17 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.config import Config, Network
-from ovnkit.api.gatewaynetwork import L3Gateway, l3_gateway
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import host_network, parse_network, print_json
+from ovnkit.api.world import World, derived
+from ovnkit.network import rows
+from ovnkit.network.gateway import L3Gateway, l3_gateway
+from ovnkit.network.node import (
     Interface,
     chassis_id,
     cluster_router_join_address,
@@ -26,9 +29,6 @@ from ovnkit.api.nodenetwork import (
     nth_interface,
     port_mac,
 )
-from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import host_network, parse_network, print_json
-from ovnkit.api.world import World, derived
 
 LOCAL_PHYSICAL_NETWORK = "physnet"
 MANAGEMENT_POLICY_PRIORITY = 1004

@@ -14,10 +14,10 @@ from ovnkit.api.errors import HostError
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, AddressView, Hop, LinkView, RouteView, Sysctl, UplinkBridge
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
-from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.network.bridges import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_gateway.node import MAPPINGS, Mappings
 from ovnkit_gateway.plugin import GatewayPlugin
 

@@ -14,8 +14,8 @@ import pytest
 
 from ovnkit.api.errors import HostError
 from ovnkit.api.host import Hop, RouteView
-from ovnkit.api.testing.harness import make_server
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.testing.harness import make_server
+from ovnkit.testing.ovsdb import OvsdbServer
 from ovnkit_gateway.detect import Outside, found_routes, outside
 
 OVNKIT = Path(sys.executable).parent / "ovnkit"

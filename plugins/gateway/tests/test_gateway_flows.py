@@ -12,7 +12,6 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOptions, KubernetesOptions
-from ovnkit.api.gatewaynetwork import L3_GATEWAY
 from ovnkit.api.host import (
     ADDRESSES,
     LINKS,
@@ -29,11 +28,12 @@ from ovnkit.api.host import (
 )
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftRule
-from ovnkit.api.nodenetwork import HOST_CIDRS
-from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.network.bridges import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
+from ovnkit.network.gateway import L3_GATEWAY
+from ovnkit.network.node import HOST_CIDRS
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_gateway.node import MAPPINGS, Mappings
 from ovnkit_gateway.plugin import GatewayPlugin
 

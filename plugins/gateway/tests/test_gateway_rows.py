@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOptions
 from ovnkit.api.errors import ConfigError
-from ovnkit.api.gatewaynetwork import L3_GATEWAY
 from ovnkit.api.items import Ref
 from ovnkit.api.models import NODES, PODS, Node
-from ovnkit.api.podnetwork import ANNOTATION, PodNetwork, render
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.conformance import ConformanceSuite
-from ovnkit.api.testing.objects import node, pod
+from ovnkit.network import rows
+from ovnkit.network.gateway import L3_GATEWAY
+from ovnkit.network.pod import ANNOTATION, PodNetwork, render
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.conformance import ConformanceSuite
+from ovnkit.testing.objects import node, pod
 from ovnkit_gateway.facts import check
 from ovnkit_gateway.plugin import GatewayPlugin
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ovnkit.api.daemons import Daemon
+from ovnkit.testing.daemons import Daemon
 from ovnkit_lab import pki
 from ovnkit_lab.client import ApiError, Client
 from ovnkit_lab.layout import API_PORT, CONTROL, SERVICE_SUBNETS, Files, Kubernetes, LabError, LabSpec

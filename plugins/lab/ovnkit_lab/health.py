@@ -11,9 +11,9 @@ from typing import Any
 import cattrs
 from attrs import asdict, evolve, frozen
 
-from ovnkit.api.daemons import Daemon
 from ovnkit.api.text import parse_json
-from ovnkit.api.unixhttp import read
+from ovnkit.testing.cluster import fetch
+from ovnkit.testing.daemons import Daemon
 from ovnkit_lab.layout import Files, LabError
 
 Json = dict[str, Any]
@@ -34,7 +34,7 @@ def state(files: Files, host: str) -> Json:
     """What the ovnkit of a host answers to `/status`; empty when it doesn't."""
     for path in sorted(files.ovn(host).glob("ovnkit-*.sock")):
         try:
-            return dict(parse_json(read(path, "/status")))
+            return dict(fetch(path))
         except (OSError, ValueError):
             continue
     return {}

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-from ovnkit.api.daemons import Daemon, DaemonError, OvnInstall
+from ovnkit.testing.daemons import Daemon, DaemonError, OvnInstall
 from ovnkit_lab import access, apiservers, health, layout, namespaces, pki, settings, stack
 from ovnkit_lab.client import ApiError
 from ovnkit_lab.controllers.world import is_true

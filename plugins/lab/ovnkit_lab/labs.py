@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from attrs import evolve
 
-from ovnkit.api.daemons import locate
+from ovnkit.testing.daemons import locate
 from ovnkit_lab import apiservers, layout, namespaces
 from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.lab import Lab, Say

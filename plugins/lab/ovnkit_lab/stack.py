@@ -6,7 +6,7 @@ import time
 import uuid
 from pathlib import Path
 
-from ovnkit.api.daemons import Daemon, OvnInstall, northd, ovn_controller, ovsdb_server, vswitchd
+from ovnkit.testing.daemons import Daemon, OvnInstall, northd, ovn_controller, ovsdb_server, vswitchd
 from ovnkit_lab.layout import (
     BRIDGE,
     CONTROL,

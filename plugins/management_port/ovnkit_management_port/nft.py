@@ -29,9 +29,9 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
-from ovnkit.api.nodenetwork import management_address
 from ovnkit.api.text import parse_json_strings, parse_network, quoted
 from ovnkit.api.world import World, derived
+from ovnkit.network.node import management_address
 
 CHAIN = "mgmtport-snat"
 NODEPORTS = "mgmtport-no-snat-nodeports"

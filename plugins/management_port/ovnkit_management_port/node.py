@@ -13,9 +13,9 @@ from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Sysctl
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Row, Slot
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import gateway_address, host_subnets, management_address, nth_interface, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network.node import gateway_address, host_subnets, management_address, nth_interface, port_mac
 from ovnkit_management_port.nft import snat_items
 
 PORT = "ovn-k8s-mp0"

@@ -7,14 +7,14 @@ from typing import Any
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.items import Member, Ref, Row, Slot
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import host_subnets, management_address, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.node import host_subnets, management_address, port_mac
 
 
 @frozen

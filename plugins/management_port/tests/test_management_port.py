@@ -14,8 +14,8 @@ from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Sysctl
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftElement, NftRule, NftSet, Snat
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_management_port.plugin import ManagementPortPlugin
 
 SUBNETS = {4: "10.244.1.0/24", 6: "fd00:10:244:2::/64"}

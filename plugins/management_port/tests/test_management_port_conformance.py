@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import pytest
 
-from ovnkit.api.testing.conformance import ConformanceSuite
+from ovnkit.testing.conformance import ConformanceSuite
 
 pytestmark = pytest.mark.ovn
 

@@ -15,13 +15,13 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config
-from ovnkit.api.daemons import Daemon, locate, ovsdb_server, vswitchd
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
-from ovnkit.host.nftsink import NftSink
-from ovnkit.host.sink import HostSink
+from ovnkit.sinks.host.nftsink import NftSink
+from ovnkit.sinks.host.sink import HostSink
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.daemons import Daemon, locate, ovsdb_server, vswitchd
+from ovnkit.testing.objects import node
 from ovnkit_management_port.plugin import ManagementPortPlugin
 
 pytestmark = pytest.mark.ovn

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import RowId, object_ids
 from ovnkit.api.items import Row, Slot
-from ovnkit.api.matches import Match, cluster_router_port_group, namespace_port_group
+from ovnkit.api.matches import Match
 from ovnkit.api.models import NAMESPACES, PODS
-from ovnkit.api.nodenetwork import Address, management_address, node_subnets
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World, derived
+from ovnkit.network import rows
+from ovnkit.network.matches import cluster_router_port_group, namespace_port_group
+from ovnkit.network.node import Address, management_address, node_subnets
 from ovnkit_multicast import matches
 
 ENABLED = "k8s.ovn.org/multicast-enabled"

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ovnkit.api.matches import Match, any_of, cluster_port_group, namespace_address_set
-from ovnkit.api.nodenetwork import Address
+from ovnkit.api.matches import Match, any_of
+from ovnkit.network.matches import cluster_port_group, namespace_address_set
+from ovnkit.network.node import Address
 
 DYNAMIC_V6 = "(ip6.dst[120..127] == 0xff && ip6.dst[116] == 1)"
 """Groups of ff00::/8 with the T bit: well-known groups (neighbour discovery) must never be filtered."""

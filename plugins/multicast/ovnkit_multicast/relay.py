@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import link_local_from_mac
 from ovnkit.api.items import Member, Ref, Slot
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import gateway_address, host_subnets, is_unmanaged, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.node import gateway_address, host_subnets, is_unmanaged, port_mac
 
 
 @frozen

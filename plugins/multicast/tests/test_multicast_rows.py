@@ -10,9 +10,9 @@ from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Member, Ref
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.api.rows import cluster_router_port_group, namespace_port_group, node_switch, node_switch_port
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, node, pod
+from ovnkit.network.rows import cluster_router_port_group, namespace_port_group, node_switch, node_switch_port
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, node, pod
 from ovnkit_multicast.plugin import MulticastPlugin
 
 DUAL = Config(

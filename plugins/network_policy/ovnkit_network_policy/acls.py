@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovnkit.api.acllogging import OFF, AclLogging, acl_columns
+from ovnkit.api.hooks import AclLogging
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
 from ovnkit.api.items import Row, Slot, Value
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
+from ovnkit.network.acl_logging import OFF, acl_columns
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.rules import INGRESS
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ovnkit.api import rows
 from ovnkit.api.config import Config
 from ovnkit.api.identity import RowId, object_ids
 from ovnkit.api.items import Member, Row, Slot
 from ovnkit.api.models import NAMESPACES, NODES
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.world import World, derived
+from ovnkit.network import rows
+from ovnkit.network.node import (
     Address,
     gateway_router_join_address,
     hairpin_address,
@@ -17,8 +19,6 @@ from ovnkit.api.nodenetwork import (
     node_id,
     node_subnets,
 )
-from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.world import World, derived
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row
 from ovnkit_network_policy.peers import PodSet

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from ovnkit.api.matches import Match, any_of, joined
-from ovnkit.api.nodenetwork import Address
+from ovnkit.network.node import Address
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.rules import INGRESS, Block, Network, Ports
 

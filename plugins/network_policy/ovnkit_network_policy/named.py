@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovnkit.api.models import NAMESPACES, PODS, Pod
-from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
+from ovnkit.network.pod_addresses import has_own_network
 from ovnkit_network_policy.peers import NamedPort, PodSet
 
 

@@ -11,8 +11,8 @@ from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match, address_set
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.podaddresses import PROJECTIONS
 from ovnkit.api.selectors import EVERYTHING, LabelSelector, Operator, Requirement
+from ovnkit.network.pod_addresses import PROJECTIONS
 
 LEGACY = "_LNM"
 """Ending of the id of a set that a peer without podSelector names (upstream's "legacy" mode)."""

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HookCalls, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Renderer
+from ovnkit.network.policies import NETWORK_POLICIES
 from ovnkit_network_policy.options import NetworkPolicyOptions
 from ovnkit_network_policy.zone import Policies
 

@@ -12,9 +12,9 @@ from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
-from ovnkit.api.policy_models import STATELESS, IpBlock, NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import check_port, parse_network, quoted
+from ovnkit.network.policies import STATELESS, IpBlock, NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule
 from ovnkit_network_policy.peers import PodSet
 
 Network = IPv4Network | IPv6Network

@@ -6,20 +6,20 @@ from collections.abc import Iterable
 
 from attrs import field, frozen
 
-from ovnkit.api import rows
-from ovnkit.api.acllogging import OFF, AclLogging, acl_logging
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import HookCalls, Scope
+from ovnkit.api.hooks import AclLogging, HookCalls, Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.items import Event, Member, Ref, Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match, all_of, port_group
 from ovnkit.api.models import NAMESPACES, PODS, Pod
-from ovnkit.api.podaddresses import has_own_network
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.selectors import EVERYTHING, LabelSelector, SelectorIndex
 from ovnkit.api.world import World, derived
+from ovnkit.network import rows
+from ovnkit.network.acl_logging import OFF, acl_logging
+from ovnkit.network.pod_addresses import has_own_network
+from ovnkit.network.policies import NETWORK_POLICIES
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row, group_row
 from ovnkit_network_policy.clauses import Clause, clauses

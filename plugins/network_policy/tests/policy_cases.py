@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from policy_oracle import NETWORKS as ANNOTATION
 from policy_oracle import SUBNETS, Oracle, Probe, Raw, management_addresses, pod_addresses
 
-from ovnkit.api.nodenetwork import port_mac
 from ovnkit.api.text import parse_host
+from ovnkit.network.node import port_mac
 
 NAMES = ("red", "green", "blue")
 PORTS = (("TCP", 80), ("UDP", 53), ("TCP", 81), ("SCTP", 80), ("TCP", 8080), ("ICMP", 0), ("UDP", 81), ("TCP", 88))

@@ -24,13 +24,13 @@ from policy_cases import Cluster, clusters, nodes
 from policy_oracle import NETWORKS, SUBNETS, Probe, management_addresses, pod_addresses
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.daemons import Daemon, northd, ovsdb_server
-from ovnkit.api.installs import OvnInstall, locate
 from ovnkit.api.models import NAMESPACES, NODES, PODS
-from ovnkit.api.nodenetwork import gateway_address, management_address, port_mac
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
+from ovnkit.network.node import gateway_address, management_address, port_mac
+from ovnkit.network.policies import NETWORK_POLICIES
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.daemons import Daemon, northd, ovsdb_server
+from ovnkit.testing.installs import OvnInstall, locate
 from ovnkit_network_policy.plugin import NetworkPolicyPlugin
 
 SUBNETS_OF = {4: "10.128.0.0/14/23", 6: "fd01::/48"}

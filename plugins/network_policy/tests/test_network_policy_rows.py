@@ -10,19 +10,19 @@ from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Declaration, hookimpl
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Member, Ref
 from ovnkit.api.models import NAMESPACES, NODES, PODS, ContainerPort
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.conformance import ConformanceSuite
-from ovnkit.api.testing.objects import namespace, node, pod
+from ovnkit.network import rows
+from ovnkit.network.policies import NETWORK_POLICIES
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.conformance import ConformanceSuite
+from ovnkit.testing.objects import namespace, node, pod
 from ovnkit_network_policy.peers import PodSet
 from ovnkit_network_policy.plugin import NetworkPolicyPlugin
 

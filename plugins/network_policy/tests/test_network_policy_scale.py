@@ -12,11 +12,11 @@ from policy_cases import node, policy
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.models import NAMESPACES, NODES, PODS
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, pod
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.network.policies import NETWORK_POLICIES
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, pod
+from ovnkit.testing.ovsdb import OvsdbServer
 from ovnkit_network_policy.plugin import NetworkPolicyPlugin
 
 APPS = 50

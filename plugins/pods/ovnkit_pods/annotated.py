@@ -7,10 +7,10 @@ from collections.abc import Collection, Mapping
 from attrs import evolve
 
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Address
-from ovnkit.api.podaddresses import pod_addresses
-from ovnkit.api.podnetwork import PodNetwork
 from ovnkit.api.world import World
+from ovnkit.network.node import Address
+from ovnkit.network.pod import PodNetwork
+from ovnkit.network.pod_addresses import pod_addresses
 
 
 def held(world: World, node: str, family: int) -> Mapping[str, Collection[Address]]:

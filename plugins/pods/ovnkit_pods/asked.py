@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from ovnkit.api import podnetwork
 from ovnkit.api.errors import Reject
 from ovnkit.api.models import Pod
-from ovnkit.api.nodenetwork import Address, port_mac
-from ovnkit.api.podaddresses import pod_addresses
-from ovnkit.api.podnetwork import PodNetwork
+from ovnkit.network import pod as podnetwork
+from ovnkit.network.node import Address, port_mac
+from ovnkit.network.pod import PodNetwork
+from ovnkit.network.pod_addresses import pod_addresses
 from ovnkit_pods import annotated, request
 from ovnkit_pods.nodes import NodeNetwork, contains, interface
 

@@ -7,13 +7,13 @@ from typing import overload
 
 from attrs import frozen
 
-from ovnkit.api import podnetwork
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import DERIVED_MACS, mac_from_ip
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Address, port_mac
-from ovnkit.api.podaddresses import has_own_network
 from ovnkit.api.world import Pool, World
+from ovnkit.network import pod as podnetwork
+from ovnkit.network.node import Address, port_mac
+from ovnkit.network.pod_addresses import has_own_network
 
 
 @frozen

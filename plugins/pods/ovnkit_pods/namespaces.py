@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.items import Ref, Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES, PODS, Pod
-from ovnkit.api.podaddresses import PROJECTIONS, has_own_network
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.pod_addresses import PROJECTIONS, has_own_network
 
 
 def port(pod: Pod) -> Iterable[Ref]:

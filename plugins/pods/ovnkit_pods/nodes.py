@@ -8,11 +8,14 @@ from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, Network
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.items import Slot
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import host_network
+from ovnkit.api.world import World, derived
+from ovnkit.network import rows
+from ovnkit.network.node import (
     Address,
     Interface,
     chassis_id,
@@ -22,9 +25,6 @@ from ovnkit.api.nodenetwork import (
     is_unmanaged,
     nth_interface,
 )
-from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import host_network
-from ovnkit.api.world import World, derived
 from ovnkit_pods.texts import AnnotationText
 
 

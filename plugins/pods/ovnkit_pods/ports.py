@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
-from ovnkit.api import podaddresses, podnetwork
-from ovnkit.api.addresses import AddressRange
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.items import Annotation, Row, Slot
 from ovnkit.api.models import PODS, Pod
-from ovnkit.api.nodenetwork import Address, port_mac
-from ovnkit.api.podnetwork import DEFAULT_NETWORK, PodNetwork
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import Pool, World
+from ovnkit.network import pod as podnetwork
+from ovnkit.network import pod_addresses as podaddresses
+from ovnkit.network.addresses import AddressRange
+from ovnkit.network.node import Address, port_mac
+from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork
 from ovnkit_pods import annotated
 from ovnkit_pods.asked import Asked, ask
 from ovnkit_pods.macs import RequestedMacs

@@ -9,8 +9,8 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.nodenetwork import Address
 from ovnkit.api.text import parse_host, parse_json, parse_mac, quoted
+from ovnkit.network.node import Address
 
 ANNOTATION = "v1.multus-cni.io/default-network"
 INVALID = "InvalidNetworkRequest"

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from attrs import frozen
 
 from ovnkit.api.config import Network
-from ovnkit.api.nodenetwork import Address, nth_interface
-from ovnkit.api.podnetwork import DEFAULT_NETWORK, PodNetwork, render
+from ovnkit.network.node import Address, nth_interface
+from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork, render
 
 _MAC = "00:00:00:00:00:00"
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.models import NODES, PODS, Pod
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node, pod
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node, pod
 from ovnkit_pods.plugin import PodsPlugin
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"

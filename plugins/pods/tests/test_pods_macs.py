@@ -12,8 +12,8 @@ from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import NODES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node, pod
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node, pod
 from ovnkit_pods.options import PodsOptions
 from ovnkit_pods.plugin import PodsPlugin
 

@@ -7,13 +7,13 @@ from typing import Any
 
 from attrs import evolve
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.models import NAMESPACES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, pod
+from ovnkit.network import rows
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, pod
 from ovnkit_pods.plugin import PodsPlugin
 
 DUAL = Config(

@@ -12,11 +12,11 @@ from attrs import evolve
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Node
-from ovnkit.api.podnetwork import ANNOTATION
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, node, pod
-from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
+from ovnkit.network.pod import ANNOTATION
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, node, pod
+from ovnkit.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_pods.plugin import PodsPlugin
 
 pytestmark = pytest.mark.ovn

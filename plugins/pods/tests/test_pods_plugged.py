@@ -13,8 +13,8 @@ from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOpti
 from ovnkit.api.identity import hash_name
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Pod
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, node, pod
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, node, pod
 from ovnkit_pods.plugin import PodsPlugin
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from ovnkit.api import podaddresses, rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.hooks import hookimpl
 from ovnkit.api.items import Row
 from ovnkit.api.models import NODES, PODS, Node
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node, pod
+from ovnkit.network import pod_addresses as podaddresses
+from ovnkit.network import rows
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node, pod
 from ovnkit_pods.plugin import PodsPlugin
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from ovnkit.api.acllogging import OFF, SEVERITIES, AclLogging
+from ovnkit.api.hooks import AclLogging
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.text import parse_json, quoted
 from ovnkit.api.world import World, derived
+from ovnkit.network.acl_logging import OFF, SEVERITIES
 
 ANNOTATION = "k8s.ovn.org/acl-logging"
 VERDICTS = ("allow", "deny")

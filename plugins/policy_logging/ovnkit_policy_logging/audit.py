@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 
 from ovnkit.api.config import Config
-from ovnkit.api.logfollower import Follower
+from ovnkit.api.log_follower import Follower
 from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit_policy_logging.destination import FACILITIES, AuditFile, AuditSyslog, Destination, Writer
 from ovnkit_policy_logging.lines import audit_line

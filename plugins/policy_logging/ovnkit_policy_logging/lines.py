@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 from attrs import frozen
 
-from ovnkit.api.acllogging import SEVERITIES
+from ovnkit.network.acl_logging import SEVERITIES
 
 _LINE = re.compile(r"(?P<time>[^|]*)\|(?P<body>\d+\|acl_log(?:\(\w+\))?\|[A-Z]+\|.*)", re.ASCII)
 _SEVERITY = re.compile(rf", severity=({'|'.join(SEVERITIES)})\b")

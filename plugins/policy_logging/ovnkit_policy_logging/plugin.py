@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from attrs import evolve
 
-from ovnkit.api.acllogging import AclLogging
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Columns, Declaration, Runtime, hookimpl
+from ovnkit.api.hooks import AclLogging, Columns, Declaration, Runtime, hookimpl
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role

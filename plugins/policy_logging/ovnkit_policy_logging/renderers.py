@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api.acllogging import METER
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Event, Row
-from ovnkit.api.meters import meter_rows
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network.acl_logging import METER
+from ovnkit.network.meters import meter_rows
 from ovnkit_policy_logging.annotation import ANNOTATION, levels
 from ovnkit_policy_logging.options import PolicyLoggingOptions
 

@@ -17,11 +17,11 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.config import Config, OvsPathsOptions
-from ovnkit.api.daemons import Daemon, locate, ovn_controller, ovsdb_server
-from ovnkit.api.logfollower import Follower
+from ovnkit.api.log_follower import Follower
 from ovnkit.api.metrics import MetricKind
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import scope
+from ovnkit.testing.bench import scope
+from ovnkit.testing.daemons import Daemon, locate, ovn_controller, ovsdb_server
 from ovnkit_lab.testing import wait_until
 from ovnkit_policy_logging.audit import AuditLog
 from ovnkit_policy_logging.destination import AuditFile, AuditSyslog, Destination

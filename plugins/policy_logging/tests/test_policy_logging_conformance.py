@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from ovnkit.api.config import Config
-from ovnkit.api.testing.conformance import ConformanceSuite
-from ovnkit.api.testing.harness import Harness
-from ovnkit.api.testing.manifests import Manifest
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.testing.conformance import ConformanceSuite
+from ovnkit.testing.harness import Harness
+from ovnkit.testing.manifests import Manifest
+from ovnkit.testing.ovsdb import OvsdbServer
 
 SHOP = """
 apiVersion: v1

@@ -11,17 +11,18 @@ from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ovnkit.api.acllogging import SEVERITIES, AclLogging
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.hooks import AclLogging
 from ovnkit.api.items import Row
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES
-from ovnkit.api.policy_models import NETWORK_POLICIES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import namespace, node
-from ovnkit.kernel.config import Override, load_config
+from ovnkit.config.load import Override, load_config
+from ovnkit.network.acl_logging import SEVERITIES
+from ovnkit.network.policies import NETWORK_POLICIES
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import namespace, node
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.plugin import EgressFirewallPlugin
 from ovnkit_network_policy.plugin import NetworkPolicyPlugin

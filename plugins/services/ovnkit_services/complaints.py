@@ -8,8 +8,8 @@ from attrs import frozen
 
 from ovnkit.api.items import Event
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
 from ovnkit.api.world import World
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES
 from ovnkit_services.endpoints import faults
 from ovnkit_services.frontends import frontends, source_ranges
 from ovnkit_services.layout import Layout

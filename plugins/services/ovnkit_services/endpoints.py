@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from attrs import frozen
 
 from ovnkit.api.config import Network
-from ovnkit.api.service_models import (
+from ovnkit.api.text import quoted
+from ovnkit.api.world import World, derived
+from ovnkit.network.services import (
     ENDPOINT_SLICES,
     SERVICES,
     Endpoint,
     EndpointSlice,
     parse_address,
 )
-from ovnkit.api.text import quoted
-from ovnkit.api.world import World, derived
 
 FAMILIES = {"IPv4": 4, "IPv6": 6}
 """Address types of EndpointSlices that carry addresses (the third is FQDN), and their IP versions."""

@@ -9,12 +9,12 @@ from attrs import frozen
 
 from ovnkit.api.config import Network
 from ovnkit.api.errors import Reject
-from ovnkit.api.gatewaynetwork import L3Gateway, l3_gateway
-from ovnkit.api.nodenetwork import host_cidrs
-from ovnkit.api.service_models import Service
-from ovnkit.api.service_models import parse_address as known_address
 from ovnkit.api.text import parse_address
 from ovnkit.api.world import World, derived
+from ovnkit.network.gateway import L3Gateway, l3_gateway
+from ovnkit.network.node import host_cidrs
+from ovnkit.network.services import Service
+from ovnkit.network.services import parse_address as known_address
 from ovnkit_services.endpoints import NOBODY, Target, service_endpoints
 from ovnkit_services.frontends import frontends, source_ranges
 from ovnkit_services.layout import Layout

@@ -8,9 +8,9 @@ from attrs import frozen
 
 from ovnkit.api.host import HttpAnswer
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import SERVICES
 from ovnkit.api.text import print_json
 from ovnkit.api.world import World, derived
+from ovnkit.network.services import SERVICES
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.layout import Layout
 

@@ -16,9 +16,9 @@ from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.items import NOW, Absent, Annotation, Event
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.text import parse_moment
 from ovnkit.api.world import World
+from ovnkit.network.services import SERVICES, Service
 from ovnkit_services.layout import Layout
 
 IDLED = "/idled-at"

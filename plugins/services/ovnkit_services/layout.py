@@ -6,8 +6,8 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config, Network
 from ovnkit.api.hooks import Scope
-from ovnkit.api.nodenetwork import hairpin_address
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.network.node import hairpin_address
 from ovnkit_services.options import ServicesOptions
 
 HOST_MASQUERADE = 2

@@ -11,10 +11,10 @@ from ovnkit.api.flows import FlowItem
 from ovnkit.api.hooks import Scope
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import NftItem
-from ovnkit.api.ovsfacts import external_bridge
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import SERVICES
 from ovnkit.api.world import World, derived
+from ovnkit.network.bridges import external_bridge
+from ovnkit.network.services import SERVICES
 from ovnkit_services import filters, idling, tracking
 from ovnkit_services.bridge import BridgeFacts, ServiceFlows
 from ovnkit_services.endpoints import service_endpoints

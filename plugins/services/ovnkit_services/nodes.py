@@ -5,10 +5,10 @@ from __future__ import annotations
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.gatewaynetwork import l3_gateway
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import chassis_id, host_cidrs, is_unmanaged, node_subnets
 from ovnkit.api.world import World, derived
+from ovnkit.network.gateway import l3_gateway
+from ovnkit.network.node import chassis_id, host_cidrs, is_unmanaged, node_subnets
 from ovnkit_services.layout import Layout
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
 from ovnkit.api.identity import OWNER_KEY
-from ovnkit.api.northd import NORTHD
-from ovnkit.api.ovsfacts import OVS_KINDS
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES
+from ovnkit.network.acl_logging import LOG_COLUMNS
+from ovnkit.network.bridges import OVS_KINDS
+from ovnkit.network.northd import NORTHD
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES
 from ovnkit_services import idling
 from ovnkit_services.affinity import AffinityFlows
 from ovnkit_services.complaints import Complaints

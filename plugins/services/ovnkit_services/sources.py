@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ovnkit.api import rows
-from ovnkit.api.acllogging import acl_columns
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Row, Slot
-from ovnkit.api.matchsyntax import fault
-from ovnkit.api.service_models import Service, parse_address
+from ovnkit.api.match_syntax import fault
+from ovnkit.network import rows
+from ovnkit.network.acl_logging import acl_columns
+from ovnkit.network.services import Service, parse_address
 from ovnkit_services.frontends import Frontend, source_ranges
 
 PRIORITY = 1120

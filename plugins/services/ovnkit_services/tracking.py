@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ovnkit.api.host import TrackedFront, TrackedPath
-from ovnkit.api.service_models import Service
 from ovnkit.api.text import parse_address
 from ovnkit.api.world import World
+from ovnkit.network.services import Service
 from ovnkit_services.endpoints import NOBODY, Targets, service_endpoints
 from ovnkit_services.exposures import OwnNode, own_node
 from ovnkit_services.frontends import Frontend, frontends

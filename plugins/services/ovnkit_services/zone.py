@@ -6,13 +6,13 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Member, Ref, Row, Slot
-from ovnkit.api.northd import northd_release
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.service_models import SERVICES, Service
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.northd import northd_release
+from ovnkit.network.services import SERVICES, Service
 from ovnkit_services import balancers, idling, sources, templates
 from ovnkit_services.balancers import Balancers, Policy, Scope, Vips
 from ovnkit_services.endpoints import service_endpoints

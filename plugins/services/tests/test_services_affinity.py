@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.daemons import Daemon, northd, ovn_controller, ovsdb_server, vswitchd
-from ovnkit.api.installs import OvnInstall, locate
 from ovnkit.api.renderers import Role
-from ovnkit.host.flowsink import FlowSink
-from ovnkit.kernel.inbox import Inbox
-from ovnkit.kernel.reconciler import Reconciler
+from ovnkit.engine.inbox import Inbox
+from ovnkit.engine.reconciler import Reconciler
+from ovnkit.sinks.host.flowsink import FlowSink
+from ovnkit.testing.daemons import Daemon, northd, ovn_controller, ovsdb_server, vswitchd
+from ovnkit.testing.installs import OvnInstall, locate
 from ovnkit_services.affinity import COOKIE, AffinityFlows
 
 pytestmark = pytest.mark.ovn

@@ -13,7 +13,7 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
 from ovnkit.api.kinds import Kind
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.conformance import ConformanceSuite, family_config
+from ovnkit.testing.conformance import ConformanceSuite, family_config
 from ovnkit_services.options import ServicesOptions
 
 NODE = """

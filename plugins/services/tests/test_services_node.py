@@ -14,19 +14,19 @@ from pyroute2 import netns
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.flows import Flow, Group
-from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.host import HttpAnswer, TrackedFront, TrackedPath
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import DnatChoice, NftElement, NftItem, NftRule, NftSet, NftType, Protocol, Verdict
-from ovnkit.api.nodenetwork import HOST_CIDRS, NODE_SUBNETS
-from ovnkit.api.ovsfacts import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointPort, EndpointSlice, ServicePort
-from ovnkit.api.sinks import Owner
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import endpoint_slice, node, service
-from ovnkit.host.nftsink import NftSink
-from ovnkit.kernel.inbox import Inbox
+from ovnkit.engine.inbox import Inbox
+from ovnkit.engine.sink import Owner
+from ovnkit.network.bridges import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
+from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
+from ovnkit.network.node import HOST_CIDRS, NODE_SUBNETS
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointPort, EndpointSlice, ServicePort
+from ovnkit.sinks.host.nftsink import NftSink
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import endpoint_slice, node, service
 from ovnkit_services.plugin import ServicesPlugin
 
 WEB = "default/web"

@@ -11,13 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointPort, ServicePort
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import endpoint_slice, node, service
+from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
+from ovnkit.network.node import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES, Endpoint, EndpointPort, ServicePort
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import endpoint_slice, node, service
 from ovnkit_services.plugin import ServicesPlugin
 
 NODES_HERE = ("n1", "n2", "")

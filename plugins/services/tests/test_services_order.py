@@ -10,9 +10,9 @@ import pytest
 
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.conformance import family_config
-from ovnkit.api.testing.harness import Content, Harness, difference, make_server
-from ovnkit.api.testing.manifests import Manifest, objects
+from ovnkit.testing.conformance import family_config
+from ovnkit.testing.harness import Content, Harness, difference, make_server
+from ovnkit.testing.manifests import Manifest, objects
 
 pytestmark = pytest.mark.ovn
 

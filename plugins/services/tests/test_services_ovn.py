@@ -11,15 +11,15 @@ import pytest
 from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.gatewaynetwork import L3_GATEWAY
-from ovnkit.api.installs import OvnInstall
 from ovnkit.api.models import NODES, PODS, Node
-from ovnkit.api.nodenetwork import CHASSIS_ID
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import ENDPOINT_SLICES, SERVICES, Endpoint, ServicePort
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import endpoint_slice, node, pod, service
-from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
+from ovnkit.network.gateway import L3_GATEWAY
+from ovnkit.network.node import CHASSIS_ID
+from ovnkit.network.services import ENDPOINT_SLICES, SERVICES, Endpoint, ServicePort
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.installs import OvnInstall
+from ovnkit.testing.objects import endpoint_slice, node, pod, service
+from ovnkit.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_services.plugin import ServicesPlugin
 
 pytestmark = pytest.mark.ovn

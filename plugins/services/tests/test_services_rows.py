@@ -10,17 +10,17 @@ import orjson
 import pytest
 from attrs import evolve
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
-from ovnkit.api.gatewaynetwork import L3_GATEWAY, L3Gateway
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Absent, Member, Row
-from ovnkit.api.matchsyntax import fault
+from ovnkit.api.match_syntax import fault
 from ovnkit.api.models import NODES, Node
-from ovnkit.api.nodenetwork import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
-from ovnkit.api.northd import NORTHD
 from ovnkit.api.renderers import Role
-from ovnkit.api.service_models import (
+from ovnkit.network import rows
+from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
+from ovnkit.network.node import CHASSIS_ID, HOST_CIDRS, NODE_SUBNETS
+from ovnkit.network.northd import NORTHD
+from ovnkit.network.services import (
     ENDPOINT_SLICES,
     SERVICES,
     Endpoint,
@@ -28,8 +28,8 @@ from ovnkit.api.service_models import (
     EndpointSlice,
     ServicePort,
 )
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import endpoint_slice, node, service
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import endpoint_slice, node, service
 from ovnkit_services.idling import BALANCERS, EMPTY_BALANCERS, BalancerOwner, EmptyBalancer
 from ovnkit_services.options import ServicesOptions
 from ovnkit_services.plugin import ServicesPlugin

@@ -12,7 +12,10 @@ from ovnkit.api.config import ClusterSubnet, Config, Network
 from ovnkit.api.errors import Reject
 from ovnkit.api.items import Annotation, Event
 from ovnkit.api.models import NODES, Node
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import JsonMembers, print_json
+from ovnkit.api.world import Pool, World
+from ovnkit.network.node import (
     DEFAULT_NETWORK,
     MAX_NODE_ID,
     NODE_ID,
@@ -25,9 +28,6 @@ from ovnkit.api.nodenetwork import (
     node_id,
     transit_address,
 )
-from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import JsonMembers, print_json
-from ovnkit.api.world import Pool, World
 
 T = TypeVar("T", bound=Hashable)
 

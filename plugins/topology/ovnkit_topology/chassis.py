@@ -14,9 +14,9 @@ from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.items import Absent, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import chassis_id
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World, derived
+from ovnkit.network.node import chassis_id
 
 NODE_MARK = "k8s.ovn.org/node"
 """external_ids key of a chassis: the node whose annotation names it. It outlives the Node."""

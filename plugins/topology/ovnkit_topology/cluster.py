@@ -6,15 +6,15 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
-from ovnkit.api.meters import meter_rows
-from ovnkit.api.nodenetwork import cluster_router_join_address, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.meters import meter_rows
+from ovnkit.network.node import cluster_router_join_address, port_mac
 from ovnkit_topology.options import TopologyOptions
 
 PROTOCOLS = (

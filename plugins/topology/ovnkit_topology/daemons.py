@@ -10,10 +10,10 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Scope
 from ovnkit.api.items import Ask, Event
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import chassis_id
-from ovnkit.api.ovndaemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network.node import chassis_id
+from ovnkit.network.ovn_daemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
 
 
 @frozen

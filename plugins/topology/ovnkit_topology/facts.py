@@ -6,7 +6,9 @@ from attrs import frozen
 
 from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject, Retry
-from ovnkit.api.nodenetwork import (
+from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.world import World, derived
+from ovnkit.network.node import (
     Address,
     Interface,
     Network,
@@ -17,8 +19,6 @@ from ovnkit.api.nodenetwork import (
     node_id,
     transit_addresses,
 )
-from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.world import World, derived
 
 
 @frozen

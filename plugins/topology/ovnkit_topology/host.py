@@ -13,11 +13,11 @@ from ovnkit.api.host import ADDRESSES, LINKS, Address, AddressView, Interface
 from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
-from ovnkit.api.onlink import on_link_interface
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import parse_address, print_json
 from ovnkit.api.world import World, derived
+from ovnkit.network.node import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
+from ovnkit.network.onlink import on_link_interface
 
 MANAGEMENT_LINK_PREFIX = "ovn-k8s-mp"
 OVERHEAD = {4: 58, 6: 78}

@@ -17,8 +17,9 @@ from attrs import define, field
 from ovnkit.api.hooks import Runtime, Scope, Tell
 from ovnkit.api.metrics import Metric, MetricKind, Sample
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import CHASSIS_ID
-from ovnkit.api.ovndaemons import (
+from ovnkit.api.renderers import Role
+from ovnkit.network.node import CHASSIS_ID
+from ovnkit.network.ovn_daemons import (
     NORTHBOUND_SERVER,
     NORTHD,
     OVN_DAEMONS,
@@ -26,7 +27,6 @@ from ovnkit.api.ovndaemons import (
     OvnDaemon,
     controller,
 )
-from ovnkit.api.renderers import Role
 from ovnkit_topology import appctl
 from ovnkit_topology.progress import CHASSIS_PROGRESS, NB_PROGRESS, NORTHBOUND, SB_PROGRESS, SOUTHBOUND
 

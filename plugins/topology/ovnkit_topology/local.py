@@ -6,16 +6,16 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api import rows
-from ovnkit.api.acllogging import acl_columns
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Ref, Row, Slot
 from ovnkit.api.models import NODES
-from ovnkit.api.nodenetwork import gateway_address, is_unmanaged, management_address, port_mac
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit.network import rows
+from ovnkit.network.acl_logging import acl_columns
+from ovnkit.network.node import gateway_address, is_unmanaged, management_address, port_mac
 from ovnkit_topology.facts import Layout, NodeFacts, node_facts
 
 ARP_PROXY_MAC = "0a:58:a9:fe:01:01"

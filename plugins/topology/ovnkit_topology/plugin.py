@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ovnkit.api.acllogging import LOG_COLUMNS
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Answerer, Columns, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.metrics import Metric
-from ovnkit.api.northd import NORTHD
-from ovnkit.api.ovndaemons import OVN_DAEMONS
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.network.acl_logging import LOG_COLUMNS
+from ovnkit.network.northd import NORTHD
+from ovnkit.network.ovn_daemons import OVN_DAEMONS
 from ovnkit_topology import chassis, progress
 from ovnkit_topology.assign import Assigner
 from ovnkit_topology.cluster import ClusterRows

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ovnkit.api.northd import northd_release
 from ovnkit.api.world import World, derived
+from ovnkit.network.northd import northd_release
 
 BINDS_REMOTE_PORTS = (23, 6)
 """Since this release northd sets the chassis of ports of type `remote`; before, ovn-ic does, and we have none."""

@@ -13,8 +13,8 @@ from attrs import evolve
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, GatewayOptions, KubernetesOptions
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_topology.assign import Slices
 from ovnkit_topology.plugin import TopologyPlugin
 

@@ -10,9 +10,9 @@ import pytest
 
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.harness import Harness, make_server
-from ovnkit.api.testing.manifests import Manifest
-from ovnkit.api.testing.ovsdb import OvsdbServer
+from ovnkit.testing.harness import Harness, make_server
+from ovnkit.testing.manifests import Manifest
+from ovnkit.testing.ovsdb import OvsdbServer
 
 pytestmark = pytest.mark.ovn
 

@@ -10,7 +10,7 @@ import pytest
 
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView, LinkView
 from ovnkit.api.kinds import Kind
-from ovnkit.api.testing.conformance import ConformanceSuite
+from ovnkit.testing.conformance import ConformanceSuite
 
 NODE = """
 apiVersion: v1

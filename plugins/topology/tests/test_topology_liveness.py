@@ -16,7 +16,8 @@ from attrs import define, field
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
-from ovnkit.api.ovndaemons import (
+from ovnkit.api.renderers import Role
+from ovnkit.network.ovn_daemons import (
     NORTHBOUND_SERVER,
     NORTHD,
     OVN_DAEMONS,
@@ -24,10 +25,9 @@ from ovnkit.api.ovndaemons import (
     OvnDaemon,
     controller,
 )
-from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
-from ovnkit.api.testing.zone import Zone, zone_of
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
+from ovnkit.testing.zone import Zone, zone_of
 from ovnkit_topology import appctl
 from ovnkit_topology.liveness import PATIENCE, RAISE_PERIOD, Liveness
 from ovnkit_topology.plugin import TopologyPlugin

@@ -11,8 +11,8 @@ from ovnkit.api.config import Config, DatabaseOptions, DefaultOptions
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, AddressView, Hop, LinkView, RouteView
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_topology.host import OVS_SYSTEM, OvsSystem
 from ovnkit_topology.plugin import TopologyPlugin
 

@@ -9,11 +9,11 @@ import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.models import NODES, Node
-from ovnkit.api.northd import NORTHD, Northd
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
-from ovnkit.api.testing.zone import RELEASES, Zone, zone_of
+from ovnkit.network.northd import NORTHD, Northd
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
+from ovnkit.testing.zone import RELEASES, Zone, zone_of
 from ovnkit_topology.plugin import TopologyPlugin
 
 pytestmark = pytest.mark.ovn

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from ovnkit.api import rows
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.identity import RowId, hash_name
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.models import NODES, Node
-from ovnkit.api.northd import NORTHD
 from ovnkit.api.renderers import Role
-from ovnkit.api.testing.bench import Bench, scope
-from ovnkit.api.testing.objects import node
+from ovnkit.network import rows
+from ovnkit.network.northd import NORTHD
+from ovnkit.testing.bench import Bench, scope
+from ovnkit.testing.objects import node
 from ovnkit_topology.plugin import TopologyPlugin
 
 CLUSTER = {4: "10.128.0.0/14/23", 6: "fd01::/48"}

@@ -1,1 +1,0 @@
-"""ovnkit.api.testing."""

@@ -1,0 +1,1 @@
+"""The configuration: loading, values, checks, and showing it."""

@@ -1,1 +1,0 @@
-"""ovnkit.host."""

@@ -1,0 +1,1 @@
+"""Plugins: discovery, hook calls, ordering, and the pages made from the contract."""

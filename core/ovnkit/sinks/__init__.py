@@ -1,0 +1,1 @@
+"""What makes databases, kernels and API objects agree with the items that renderers yield."""

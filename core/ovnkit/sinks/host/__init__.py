@@ -1,0 +1,1 @@
+"""The node: addresses, routes, nftables, OpenFlow flows, conntrack entries, uplink bridges."""

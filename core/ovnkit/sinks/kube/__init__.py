@@ -1,0 +1,1 @@
+"""Kubernetes: the client, watches, Leases, and the sink that writes annotations, status and Events."""

@@ -1,0 +1,237 @@
+"""The state of the process: read in the reconciler's thread, answered as /status, /readyz and /healthz."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+from attrs import define, field
+
+from ovnkit.api.hooks import Scope
+from ovnkit.api.kinds import Kind
+from ovnkit.api.models import NODES
+from ovnkit.engine.reconciler import Reconciler
+from ovnkit.engine.sink import Sink
+from ovnkit.network.node import NODE_SUBNETS, parse_node_subnets
+from ovnkit.plugins.registry import Plugins, State
+from ovnkit.status.read import plugin_row
+from ovnkit.status.server import Answer, json_answer
+from ovnkit.status.snapshot import Snapshot
+
+VERSION = version("ovnkit")
+STUCK_AFTER = 60.0
+"""Seconds without a sign of life of the reconciler after which /healthz says so."""
+
+
+@define
+class Progress:
+    """How far the start has come; written by the process, read by everyone."""
+
+    begun: float = field(factory=time.monotonic)
+    began_at: float = field(factory=time.time)
+    rendering: bool = False
+    started: bool = False
+    stopping: bool = False
+    ready_after: float | None = None
+    """Seconds from start to being ready for the first time."""
+
+
+class StateReader:
+    """Gathers the state. `sinks` are read through functions because some come later."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        plugins: Plugins,
+        reconciler: Reconciler,
+        progress: Progress,
+        *,
+        kinds: Collection[Kind[Any]],
+        sinks: Callable[[], Sequence[Sink]],
+        watches: Callable[[], Mapping[str, Mapping[str, Any]]],
+        leases: Callable[[], Mapping[str, Mapping[str, Any]]],
+        waiting: Callable[[], Sequence[str]],
+        complaints: Mapping[str, int],
+    ) -> None:
+        self._scope = scope
+        self._plugins = plugins
+        self._reconciler = reconciler
+        self._progress = progress
+        self._kinds = kinds
+        self._sinks = sinks
+        self._watches = watches
+        self._leases = leases
+        self._waiting = waiting
+        self._complaints = complaints
+
+    def read(self) -> dict[str, Any]:
+        """Everything, in the reconciler's thread."""
+        reconciler, progress = self._reconciler, self._progress
+        for plugin, why in reconciler.quarantined().items():
+            if self._plugins.all[plugin].state is State.ENABLED:
+                self._plugins.quarantine(plugin, why)
+        self._release()
+        sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "roles": sorted(role.value for role in self._scope.roles),
+            "node": self._scope.node,
+            "zone": self._scope.zone,
+            "began_at": progress.began_at,
+            "started": progress.started,
+            "stopping": progress.stopping,
+            "ready_duration_seconds": progress.ready_after,
+            "synced": reconciler.synced,
+            "waiting_for_databases": list(self._waiting()),
+            "unlisted": reconciler.unlisted(self._kinds),
+            "plugins": [plugin_row(plugin) for plugin in self._plugins.all.values()],
+            "quarantined": dict(reconciler.quarantined()),
+            "kinds": dict(reconciler.kinds()),
+            "pools": {pool: dict(scopes) for pool, scopes in reconciler.pools().items()},
+            "sinks": sinks,
+            "watches": dict(self._watches()),
+            "leases": dict(self._leases()),
+            "troubles": [
+                {
+                    "owner": str(trouble.owner),
+                    "what": trouble.what,
+                    "message": trouble.message,
+                    "since": trouble.since,
+                }
+                for trouble in reconciler.failures()
+            ],
+            "renders": dict(reconciler.renders_total),
+            "render_failures": dict(reconciler.troubles.failures_total),
+            "hook_failures": dict(self._plugins.calls.failures),
+            "match_complaints": dict(self._complaints),
+            "node_subnets": self._node_subnets(),
+        }
+
+    def _release(self) -> None:
+        """Plugins whose quarantine by the reconciler is over."""
+        held = self._reconciler.quarantined()
+        for plugin in self._plugins.all.values():
+            if plugin.state is State.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
+                plugin.state, plugin.why = State.ENABLED, ""
+
+    def _node_subnets(self) -> dict[int, int]:
+        """How many nodes have a subnet, by IP version."""
+        found = {4: 0, 6: 0}
+        for node in self._reconciler.objects(NODES):
+            for family in _families(node.annotations.get(NODE_SUBNETS, "")):
+                found[family] += 1
+        return found
+
+
+@lru_cache(maxsize=4096)
+def _families(subnets: str) -> frozenset[int]:
+    try:
+        return frozenset(subnet.version for subnet in parse_node_subnets(subnets))
+    except (ValueError, TypeError, AttributeError):
+        return frozenset()
+
+
+def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """Why /readyz says no, in words; empty when the process is ready."""
+    reasons = []
+    if not state:
+        return ["the reconciler hasn't answered yet"]
+    if state["stopping"]:
+        reasons.append("stopping")
+    reasons += [f"database {db} doesn't answer" for db in state["waiting_for_databases"]]
+    reasons += [f"{kind} have not been listed yet" for kind in state["unlisted"]]
+    reasons += [
+        f"sink {name} is not connected{': ' + sink['last_error'] if sink.get('last_error') else ''}"
+        for name, sink in state["sinks"].items()
+        if not sink["ready"]
+    ]
+    if not state["started"]:
+        reasons.append("not everything has been rendered and applied once")
+    reasons += [
+        f"plugin {plugin}: {name}: {text}" for plugin, found in health.items() for name, text in found.items()
+    ]
+    return reasons
+
+
+WAITING_TOO_LONG = 60.0
+"""Seconds after which something that waits makes the process degraded: what waits at a start is there by then."""
+
+
+def reasons_degraded(state: Mapping[str, Any], now: float) -> list[str]:
+    """What of the desired state isn't in effect although the process works, in words; `now` since the epoch."""
+    reasons = [
+        f"plugin {row['name']} {row['state']}: {row['why']}"
+        for row in state.get("plugins", ())
+        if row["state"] in (State.FAILED.value, State.MISSING.value, State.QUARANTINED.value)
+    ]
+    counts = Counter(
+        trouble["what"]
+        for trouble in state.get("troubles", ())
+        if trouble["what"] != "waiting" or now - trouble["since"] > WAITING_TOO_LONG
+    )
+    for what, text in _TROUBLES.items():
+        if counts[what]:
+            reasons.append(f"{text}: {counts[what]}")
+    for name, sink in state.get("sinks", {}).items():
+        if sink.get("held_back"):
+            reasons.append(
+                f"sink {name} holds back {sink['held_back']} deletions (--allow-mass-delete lets them go)"
+            )
+        late = sum(1 for wait in sink.get("waits", ()) if now - wait["since"] > WAITING_TOO_LONG)
+        if late:
+            reasons.append(f"sink {name}: items that wait for something: {late}")
+    return reasons
+
+
+_TROUBLES = {
+    "failed": "renders that failed by a plugin's fault",
+    "rejected": "objects that are wrong (their Events say why)",
+    "refused": "renders whose items could not be applied",
+    "waiting": "renders that wait for something",
+}
+
+
+def public(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:
+    """The state as /status shows it."""
+    shown = dict(state)
+    for name, labels in (
+        ("renders", ("plugin", "renderer")),
+        ("render_failures", ("plugin", "renderer", "what")),
+        ("hook_failures", ("plugin", "hook")),
+    ):
+        shown[name] = [
+            {**dict(zip(labels, key, strict=True)), "count": count} for key, count in state.get(name, {}).items()
+        ]
+    shown["plugins"] = [{**row, "health": dict(health.get(row["name"], {}))} for row in state.get("plugins", ())]
+    shown["not_ready"] = reasons_not_ready(state, health)
+    shown["ready"] = not shown["not_ready"]
+    shown["degraded"] = reasons_degraded(state, time.time())
+    return shown
+
+
+def ready_answer(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> Answer:
+    """The answer to /readyz: 200 or 503, with what is missing."""
+    reasons = reasons_not_ready(state, health)
+    content = {
+        "ready": not reasons,
+        "reasons": reasons,
+        "degraded": reasons_degraded(state, time.time()),
+        "kinds": {"unlisted": state.get("unlisted", [])},
+        "sinks": {name: sink["ready"] for name, sink in state.get("sinks", {}).items()},
+        "plugins": {row["name"]: row["state"] for row in state.get("plugins", ())},
+        "leases": state.get("leases", {}),
+    }
+    return json_answer(content, 503 if reasons else 200)
+
+
+def health_answer(snapshot: Snapshot) -> Answer:
+    """The answer to /healthz: 503 when the reconciler gives no sign of life."""
+    age = time.monotonic() - snapshot.taken if snapshot.taken else 0.0
+    stuck = age > STUCK_AFTER
+    return json_answer({"healthy": not stuck, "reconciler_seen_seconds_ago": round(age, 1)}, 503 if stuck else 200)

@@ -1,0 +1,308 @@
+"""A bench for renderers: the real reconciler on an invented world, with sinks that only remember.
+
+    bench = Bench(TopologyPlugin(), scope=zone("n1"))
+    bench.put(NODES, node("n1", annotations={...}))
+    assert bench.row("Logical_Switch", "n1")["other_config"] == {...}
+
+Annotations and labels that renderers want are applied to the objects, as the API server would. With `connect`
+rows go to a real database as well: `Bench(..., connect={"nb": "unix:/path"})`; call `stop()` at the end.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from attrs import evolve
+
+from ovnkit.api.config import Config
+from ovnkit.api.flows import Flow, Group
+from ovnkit.api.hooks import Scope
+from ovnkit.api.host import (
+    ADDRESSES,
+    LINKS,
+    ROUTES,
+    HttpAnswer,
+    Link,
+    LinkAddress,
+    Neighbour,
+    Route,
+    Rule,
+    Sysctl,
+    TrackedFront,
+    TrackedPath,
+    UplinkBridge,
+)
+from ovnkit.api.items import (
+    NOW,
+    Absent,
+    Annotation,
+    Ask,
+    Condition,
+    Event,
+    Finalizer,
+    Label,
+    Member,
+    Row,
+    Status,
+)
+from ovnkit.api.kinds import Kind
+from ovnkit.api.live import LiveContent, LiveSet
+from ovnkit.api.matches import Match
+from ovnkit.api.models import NAMESPACES, NODES, PODS
+from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
+from ovnkit.api.renderers import Role
+from ovnkit.engine.inbox import Inbox
+from ovnkit.engine.reconciler import Reconciler
+from ovnkit.engine.sink import Owner, Sink
+from ovnkit.plugins.calls import Calls
+from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.sinks.ovsdb.sink import OvsdbSink
+
+DATABASES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
+DEADLINE = 30.0
+"""Seconds until everything must be in the databases."""
+
+START = datetime(2030, 1, 1, tzinfo=UTC)
+"""When it is, for renderers that wait for a moment, until `Bench.sleep`."""
+
+ROUNDS = 100
+"""Rounds of rendering and applying after which a bench says that it never comes to rest."""
+
+
+class MemorySink(Sink):
+    """Remembers what is wanted; `db` is set for rows."""
+
+    idle = True
+    ready = True
+
+    def __init__(self, name: str, item_types: tuple[type, ...], db: str = "") -> None:
+        self.name = name
+        self.item_types = item_types
+        self.wanted: dict[Owner, tuple[Any, ...]] = {}
+        self.wants = 0
+        self.db = db
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """Remember."""
+        self.wants += 1
+        self.wanted.pop(owner, None)
+        if items:
+            self.wanted[owner] = tuple(items)
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def settle(self) -> None:
+        """Nothing to do."""
+
+    def status(self) -> dict[str, Any]:
+        """Nothing to say."""
+        return {}
+
+    @property
+    def items(self) -> list[Any]:
+        """Everything wanted."""
+        return [item for items in self.wanted.values() for item in items]
+
+
+class RecordingSink(OvsdbSink):
+    """A database's sink that remembers what is wanted, too."""
+
+    def __init__(self, db: str, endpoint: str, reconciler: Reconciler) -> None:
+        session = Session(db, endpoint, post=reconciler.inbox.post, database=DATABASES[db])
+        super().__init__(
+            db,
+            session,
+            post=reconciler.inbox.post,
+            report=reconciler.report,
+            live=reconciler.live,
+            later=reconciler.inbox.post_later,
+        )
+        self.db = db
+        self.memory = MemorySink(db, self.item_types, db)
+
+    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+        """Remember and apply."""
+        self.memory.want(owner, items)
+        super().want(owner, items)
+
+
+def scope(*roles: Role, node: str = "", zone: str = "", per_node_zones: bool = True) -> Scope:
+    """Where the tested process runs; without a zone it is the node, or `global` in a central layout."""
+    return Scope(frozenset(roles), node, zone or (node if per_node_zones else "global"), per_node_zones)
+
+
+class Bench:
+    """One plugin, or several, on a reconciler; see the module's text."""
+
+    def __init__(
+        self,
+        *plugins: Any,
+        scope: Scope,
+        config: Config | None = None,
+        listed: Iterable[Kind[Any]] = (),
+        names: Sequence[str] = (),
+        connect: Mapping[str, str] | None = None,
+    ) -> None:
+        config = config or Config()
+        self._slept = 0.0
+        self.inbox = Inbox(clock=lambda: time.monotonic() + self._slept)
+        self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
+        self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
+        self.uplinks = MemorySink("uplinks", (UplinkBridge,))
+        self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
+        self.flows = MemorySink("flows", (Flow, Group))
+        self.answers = MemorySink("answers", (Ask,))
+        self.http = MemorySink("http", (HttpAnswer,))
+        self.tracks = MemorySink("conntrack", (TrackedPath, TrackedFront))
+        on_node = [self.host, self.uplinks, self.nft, self.flows, self.http, self.tracks]
+        sinks = [self.kube, self.answers, *on_node]
+        self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
+        self.sinks: dict[str, RecordingSink] = {}
+        self.databases: dict[str, MemorySink] = {}
+        for db in DATABASES:
+            if connect and db in connect:
+                sink = self.sinks[db] = RecordingSink(db, connect[db], self.reconciler)
+                self.databases[db] = sink.memory
+                self.reconciler.add_sink(sink)
+            else:
+                self.databases[db] = MemorySink(db, (Row, Member, Absent), db)
+                self.reconciler.add_sink(self.databases[db])
+        self._rejects: list[tuple[str, str, str]] = []
+        self.reconciler.on_event = lambda _kind, key, reason, message, _warning: self._rejects.append(
+            (key, reason, message)
+        )
+        names = names or [type(plugin).__module__.split(".")[0].removeprefix("ovnkit_") for plugin in plugins]
+        hooks = Calls(lambda: names)
+        for name, plugin in zip(names, plugins, strict=True):
+            hooks.register(name, plugin)
+        kinds: set[Kind[Any]] = {NODES, PODS, NAMESPACES, LINKS, ADDRESSES, ROUTES, *listed}
+        for name in names:
+            kinds.update(hooks.call(name, "ovnkit_declare", config=config).kinds)
+            found = hooks.call(name, "ovnkit_renderers", config=config, scope=scope, hooks=hooks)
+            self.reconciler.add_plugin(name, [item for item in found or () if item.role in scope.roles])
+        for kind in kinds:
+            self.reconciler.listed(kind)
+        for sink in self.sinks.values():
+            sink.session.start()
+        self.reconciler.activate(scope.roles)
+        if not self.sinks:
+            self.settle()
+
+    # -- the world ----------------------------------------------------------------------------------------
+
+    def put(self, kind: Kind[Any], *views: Any) -> None:
+        """Objects came or changed."""
+        self.reconciler.observe(kind, [(view.key, view) for view in views])
+        self.settle()
+
+    def drop(self, kind: Kind[Any], *keys: str) -> None:
+        """Objects are gone."""
+        self.reconciler.observe(kind, [(key, None) for key in keys])
+        self.settle()
+
+    def get(self, kind: Kind[Any], key: str) -> Any:
+        """An object as it is now."""
+        return self.reconciler.get(kind, key)
+
+    def annotate(self, kind: Kind[Any], key: str, annotations: Mapping[str, str | None]) -> None:
+        """Somebody edits an object's annotations."""
+        view = self.get(kind, key)
+        merged = {**view.annotations, **annotations}
+        view = evolve(view, annotations={name: value for name, value in merged.items() if value is not None})
+        self.put(kind, view)
+
+    def sleep(self, seconds: float) -> None:
+        """Time passes for those who wait for a moment."""
+        self._slept += seconds
+        turned: list[bool] = []
+        self.inbox.post(lambda: turned.append(True))
+        self.inbox.run_until(lambda: bool(turned), DEADLINE)
+        self.settle()
+
+    def now(self) -> datetime:
+        """The time that renderers go by."""
+        return START + timedelta(seconds=self._slept)
+
+    def settle(self) -> None:
+        """Render and apply until nothing is left to do."""
+        for _ in range(ROUNDS):
+            while self.reconciler._work():
+                pass
+            if self.sinks and not self.inbox.run_until(lambda: self.reconciler.synced, DEADLINE):
+                raise AssertionError(f"not applied: {[sink.status() for sink in self.sinks.values()]}")
+            if not self._apply():
+                return
+        raise AssertionError("the renderers never come to rest")
+
+    def stop(self) -> None:
+        """Leave the databases."""
+        for sink in self.sinks.values():
+            sink.session.stop()
+
+    def _apply(self) -> bool:
+        changed = False
+        for item in self.kube.items:
+            if not isinstance(item, Annotation | Label):
+                continue
+            view = self.get(item.kind, item.object)
+            field = "annotations" if isinstance(item, Annotation) else "labels"
+            if view is None:
+                continue
+            actual = getattr(view, field).get(item.name)
+            value = (actual or self.now().strftime("%Y-%m-%dT%H:%M:%SZ")) if item.value is NOW else item.value
+            if actual == value:
+                continue
+            values = {**getattr(view, field), item.name: value}
+            values = {name: value for name, value in values.items() if value is not None}
+            self.reconciler.observe(item.kind, [(item.object, evolve(view, **{field: values}))])
+            changed = True
+        return changed
+
+    # -- what is wanted -----------------------------------------------------------------------------------
+
+    @property
+    def events(self) -> list[tuple[str, str, str]]:
+        """Events so far: (object, reason, message)."""
+        wanted = [item for item in self.kube.items if isinstance(item, Event)]
+        return self._rejects + [(item.object, item.reason, item.message) for item in wanted]
+
+    @property
+    def troubles(self) -> dict[str, str]:
+        """What is wrong now: message by owner path."""
+        return {str(trouble.owner): trouble.message for trouble in self.reconciler.failures()}
+
+    def rows(self, table: str, db: str = "nb") -> dict[str, Mapping[str, Any]]:
+        """The columns of all wanted rows of a table by their name column (else by the owner's and the row's name).
+
+        A live set is given as the frozenset of its values, a match as its text.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+        for owner, items in self.databases[db].wanted.items():
+            for item in items:
+                if isinstance(item, Row) and item.table == table:
+                    columns = {name: self._value(value) for name, value in item.columns.items()}
+                    key = columns.get("name") or f"{owner}/{item.name}"
+                    assert key not in found, f"two rows of {table} are named {key}"
+                    found[str(key)] = columns
+        return found
+
+    def row(self, table: str, name: str, db: str = "nb") -> Mapping[str, Any]:
+        """The columns of one wanted row."""
+        return self.rows(table, db)[name]
+
+    def members(self, db: str = "nb") -> dict[tuple[str, str | None], Any]:
+        """Wanted members by column and key (None for a set)."""
+        wanted = [item for item in self.databases[db].items if isinstance(item, Member)]
+        return {(item.slot.column, item.key): item.value for item in wanted}
+
+    def _value(self, value: Any) -> Any:
+        if isinstance(value, Match):
+            return value.text
+        if not isinstance(value, LiveSet):
+            return value
+        content: LiveContent = self.reconciler.live(value)
+        return frozenset(content.values)
