@@ -14,6 +14,7 @@ import pytest
 from ovnkit.api.hooks import Scope
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Override, load_config
+from ovnkit.plugins.api_page import public_names
 from ovnkit.plugins.registry import Plugins
 
 ROOT = Path(__file__).parents[1]
@@ -97,3 +98,48 @@ def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
         if renderer.each is not None and renderer.reports_on is None
     }
     assert without == NO_OBJECTS - ({"services/templates"} if layout == "per-node" else set())
+
+
+def test_plugins_import_only_public_names_of_the_api() -> None:
+    """Names outside `__all__` are the core's own, and change without notice."""
+    public = {}
+    for path in (ROOT / "core/ovnkit/api").rglob("*.py"):
+        names = public_names(ast.parse(path.read_text()))
+        module = ".".join(path.relative_to(ROOT / "core").with_suffix("").parts).removesuffix(".__init__")
+        public[module] = names if names is not None else frozenset()
+    assert {"ovnkit.api.hooks", "ovnkit.api.matches", "ovnkit.api.matches.syntax"} <= public.keys()
+    sources = [*ROOT.glob("plugins/*/ovnkit_*/**/*.py"), *ROOT.glob("tests/third_party/*/*/**/*.py")]
+    assert len(sources) > 100
+    found = [
+        f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in public
+        for alias in node.names
+        if alias.name not in public[node.module] and f"{node.module}.{alias.name}" not in public
+    ]
+    assert found == []
+
+
+def test_the_table_of_packages_is_the_tree() -> None:
+    """docs/architecture.md names each package of the core and the sinks, and nothing else."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = page.partition("## The rooms")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `ovnkit\.([a-z]+)` \| (.*?) \|", table, re.MULTILINE)
+    core = ROOT / "core/ovnkit"
+    assert sorted(name for name, _ in rows) == sorted(path.parent.name for path in core.glob("*/__init__.py"))
+    sinks = sorted(path.parent.name for path in core.glob("sinks/*/__init__.py"))
+    assert sorted(re.findall(r"`([a-z]+)`", dict(rows)["sinks"])) == sinks
+
+
+def test_what_the_table_allows_is_what_the_linter_allows() -> None:
+    """The order of the rows is the order of the layers: what is below may be imported, if the contract says so."""
+    contracts = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+    layers = [line.split(" | ") for line in contracts["core layers"]["layers"]]
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = [f"ovnkit.{name}" for name in re.findall(r"^\| `ovnkit\.([a-z]+)` \|", page, re.MULTILINE)]
+    place = {name: height for height, layer in enumerate(layers) for name in layer}
+    in_layers = [name for name in named if name in place]
+    assert sorted(in_layers) == sorted(place)
+    assert [place[name] for name in in_layers] == sorted((place[name] for name in in_layers), reverse=True)
+    assert contracts["plugins import ovnkit.api and ovnkit.network"]["type"] == "forbidden"

@@ -13,6 +13,24 @@ from ovnkit.api.kinds import Kind
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
 
+__all__ = [
+    "NOW",
+    "Absent",
+    "Annotation",
+    "Ask",
+    "Condition",
+    "Event",
+    "Finalizer",
+    "Label",
+    "Lookup",
+    "Member",
+    "Ref",
+    "Row",
+    "Slot",
+    "Status",
+    "Value",
+]
+
 
 @frozen
 class Ref:

@@ -10,6 +10,11 @@ from attrs import frozen
 from ovnkit.api.kinds import Kind
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 
+__all__ = [
+    "LiveContent",
+    "LiveSet",
+]
+
 
 @frozen
 class LiveSet:

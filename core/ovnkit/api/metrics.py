@@ -7,6 +7,12 @@ from enum import Enum
 
 from attrs import field, frozen
 
+__all__ = [
+    "Metric",
+    "MetricKind",
+    "Sample",
+]
+
 
 class MetricKind(Enum):
     """What a metric's value does: a COUNTER's only grows while the process runs, a GAUGE's goes up and down."""

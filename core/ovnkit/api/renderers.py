@@ -11,6 +11,14 @@ from attrs import frozen
 from ovnkit.api.kinds import Kind
 from ovnkit.api.world import World
 
+__all__ = [
+    "Keys",
+    "KeysOf",
+    "Render",
+    "Renderer",
+    "Role",
+]
+
 
 class Role(Enum):
     """Where a renderer runs (design, section 3)."""
