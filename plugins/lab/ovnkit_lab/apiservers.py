@@ -10,9 +10,9 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from kubelab.client import ApiError, Client
 from ovnkit.testing.daemons import Daemon
 from ovnkit_lab import pki
-from ovnkit_lab.client import ApiError, Client
 from ovnkit_lab.layout import API_PORT, CONTROL, SERVICE_SUBNETS, Files, Kubernetes, LabError, LabSpec
 
 CONTROLLER_MANAGER, SCHEDULER = "kube-controller-manager", "kube-scheduler"
@@ -57,9 +57,24 @@ def managers(spec: LabSpec) -> dict[str, Daemon]:
     return found
 
 
-def needs_controllers(spec: LabSpec) -> bool:
-    """Whether anything is left for the lab's own controllers to do."""
-    return len(managers(spec)) < len(pki.MANAGERS)
+def controllers(spec: LabSpec) -> dict[str, Daemon]:
+    """The lab's own controllers, which do what Kubernetes' own don't; none when those do everything."""
+    running = managers(spec)
+    if len(running) == len(pki.MANAGERS):
+        return {}
+    directory = Files(spec.name).pki
+    command = [
+        sys.executable, "-m", "kubelab.controllers", "--server", pki.fabric_url(spec),
+        "--certificate-authority", str(directory / "ca.crt"),
+        "--token-file", str(pki.token_path(spec, pki.AGENT)),
+    ]  # fmt: skip
+    if CONTROLLER_MANAGER in running:
+        command += ["--no-workloads"]
+    if CONTROLLER_MANAGER in running or spec.kubernetes is None:
+        command += ["--no-cleanup"]
+    if SCHEDULER in running:
+        command += ["--no-scheduler"]
+    return {"controllers": _daemon(spec, "controllers", command)}
 
 
 def write_credentials(spec: LabSpec) -> None:
@@ -97,7 +112,7 @@ def wait_ready(spec: LabSpec, server: Daemon, progress: Callable[[str], None]) -
 def _daemon(spec: LabSpec, name: str, command: list[str]) -> Daemon:
     files = Files(spec.name)
     return Daemon(
-        name=name, command=command, netns=spec.netns(CONTROL),
+        name=name, command=command, netns=spec.netns(CONTROL), env={"PYTHONUNBUFFERED": "1"},
         log=files.log(CONTROL) / f"{name}.log", pid_file=files.host(CONTROL) / f"{name}.daemon",
     )  # fmt: skip
 
@@ -110,7 +125,7 @@ def _embedded(spec: LabSpec) -> list[str]:
     directory = Files(spec.name).pki
     everywhere = "[::]" if spec.families[0] == 6 else "0.0.0.0"
     return [
-        sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", f"{everywhere}:{API_PORT}",
+        sys.executable, "-m", "kubelab.apiserver", "--listen", f"{everywhere}:{API_PORT}",
         "--data-dir", str(Files(spec.name).host(CONTROL) / "apiserver"),
         "--tls-cert", str(directory / "apiserver.crt"), "--tls-key", str(directory / "apiserver.key"),
         "--token-file", str(directory / "tokens.csv"), "--service-cidr", _service_cidrs(spec),

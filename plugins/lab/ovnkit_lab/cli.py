@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import click
 
+from kubelab.client import ApiError
 from ovnkit_lab import labs, layout, settings, stack
 from ovnkit_lab.demo import demo
 from ovnkit_lab.interrupts import Interrupted, interruptible
@@ -58,6 +59,8 @@ class Commands(click.Group):
         except Interrupted as error:
             click.echo(f"ovnkit: {error.text}", err=True)
             raise SystemExit(error.exit_code) from None
+        except ApiError as error:
+            raise LabError(f"API server: {error}") from error
 
 
 @click.group(cls=Commands)

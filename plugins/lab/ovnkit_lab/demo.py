@@ -16,10 +16,10 @@ from typing import Any
 import click
 from attrs import frozen
 
+from kubelab.client import Client
+from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table, styled
 from ovnkit_lab import apiservers, connect, labs, settings
-from ovnkit_lab.client import Client
-from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import LabError
 from ovnkit_lab.progress import Reporter

@@ -13,10 +13,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from kubelab.client import ApiError
+from kubelab.objects import is_true
 from ovnkit.testing.daemons import Daemon, DaemonError, OvnInstall
 from ovnkit_lab import access, apiservers, health, layout, namespaces, pki, settings, stack
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
@@ -69,7 +69,7 @@ class Lab:
                 "ovnkit": self._ovnkit(CONTROL),
                 "kubelet": self._own("kubelet", [*python, "ovnkit_lab.kubelet", self.spec.name]),
                 **apiservers.managers(self.spec),
-                **self._controllers([*python, "ovnkit_lab.controllers", self.spec.name]),
+                **apiservers.controllers(self.spec),
             }
         host = self.host(host)
         return {**stack.node_daemons(self.spec, self.install, host), "ovnkit": self._ovnkit(host)}
@@ -87,11 +87,6 @@ class Lab:
             log=self.files.log(host) / "ovnkit.log", pid_file=self.files.host(host) / "ovnkit.daemon",
             env={**stack.tool_environment(self.spec, host), "PATH": path, "KUBECONFIG": ""},
         )  # fmt: skip
-
-    def _controllers(self, command: list[str]) -> dict[str, Daemon]:
-        return (
-            {"controllers": self._own("controllers", command)} if apiservers.needs_controllers(self.spec) else {}
-        )
 
     def _own(self, name: str, command: list[str]) -> Daemon:
         # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.

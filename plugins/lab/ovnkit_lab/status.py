@@ -8,10 +8,10 @@ from typing import Any
 import click
 from attrs import asdict
 
+from kubelab.client import ApiError
+from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table
 from ovnkit_lab import apiservers, layout
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.health import Restarts, restarts
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.labs import locked

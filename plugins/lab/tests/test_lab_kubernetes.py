@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from kubelab.controllers.workloads import _surplus
 from ovnkit_lab import apiservers, layout
-from ovnkit_lab.controllers.workloads import _surplus
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, Kubernetes, LabSpec
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab
@@ -103,7 +103,7 @@ roles = ',"system:masters"'  # of the real server, which this one doesn't have
 lines = [line + roles * (line.count(",") < 3) + "\\n" for line in tokens.read_text().splitlines()]
 tokens.write_text("".join(lines))
 os.execv({python!r}, [
-    {python!r}, "-m", "ovnkit_lab.apiserver", "--no-controllers", "--listen", "[::]:" + given["secure-port"],
+    {python!r}, "-m", "kubelab.apiserver", "--no-controllers", "--listen", "[::]:" + given["secure-port"],
     "--data-dir", given["cert-dir"] + "/../stand-in", "--tls-cert", given["tls-cert-file"],
     "--tls-key", given["tls-private-key-file"], "--token-file", given["token-auth-file"],
     "--service-cidr", given["service-cluster-ip-range"],
@@ -111,27 +111,22 @@ os.execv({python!r}, [
 """
 
 MANAGER = """#!{python}
-import base64, sys, threading
-from functools import partial
+import base64, os, sys
 from pathlib import Path
 import yaml
-from ovnkit_lab.client import Client
-from ovnkit_lab.controllers import __main__ as controllers
-from ovnkit_lab.controllers.world import World
-from ovnkit_lab.layout import Kubernetes, LabSpec
 given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
 config = yaml.safe_load(Path(given["kubeconfig"]).read_text())
 cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-Path(given["cert-dir"]).mkdir(exist_ok=True)
-authority = Path(given["cert-dir"], "ca.crt")
-authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-changed = threading.Event()
-world = World(Client(cluster["server"], authority, user["token"]), lambda _key: changed.set())
-world.wait()
-spec = LabSpec("x", ("node1",), kubernetes=Kubernetes("any", "any"))
-mine = Path(sys.argv[0]).name == "kube-scheduler"
-passes = controllers.passes(spec, world, changed).items()
-controllers.run({{name: one for name, one in passes if (name == "scheduler") is mine}}, changed)
+folder = Path(given["cert-dir"])
+folder.mkdir(exist_ok=True)
+(folder / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+(folder / "token").write_text(user["token"])
+scheduler = Path(sys.argv[0]).name == "kube-scheduler"
+os.execv({python!r}, [
+    {python!r}, "-m", "kubelab.controllers", "--server", cluster["server"],
+    "--certificate-authority", str(folder / "ca.crt"), "--token-file", str(folder / "token"),
+    *(["--no-workloads", "--no-cleanup"] if scheduler else ["--no-scheduler"]),
+])
 """
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from kubelab.controllers.endpoints import slices
+from kubelab.controllers.scheduler import fits
+from kubelab.controllers.workloads import _share, template_hash
 from ovnkit_lab import layout, sctp, settings
-from ovnkit_lab.controllers.endpoints import slices
-from ovnkit_lab.controllers.scheduler import fits
-from ovnkit_lab.controllers.workloads import _share, template_hash
 from ovnkit_lab.kubelet.containers import Container, command, environment, expand, phase
 from ovnkit_lab.layout import LabError, LabSpec
 

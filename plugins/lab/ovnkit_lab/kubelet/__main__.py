@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kubelab.client import Informer
 from ovnkit_lab import apiservers, layout, pki
-from ovnkit_lab.client import Informer
 from ovnkit_lab.kubelet.cni import Runtime
 from ovnkit_lab.kubelet.keeper import Keeper
 from ovnkit_lab.kubelet.nodes import NodeReporter

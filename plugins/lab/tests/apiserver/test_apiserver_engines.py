@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovnkit_lab.apiserver import bootstrap, fieldset, managed, patch, selectors, watch
-from ovnkit_lab.apiserver.api import Api
-from ovnkit_lab.apiserver.errors import ApiError
-from ovnkit_lab.apiserver.request import parse
-from ovnkit_lab.apiserver.state import Cluster, Settings
+from kubelab.apiserver import bootstrap, fieldset, managed, patch, selectors, watch
+from kubelab.apiserver.api import Api
+from kubelab.apiserver.errors import ApiError
+from kubelab.apiserver.request import parse
+from kubelab.apiserver.state import Cluster, Settings
 
 _STEPS = st.sampled_from(["f:a", "f:b", 'k:{"name":"x"}', "v:1"])
 _PATHS = st.sets(st.lists(_STEPS, min_size=1, max_size=4).map(tuple), max_size=8)

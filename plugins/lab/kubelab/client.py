@@ -1,4 +1,4 @@
-"""A small Kubernetes client for the lab's own programs: requests, and listings kept up to date by a watch."""
+"""A small Kubernetes client: requests, and informers (listings that a watch keeps up to date)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import orjson
 import structlog
 import urllib3
 
-from ovnkit_lab.layout import LabError
-
 Json = dict[str, Any]
 log = structlog.get_logger()
 
@@ -29,8 +27,8 @@ _WATCH_SECONDS = 300
 _RETRY_DELAY = 0.3
 
 
-class ApiError(LabError):
-    """An answer of the API server that is an error; `status` is the HTTP status (0: no answer)."""
+class ApiError(Exception):
+    """The API server answered with an error, or not at all; `status` is the HTTP status (0: no answer)."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

@@ -1,7 +1,8 @@
 """Admission: what the real server's admission plugins decide or add on the way in."""
 
+from kubelab.clock import now
+
 from . import errors
-from .clock import now
 from .errors import Json
 from .registry import Resource
 from .store import Store

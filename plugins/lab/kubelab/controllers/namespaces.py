@@ -4,28 +4,29 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovnkit_lab.client import METADATA_LIST, ApiError, Client
-from ovnkit_lab.controllers.resources import Resource, discover
-from ovnkit_lab.controllers.world import World, deleting
+from kubelab.client import METADATA_LIST, ApiError, Client
+from kubelab.controllers.context import ControllerContext
+from kubelab.controllers.resources import Resource, discover
+from kubelab.objects import deleting
 
 Json = dict[str, Any]
 _FINALIZER = "kubernetes"
 
 
-def accounts(world: World) -> bool:
+def accounts(context: ControllerContext) -> bool:
     """Make the default service accounts that are missing; whether any was."""
     held = {
-        item["metadata"]["namespace"] for item in world.all("serviceaccounts")
+        item["metadata"]["namespace"] for item in context.all("serviceaccounts")
         if item["metadata"]["name"] == "default"
     }  # fmt: skip
     acted = False
-    for namespace in world.all("namespaces"):
+    for namespace in context.all("namespaces"):
         name = namespace["metadata"]["name"]
         if name in held or deleting(namespace):
             continue
         body = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default"}}
         try:
-            world.create("serviceaccounts", name, body)
+            context.create("serviceaccounts", name, body)
             acted = True
         except ApiError as error:
             if error.status not in (403, 404, 409):
@@ -33,12 +34,12 @@ def accounts(world: World) -> bool:
     return acted
 
 
-def emptied(world: World) -> bool:
+def emptied(context: ControllerContext) -> bool:
     """Empty the namespaces that end; whether one of them has something left and must be looked at again."""
     waiting = False
-    for namespace in world.all("namespaces"):
+    for namespace in context.all("namespaces"):
         if deleting(namespace) and _FINALIZER in (namespace.get("spec") or {}).get("finalizers", ()):
-            waiting = not _finish(world.client, namespace["metadata"]["name"]) or waiting
+            waiting = not _finish(context.client, namespace["metadata"]["name"]) or waiting
     return waiting
 
 

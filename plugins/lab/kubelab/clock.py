@@ -1,20 +1,26 @@
-"""Timestamps as the API writes them."""
+"""Times as the API writes them, and durations as kubectl shows them."""
 
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
+
+
+def timestamp(seconds: float) -> str:
+    """A Unix time as ``metav1.Time``: RFC 3339 in whole seconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def micro_timestamp(seconds: float) -> str:
+    """A Unix time as ``metav1.MicroTime``: RFC 3339 in microseconds."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def now(offset: float = 0.0) -> str:
-    """The time in whole seconds, RFC 3339 (``metav1.Time``), ``offset`` seconds from now."""
-    return (datetime.now(UTC) + timedelta(seconds=offset)).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def now_micro() -> str:
-    """The time in microseconds (``metav1.MicroTime``)."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    """The current time as ``metav1.Time``, ``offset`` seconds from now."""
+    return timestamp(time.time() + offset)
 
 
 def age(timestamp: str | None) -> str:
-    """How long ago, in kubectl's short form (``5m32s``, ``3d``)."""
+    """How long ago a timestamp is, in kubectl's short form (``5m32s``, ``3d``); ``<unknown>`` without one."""
     if not timestamp:
         return "<unknown>"
     try:

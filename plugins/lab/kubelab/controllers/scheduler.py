@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import World, completed, conditions, deleting, holds, is_true
+from kubelab.client import ApiError
+from kubelab.controllers.context import ControllerContext
+from kubelab.objects import completed, conditions, deleting, holds, is_true
 
 Json = dict[str, Any]
 
 
-def sync(world: World) -> None:
+def sync(context: ControllerContext) -> None:
     """Bind every pod that waits for a node."""
-    pods = world.all("pods")
+    pods = context.all("pods")
     waiting = [
         pod for pod in pods
         if not pod["spec"].get("nodeName") and not deleting(pod) and not pod["spec"].get("schedulingGates")
@@ -22,15 +23,15 @@ def sync(world: World) -> None:
     if not waiting:
         return
     load = Counter(pod["spec"]["nodeName"] for pod in pods if pod["spec"].get("nodeName") and not completed(pod))
-    nodes = world.all("nodes")
+    nodes = context.all("nodes")
     for pod in sorted(waiting, key=lambda item: item["metadata"]["creationTimestamp"]):
         fitting = [node["metadata"]["name"] for node in nodes if fits(pod, node)]
         if not fitting:
-            _unschedulable(world, pod, len(nodes))
+            _unschedulable(context, pod, len(nodes))
             continue
         node = min(fitting, key=lambda name: (load[name], name))
         load[node] += 1
-        _bind(world, pod, node)
+        _bind(context, pod, node)
 
 
 def fits(pod: Json, node: Json, *, ignore_unready: bool = False) -> bool:
@@ -54,20 +55,20 @@ def _term(term: Json, node: Json, labels: Json) -> bool:
     return bool(both) and all(holds(item, values) for values, item in both)
 
 
-def _bind(world: World, pod: Json, node: str) -> None:
+def _bind(context: ControllerContext, pod: Json, node: str) -> None:
     meta = pod["metadata"]
     body = {
         "apiVersion": "v1", "kind": "Binding", "metadata": {"name": meta["name"], "namespace": meta["namespace"]},
         "target": {"apiVersion": "v1", "kind": "Node", "name": node},
     }  # fmt: skip
     try:
-        world.client.create(f"{world.path('pods', pod)}/binding", body)
+        context.client.create(f"{context.path('pods', pod)}/binding", body)
     except ApiError as error:
         if error.status not in (404, 409):
             raise
 
 
-def _unschedulable(world: World, pod: Json, nodes: int) -> None:
+def _unschedulable(context: ControllerContext, pod: Json, nodes: int) -> None:
     text = f"0/{nodes} nodes are available."
     entry = conditions(pod, ("PodScheduled", False, "Unschedulable", text))
     for item in entry:
@@ -75,4 +76,4 @@ def _unschedulable(world: World, pod: Json, nodes: int) -> None:
     present = (pod.get("status") or {}).get("conditions") or []
     others = [item for item in present if item["type"] != "PodScheduled"]
     if entry[0] not in present:
-        world.status("pods", pod, {"conditions": [*others, *entry]})
+        context.status("pods", pod, {"conditions": [*others, *entry]})

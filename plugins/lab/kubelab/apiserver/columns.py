@@ -6,9 +6,9 @@ from typing import Any
 
 from attrs import frozen
 
-from ovnkit.api.models import lasting_containers
+from kubelab.clock import age, duration
+from kubelab.objects import lasting_containers
 
-from .clock import age, duration
 from .errors import Json
 
 

@@ -4,7 +4,8 @@ import uuid
 from typing import Any
 from urllib.parse import urlsplit
 
-from .clock import now
+from kubelab.clock import now
+
 from .errors import Json
 from .state import Cluster
 

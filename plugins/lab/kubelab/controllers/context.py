@@ -1,13 +1,12 @@
-"""What the controllers look at, and what they share: selectors, ownership, conditions. Level-triggered."""
+"""What the controllers share: the objects as last observed, and the client that changes them."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-from ovnkit_lab.client import ApiError, Client, Informer
-from ovnkit_lab.kubelet.containers import stamp
+from kubelab.client import ApiError, Client, Informer
+from kubelab.objects import completed, controller_uid, deleting, owner_reference, selects
 
 Json = dict[str, Any]
 
@@ -25,17 +24,13 @@ PATHS = {
 }
 
 
-class Wake(Protocol):
-    """Told that something has changed."""
+class ControllerContext:
+    """The objects of all kinds in `PATHS`, and the client that changes them.
 
-    def __call__(self, key: str) -> None:
-        """`key` is the object's."""
+    `changed(key)` is called, in some thread, whenever one of them changes.
+    """
 
-
-class World:
-    """The objects of all kinds in `PATHS`, and the client to change them."""
-
-    def __init__(self, client: Client, changed: Wake) -> None:
+    def __init__(self, client: Client, changed: Callable[[str], None]) -> None:
         self.client = client
         self._informers = {name: Informer(client, path, changed) for name, path in PATHS.items()}
 
@@ -112,72 +107,3 @@ class World:
         except ApiError as error:
             if error.status != 404:
                 raise
-
-
-def controller_uid(item: Json) -> str:
-    """UID of the object's controller, empty without one."""
-    for reference in item["metadata"].get("ownerReferences") or ():
-        if reference.get("controller"):
-            return str(reference["uid"])
-    return ""
-
-
-def owner_reference(owner: Json, api_version: str, kind: str) -> Json:
-    """The reference by which an object is controlled."""
-    meta = owner["metadata"]
-    return {"apiVersion": api_version, "kind": kind, "name": meta["name"], "uid": meta["uid"],
-            "controller": True, "blockOwnerDeletion": True}  # fmt: skip
-
-
-def deleting(item: Json) -> bool:
-    """Whether the object is being deleted."""
-    return "deletionTimestamp" in item["metadata"]
-
-
-def completed(pod: Json) -> bool:
-    """Whether a pod has run to its end."""
-    return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
-
-
-def is_true(item: Json, kind: str) -> bool:
-    """Whether a condition of the object is True."""
-    conditions = (item.get("status") or {}).get("conditions") or ()
-    return any(entry["type"] == kind and entry["status"] == "True" for entry in conditions)
-
-
-def conditions(item: Json, *wanted: tuple[str, bool, str, str]) -> list[Json]:
-    """Conditions (type, value, reason, message), each with the transition time it has or now."""
-    present = {entry["type"]: entry for entry in (item.get("status") or {}).get("conditions") or ()}
-    result = []
-    for kind, value, reason, message in wanted:
-        status = "True" if value else "False"
-        old = present.get(kind, {})
-        same = old.get("status") == status
-        now = stamp(time.time())
-        since = old.get("lastTransitionTime") if same else now
-        updated = old.get("lastUpdateTime") if same and old.get("reason") == reason else now
-        result.append({"type": kind, "status": status, "reason": reason, "message": message,
-                       "lastTransitionTime": since, "lastUpdateTime": updated})  # fmt: skip
-    return result
-
-
-def selects(selector: Json, labels: Mapping[str, str]) -> bool:
-    """Whether a label selector (matchLabels and matchExpressions) selects these labels."""
-    if any(labels.get(key) != value for key, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    return all(holds(item, labels) for item in selector.get("matchExpressions") or ())
-
-
-def holds(item: Json, labels: Mapping[str, str]) -> bool:
-    """Whether one expression of a selector holds; of nodes there are operators that never do here."""
-    key, values = item["key"], item.get("values") or ()
-    match item["operator"]:
-        case "In":
-            return labels.get(key) in values
-        case "NotIn":
-            return labels.get(key) not in values
-        case "Exists":
-            return key in labels
-        case "DoesNotExist":
-            return key not in labels
-    return False

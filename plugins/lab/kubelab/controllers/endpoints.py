@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
-from ovnkit.api.models import lasting_containers
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import World, completed, deleting, is_true, owner_reference
+from kubelab.client import ApiError
+from kubelab.controllers.context import ControllerContext
+from kubelab.objects import completed, deleting, is_true, lasting_containers, owner_reference
 
 Json = dict[str, Any]
 MANAGER = "endpointslice-controller.k8s.io"
@@ -16,23 +16,23 @@ _MANAGED_BY = "endpointslice.kubernetes.io/managed-by"
 _SERVICE = "kubernetes.io/service-name"
 
 
-def sync(world: World) -> bool:
+def sync(context: ControllerContext) -> bool:
     """Make the slices what Services and pods say; whether anything was changed."""
     wanted: dict[tuple[str, str], Json | None] = {}
-    for service in world.all("services"):
+    for service in context.all("services"):
         if not deleting(service) and service["spec"].get("selector"):
-            for one in slices(service, world.all("pods")):
+            for one in slices(service, context.all("pods")):
                 wanted[(one["metadata"]["namespace"], one["metadata"]["name"])] = one
     acted = False
-    for present in world.all("endpointslices"):
+    for present in context.all("endpointslices"):
         meta = present["metadata"]
         if (meta.get("labels") or {}).get(_MANAGED_BY) != MANAGER:
             continue
         piece = wanted.pop((meta["namespace"], meta["name"]), None)
-        acted = _adjust(world, present, piece) or acted
+        acted = _adjust(context, present, piece) or acted
     for (namespace, _), piece in wanted.items():
         try:
-            world.create("endpointslices", namespace, piece or {})
+            context.create("endpointslices", namespace, piece or {})
         except ApiError as error:
             if error.status not in (403, 404, 409):
                 raise
@@ -40,15 +40,15 @@ def sync(world: World) -> bool:
     return acted
 
 
-def _adjust(world: World, present: Json, wanted: Json | None) -> bool:
+def _adjust(context: ControllerContext, present: Json, wanted: Json | None) -> bool:
     if wanted is None:
-        world.delete("endpointslices", present)
+        context.delete("endpointslices", present)
         return True
     same = all((present.get(key) or []) == wanted[key] for key in ("endpoints", "ports"))
     if same and present["addressType"] == wanted["addressType"]:
         return False
     try:
-        world.patch("endpointslices", present, {"endpoints": wanted["endpoints"], "ports": wanted["ports"]})
+        context.patch("endpointslices", present, {"endpoints": wanted["endpoints"], "ports": wanted["ports"]})
     except ApiError as error:
         if error.status != 404:
             raise

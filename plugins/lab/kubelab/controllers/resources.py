@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import frozen
 
-from ovnkit_lab.client import ApiError, Client, Informer
+from kubelab.client import ApiError, Client, Informer
 
 Json = dict[str, Any]
 _NEEDED = frozenset({"list", "watch", "delete"})

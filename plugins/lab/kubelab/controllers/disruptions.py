@@ -5,42 +5,35 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import (
-    World,
-    completed,
-    conditions,
-    controller_uid,
-    deleting,
-    is_true,
-    selects,
-)
+from kubelab.client import ApiError
+from kubelab.controllers.context import ControllerContext
+from kubelab.objects import completed, conditions, controller_uid, deleting, is_true, selects
 
 Json = dict[str, Any]
 
 
-def sync(world: World) -> None:
+def sync(context: ControllerContext) -> None:
     """Keep the status of every budget."""
-    for budget in world.all("poddisruptionbudgets"):
+    for budget in context.all("poddisruptionbudgets"):
         try:
-            world.status("poddisruptionbudgets", budget, status(world, budget))
+            context.status("poddisruptionbudgets", budget, status(context, budget))
         except ApiError as error:
             if error.status not in (404, 409):
                 raise
 
 
-def status(world: World, budget: Json) -> Json:
+def status(context: ControllerContext, budget: Json) -> Json:
     """The status of a budget, as the disruption controller of Kubernetes counts."""
     namespace, selector = budget["metadata"]["namespace"], budget["spec"].get("selector")
     pods = [
-        pod for pod in world.all("pods")
+        pod for pod in context.all("pods")
         if pod["metadata"]["namespace"] == namespace and not completed(pod)
         and selector is not None and selects(selector, pod["metadata"].get("labels") or {})
     ]  # fmt: skip
     healthy = sum(is_true(pod, "Ready") and not deleting(pod) for pod in pods)
     problem = ""
     try:
-        expected, desired = _wanted(world, budget["spec"], pods)
+        expected, desired = _wanted(context, budget["spec"], pods)
         allowed = max(healthy - desired, 0) if expected else 0
     except ValueError as error:
         expected, desired, allowed, problem = len(pods), 0, 0, str(error)
@@ -53,12 +46,12 @@ def status(world: World, budget: Json) -> Json:
     }  # fmt: skip
 
 
-def _wanted(world: World, spec: Json, pods: list[Json]) -> tuple[int, int]:
+def _wanted(context: ControllerContext, spec: Json, pods: list[Json]) -> tuple[int, int]:
     """How many pods there should be, and how many of them healthy. Raises ValueError when nobody says."""
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
     if isinstance(least, int):
         return len(pods), least
-    expected = _scale(world, pods)
+    expected = _scale(context, pods)
     if least is not None:
         return expected, _part(least, expected)
     return expected, max(expected - _part(most if most is not None else 0, expected), 0)
@@ -68,10 +61,10 @@ def _part(value: int | str, total: int) -> int:
     return value if isinstance(value, int) else math.ceil(float(value.rstrip("%")) * total / 100)
 
 
-def _scale(world: World, pods: list[Json]) -> int:
+def _scale(context: ControllerContext, pods: list[Json]) -> int:
     """The sum of what the pods' controllers are scaled to."""
-    sets = {item["metadata"]["uid"]: item for item in world.all("replicasets")}
-    deployments = {item["metadata"]["uid"]: item for item in world.all("deployments")}
+    sets = {item["metadata"]["uid"]: item for item in context.all("replicasets")}
+    deployments = {item["metadata"]["uid"]: item for item in context.all("deployments")}
     sizes: dict[str, int] = {}
     for pod in pods:
         owner = sets.get(controller_uid(pod))

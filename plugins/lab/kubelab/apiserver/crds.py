@@ -5,7 +5,8 @@ from typing import Any
 
 import structlog
 
-from .clock import now
+from kubelab.clock import now
+
 from .errors import FieldProblem, Json
 from .registry import Registry, Resource, version_rank
 from .schema import Compiler, finish_list_keys

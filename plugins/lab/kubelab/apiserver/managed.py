@@ -6,8 +6,9 @@ from typing import Any
 import orjson
 from attrs import frozen
 
+from kubelab.clock import now
+
 from . import fieldset
-from .clock import now
 from .errors import ApiError, Json, conflict
 from .fieldset import FieldSet
 from .schema import LIST, Node

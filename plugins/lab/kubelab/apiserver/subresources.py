@@ -5,9 +5,10 @@ from typing import Any
 
 import orjson
 
-from ovnkit.api.selectors import LabelSelector
+from kubelab import clock
+from kubelab.objects import selects
 
-from . import clock, convert, errors, writes
+from . import convert, errors, writes
 from .deletes import Deletes
 from .errors import Json
 from .registry import Resource
@@ -77,7 +78,7 @@ class Subresources:
         for budget in list(self._cluster.store.collection("poddisruptionbudgets.policy").objects.values()):
             obj = budget.load()
             selector = obj["spec"].get("selector")
-            chosen = selector is not None and LabelSelector.parse(selector).matches(record.labels)
+            chosen = selector is not None and selects(selector, record.labels)
             if budget.namespace == record.namespace and chosen and counts:
                 self._spend(budget, obj)
         self._deletes.delete(request, resource, record, request.decode().get("deleteOptions") or {})

@@ -10,8 +10,8 @@ from typing import Any
 
 from attrs import field, frozen
 
-from ovnkit_lab.client import METADATA, ApiError, Client
-from ovnkit_lab.controllers.resources import Metadata, Resource
+from kubelab.client import METADATA, ApiError, Client
+from kubelab.controllers.resources import Metadata, Resource
 
 Json = dict[str, Any]
 FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"

@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
+from kubelab.clock import now
+
 from . import admission, convert, crds, errors, managed, patch, rules
-from .clock import now
 from .defaults import apply_defaults
 from .errors import ApiError, FieldProblem, Json
 from .managed import Writer

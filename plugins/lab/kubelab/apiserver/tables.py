@@ -6,7 +6,9 @@ from typing import Any
 
 import orjson
 
-from . import clock, convert
+from kubelab import clock
+
+from . import convert
 from .columns import COLUMNS, Column
 from .errors import Json
 from .reads import Page, list_metadata

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from ovnkit_lab.client import STRATEGIC_PATCH, ApiError
-from ovnkit_lab.controllers.world import World, conditions, is_true
+from kubelab.client import STRATEGIC_PATCH, ApiError
+from kubelab.controllers.context import ControllerContext
+from kubelab.objects import conditions, is_true
 
 Json = dict[str, Any]
 
 
-def sync(world: World) -> bool:
+def sync(context: ControllerContext) -> bool:
     """Take the Ready condition from pods whose node's is Unknown; whether any was taken."""
-    lost = {node["metadata"]["name"] for node in world.all("nodes") if _lost(node)}
+    lost = {node["metadata"]["name"] for node in context.all("nodes") if _lost(node)}
     acted = False
-    for pod in world.all("pods"):
+    for pod in context.all("pods"):
         if pod["spec"].get("nodeName") in lost and is_true(pod, "Ready"):
             entry = conditions(pod, ("Ready", False, "NodeNotReady", "the pod's node is not ready"))[0]
             entry.pop("lastUpdateTime")
             try:
-                path = f"{world.path('pods', pod)}/status"
-                world.client.patch(path, {"status": {"conditions": [entry]}}, STRATEGIC_PATCH)
+                path = f"{context.path('pods', pod)}/status"
+                context.client.patch(path, {"status": {"conditions": [entry]}}, STRATEGIC_PATCH)
             except ApiError as error:
                 if error.status != 404:
                     raise

@@ -12,8 +12,9 @@ from typing import Any
 import orjson
 import structlog
 
+from kubelab.clock import now
+
 from . import admission, convert, crds, errors
-from .clock import now
 from .errors import ApiError, Json
 from .registry import Resource
 from .request import Request
