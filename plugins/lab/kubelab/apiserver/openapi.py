@@ -67,9 +67,9 @@ class OpenApi:
 
     def version2_protobuf(self) -> bytes:
         """/openapi/v2 as protobuf: valid and empty, with which kubectl falls back to its built-in types."""
-        title, version = b"Kubernetes", VERSION["gitVersion"].encode()
-        info = _proto_bytes(1, title) + _proto_bytes(2, version)
-        return _proto_bytes(1, b"2.0") + _proto_bytes(2, info) + _proto_bytes(8, b"") + _proto_bytes(9, b"")
+        from .messages import openapi_document  # protobuf is imported when it is needed, see .wire
+
+        return openapi_document("Kubernetes", VERSION["gitVersion"])
 
     def _refresh(self) -> None:
         if self._generation != self._registry.generation:
@@ -189,14 +189,3 @@ def _operation(resource: Resource, action: str) -> Json:
 def _parameter(name: str) -> Json:
     kind = {"force": "boolean", "gracePeriodSeconds": "integer"}.get(name, "string")
     return {"name": name, "in": "query", "schema": {"type": kind, "uniqueItems": True}}
-
-
-def _proto_bytes(number: int, value: bytes) -> bytes:
-    """A length-delimited protobuf field."""
-    size, head = len(value), bytes([number << 3 | 2])
-    encoded = bytearray()
-    while size > 0x7F:
-        encoded.append(size & 0x7F | 0x80)
-        size >>= 7
-    encoded.append(size)
-    return head + bytes(encoded) + value
