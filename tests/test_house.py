@@ -20,7 +20,7 @@ from ovnkit.plugins.registry import Plugins
 
 ROOT = Path(__file__).parents[1]
 PLUGINS = sorted(path.parent.name for path in ROOT.glob("plugins/*/ovnkit_*"))
-ENTRY_POINTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]["ovnkit.plugins"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 WITH_TEXT_OF_THEIR_OWN = ("core/ovnkit/api/text.py", "core/ovnkit/testing/", "plugins/lab/")
 """As in pyproject.toml, where a lint rule keeps `ip_address`, `json` and the like to a few modules."""
@@ -34,7 +34,7 @@ NO_OBJECTS = {"network_policy/peers", "egress_firewall/name", "services/template
 @pytest.mark.parametrize("plugin", PLUGINS)
 def test_a_plugin_is_found_checked_and_described(plugin: str) -> None:
     package = f"ovnkit_{plugin}"
-    assert ENTRY_POINTS[plugin].startswith(f"{package}.plugin:")
+    assert PROJECT["project"]["entry-points"]["ovnkit.plugins"][plugin].startswith(f"{package}.plugin:")
     folder = ROOT / "plugins" / plugin
     assert (folder / package / "py.typed").exists()
     assert (folder / "README.md").read_text().startswith(f"# {plugin}")
