@@ -23,7 +23,7 @@ def warns(path: str) -> bool:
         warnings.simplefilter("always")
         try:
             getattr(importlib.import_module(module), name)
-        except (ImportError, AttributeError):
+        except (ImportError, AttributeError, ValueError):
             return False
     return any(item.category is DeprecationWarning and path in str(item.message) for item in said)
 
