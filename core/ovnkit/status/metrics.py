@@ -14,12 +14,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ovnkit import __version__
 from ovnkit.api.config import Config
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import PODS, Pod
 from ovnkit.status.plugin_metrics import PluginMetrics
 from ovnkit.status.server import Answer
-from ovnkit.status.state import VERSION, reasons_degraded
+from ovnkit.status.state import reasons_degraded
 
 POD_NETWORKS = "k8s.ovn.org/pod-networks"
 
@@ -94,7 +95,7 @@ class StateCollector(Collector):
         yield from self._plugins.families(told, {family.name for family in own})
 
     def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
-        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((VERSION,), 1)])
+        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((__version__,), 1)])
         degraded = bool(reasons_degraded(state, time.time()))
         yield GaugeMetricFamily("ovnkit_degraded", "1 while something wanted is not in effect.", degraded)
         yield from _roles(state, self._config)

@@ -7,11 +7,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-from importlib.metadata import version
 from typing import Any
 
 from attrs import define, field
 
+from ovnkit import __version__
 from ovnkit.api.hooks import Scope
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
@@ -23,7 +23,6 @@ from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
 from ovnkit.status.snapshot import Snapshot
 
-VERSION = version("ovnkit")
 STUCK_AFTER = 60.0
 """Seconds without a sign of life of the reconciler after which /healthz says so."""
 
@@ -78,7 +77,7 @@ class StateReader:
         self._release()
         sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
         return {
-            "version": VERSION,
+            "version": __version__,
             "pid": os.getpid(),
             "roles": sorted(role.value for role in self._scope.roles),
             "node": self._scope.node,
