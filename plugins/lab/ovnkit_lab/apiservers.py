@@ -129,6 +129,8 @@ def _embedded(spec: LabSpec) -> list[str]:
         "--data-dir", str(Files(spec.name).host(CONTROL) / "apiserver"),
         "--tls-cert", str(directory / "apiserver.crt"), "--tls-key", str(directory / "apiserver.key"),
         "--token-file", str(directory / "tokens.csv"), "--service-cidr", _service_cidrs(spec),
+        "--instead", "log=ovnkit lab logs", "--instead", "exec=ovnkit lab exec",
+        "--instead", "attach=ovnkit lab logs -f",
     ]  # fmt: skip
 
 

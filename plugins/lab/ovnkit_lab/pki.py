@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import secrets
-from base64 import b64encode
 from ipaddress import ip_network
 from pathlib import Path
 
 import trustme
-import yaml
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from kubelab import kubeconfig
 from ovnkit_lab.layout import (
     API_PORT,
     CONTROL,
@@ -81,18 +80,11 @@ def fabric_url(spec: LabSpec) -> str:
 
 
 def write_kubeconfig(spec: LabSpec, path: Path, server: str, user: str, bearer: str) -> None:
-    """Write a kubeconfig with the authority inside."""
-    name = f"ovnkit-{spec.name}"
-    authority = (Files(spec.name).pki / "ca.crt").read_bytes()
-    content = {
-        "apiVersion": "v1", "kind": "Config", "current-context": name,
-        "clusters": [{"name": name, "cluster": {
-            "server": server, "certificate-authority-data": b64encode(authority).decode(),
-        }}],
-        "users": [{"name": user, "user": {"token": bearer}}],
-        "contexts": [{"name": name, "context": {"cluster": name, "user": user}}],
-    }  # fmt: skip
-    _write_secret(path, yaml.safe_dump(content, sort_keys=False))
+    """Write the kubeconfig of a user of a lab, with the authority inside."""
+    authority = Files(spec.name).pki / "ca.crt"
+    kubeconfig.write_kubeconfig(
+        path, kubeconfig.kubeconfig(server, bearer, authority, name=f"ovnkit-{spec.name}", user=user)
+    )
 
 
 def _write_secret(path: Path, text: str) -> None:

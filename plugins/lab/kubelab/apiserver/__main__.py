@@ -25,6 +25,12 @@ def _networks(_context: click.Context, _parameter: click.Parameter, text: str) -
         raise click.BadParameter(str(error)) from error
 
 
+def _pairs(_context: click.Context, _parameter: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    if not all("=" in text for text in given):
+        raise click.BadParameter("expected SUBRESOURCE=COMMAND")
+    return dict(text.split("=", 1) for text in given)
+
+
 @click.command()
 @click.option(
     "--listen", required=True, callback=_listen, metavar="HOST:PORT", help="Address; port 0: any free one."
@@ -49,6 +55,11 @@ def _networks(_context: click.Context, _parameter: click.Parameter, text: str) -
     help="Collect garbage, empty namespaces that end and make default service accounts, "
     "or leave it to a controller manager.",
 )  # fmt: skip
+@click.option(
+    "--instead", multiple=True, callback=_pairs, metavar="SUBRESOURCE=COMMAND",
+    help="What to run for a subresource of pods that only a kubelet serves (log, exec, attach): it gets "
+    "NAMESPACE/NAME as an argument.",
+)  # fmt: skip
 @click.option("--ready-fd", type=int, help="Descriptor that gets the URL once requests are taken.")
 @click.option(
     "--ready-file", type=click.Path(path_type=Path), help="File that gets the URL once requests are taken."
@@ -64,6 +75,7 @@ def main(
     bookmark_seconds: float,
     max_requests_per_second: int,
     controllers: bool,
+    instead: dict[str, str],
     ready_fd: int | None,
     ready_file: Path | None,
 ) -> None:
@@ -75,7 +87,14 @@ def main(
     except ValueError as error:
         raise click.UsageError(str(error)) from error
     settings = Settings(
-        data_dir, networks, tokens, history, bookmark_seconds, max_requests_per_second, controllers=controllers
+        data_dir,
+        networks,
+        tokens,
+        history,
+        bookmark_seconds,
+        max_requests_per_second,
+        controllers=controllers,
+        instead=instead,
     )
     tls = (tls_cert, tls_key) if tls_cert and tls_key else None
     serve(settings, listen, tls, ready_fd, ready_file)

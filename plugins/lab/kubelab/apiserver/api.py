@@ -128,7 +128,8 @@ class Api:
         record = collection.objects.get((request.namespace, request.name))
         sub = request.subresource
         if resource.plural == "pods" and sub in _OF_KUBELET:
-            raise errors.needs_kubelet(sub, request.namespace, request.name)
+            instead = self.cluster.settings.instead.get(sub, "")
+            raise errors.needs_kubelet(sub, request.namespace, request.name, instead)
         if sub and sub not in resource.subresources:
             raise errors.no_such_path()
         if record is None and not (request.method == "PATCH" and not sub):

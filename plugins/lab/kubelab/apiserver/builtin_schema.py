@@ -81,9 +81,9 @@ class BuiltinSchemas:
         if kind == "object" and name in hints.INT_OR_STRING:
             schema = {"type": "string", "format": "int-or-string", "x-kubernetes-int-or-string": True}
         if name in hints.QUANTITY_MAPS and schema.get("type") == "object" and "additionalProperties" in schema:
-            schema["additionalProperties"] = {"type": "string", "x-ovnkit-quantity": True}
+            schema["additionalProperties"] = {"type": "string", "x-kubelab-quantity": True}
         elif name in hints.QUANTITIES:
-            schema = {"type": "string", "x-ovnkit-quantity": True}
+            schema = {"type": "string", "x-kubelab-quantity": True}
         if "$ref" in schema:
             schema = {"allOf": [schema]}
         if text:

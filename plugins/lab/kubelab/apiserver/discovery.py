@@ -8,7 +8,7 @@ from .registry import Registry, Resource
 VERSION: Json = {
     "major": "1",
     "minor": "33",
-    "gitVersion": "v1.33.0-ovnkit",
+    "gitVersion": "v1.33.0-kubelab",
     "gitCommit": "",
     "gitTreeState": "clean",
     "buildDate": "1970-01-01T00:00:00Z",

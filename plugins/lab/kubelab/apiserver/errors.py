@@ -131,14 +131,10 @@ def no_such_path() -> ApiError:
     return ApiError(404, "NotFound", "the server could not find the requested resource", {})
 
 
-_INSTEAD = {"log": "ovnkit lab logs", "exec": "ovnkit lab exec", "attach": "ovnkit lab logs -f"}
-"""What does in a lab what a kubelet would be asked for."""
-
-
-def needs_kubelet(subresource: str, namespace: str, name: str) -> ApiError:
-    """A subresource of pods that a kubelet's own server answers; a lab's kubelet has none."""
-    other = f": `{_INSTEAD[subresource]} {namespace}/{name}` does it" if subresource in _INSTEAD else ""
-    return ApiError(501, "NotImplemented", f"a lab does not serve {subresource} of pods{other}", {})
+def needs_kubelet(subresource: str, namespace: str, name: str, instead: str = "") -> ApiError:
+    """A subresource of pods that a kubelet serves; ``instead`` is a command that does the same."""
+    advice = f": run `{instead} {namespace}/{name}` instead" if instead else ""
+    return ApiError(501, "NotImplemented", f"this API server does not serve {subresource} of pods{advice}", {})
 
 
 def already_exists(plural: str, group: str, name: str) -> ApiError:

@@ -92,4 +92,4 @@ def _field(field: Json, values: Sequence[str]) -> Json:
 def _named(field: Json) -> str:
     if field.get("x-kubernetes-int-or-string"):
         return _INT_OR_STRING
-    return _QUANTITY if field.get("x-ovnkit-quantity") else ""
+    return _QUANTITY if field.get("x-kubelab-quantity") else ""

@@ -92,13 +92,6 @@ class Registry:
                 return self._compiler.ref(component)
         return None
 
-    def stored_in(self, collection: str) -> Resource | None:
-        """The resource whose version is the one stored in a collection."""
-        for resource in self._resources.values():
-            if resource.collection == collection and resource.api_version == resource.storage_version:
-                return resource
-        return None
-
     def __iter__(self) -> Iterator[Resource]:
         return iter(list(self._resources.values()))
 

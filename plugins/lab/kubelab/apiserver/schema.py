@@ -69,7 +69,6 @@ class Node:
     is_set: bool = False
     merge_key: str = ""
     merge: bool = False
-    retain_keys: bool = False
     checks: Json = field(factory=dict)
     pattern: re.Pattern[str] | None = None
 
@@ -121,7 +120,7 @@ class Compiler:
         node.preserve = bool(schema.get("x-kubernetes-preserve-unknown-fields"))
         node.embedded = bool(schema.get("x-kubernetes-embedded-resource"))
         node.int_or_string = bool(schema.get("x-kubernetes-int-or-string"))
-        node.quantity = bool(schema.get("x-ovnkit-quantity"))
+        node.quantity = bool(schema.get("x-kubelab-quantity"))
         self._merging(node, schema)
         if node.int_or_string:
             node.shape, node.json, node.types = SCALAR, "", ()
@@ -147,7 +146,6 @@ class Compiler:
         node.atomic = kind == "atomic" or schema.get("x-kubernetes-map-type") == "atomic"
         strategy = schema.get("x-kubernetes-patch-strategy", "")
         node.merge = "merge" in strategy
-        node.retain_keys = "retainKeys" in strategy
         node.merge_key = schema.get("x-kubernetes-patch-merge-key", "")
 
     def _object(self, node: Node, schema: Json) -> None:

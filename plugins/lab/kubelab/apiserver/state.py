@@ -1,10 +1,10 @@
 """Everything a request handler works with, wired together."""
 
 import ipaddress
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from . import crds, selectors
 from .auth import Authenticator, User, signing_key
@@ -21,7 +21,8 @@ class Settings:
 
     ``tokens`` None means that everybody is the administrator. ``bookmark_seconds`` is the pause between watch
     bookmarks; ``requests_per_second`` above 0 answers more than that with 429. Without ``controllers`` the server
-    leaves garbage, namespaces and default service accounts to others, as kube-apiserver does.
+    leaves garbage, namespaces and default service accounts to others, as kube-apiserver does. ``instead`` has
+    commands for subresources of pods that only a kubelet serves (``log``, ``exec``); the errors name them.
     """
 
     data_dir: Path | None = None
@@ -32,6 +33,7 @@ class Settings:
     requests_per_second: int = 0
     url: str = ""
     controllers: bool = True
+    instead: Mapping[str, str] = field(factory=dict)
 
 
 @define

@@ -219,12 +219,6 @@ class Store:
         self._publish(collection, Change(self.revision, last, record, True))
         return last
 
-    def drop_collection(self, name: str) -> None:
-        """Delete every object of a collection at once."""
-        collection = self.collection(name)
-        for record in list(collection.objects.values()):
-            self.remove(collection, record)
-
     def wake_all(self) -> None:
         """Let every watcher look again (the server stops, or a test ends the watches)."""
         for collection in self._collections.values():

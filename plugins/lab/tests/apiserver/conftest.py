@@ -19,7 +19,7 @@ import pytest
 import trustme
 from attrs import define, field
 
-from kubelab.apiserver.kubeconfig import write_kubeconfig
+from kubelab.kubeconfig import kubeconfig, write_kubeconfig
 
 _START_SECONDS = 20.0
 _names = itertools.count(1)
@@ -68,7 +68,8 @@ class Server:
 
     def kubeconfig(self, token: str = "") -> Path:
         """A kubeconfig for the server."""
-        return write_kubeconfig(self.directory / f"kubeconfig-{token}", self.url, token, self.certificate)
+        content = kubeconfig(self.url, token, self.certificate)
+        return write_kubeconfig(self.directory / f"kubeconfig-{token}", content)
 
     def context(self) -> ssl.SSLContext | None:
         """What verifies the server's certificate."""
