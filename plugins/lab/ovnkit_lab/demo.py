@@ -19,7 +19,7 @@ from attrs import frozen
 from kubelab.client import Client
 from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table, styled
-from ovnkit_lab import apiservers, connect, labs, settings
+from ovnkit_lab import connect, control_plane, labs, settings
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import LabError
 from ovnkit_lab.progress import Reporter
@@ -87,7 +87,7 @@ def _manifests(directory: str) -> Path:
 def _show_connections(lab: Lab, directory: Path, reporter: Reporter) -> list[tuple[Connection, Json]]:
     reporter.say(f"kubectl apply -f {directory.name}/")
     _apply(lab, directory)
-    api = apiservers.client(lab.spec)
+    api = control_plane.client(lab.spec)
     pods = _wait_for_pods(api, reporter)
     reporter.done(f"{len(pods)} pods are ready")
     reporter.say("trying connections")

@@ -15,7 +15,7 @@ import pytest
 from ovnkit_lab import plugin
 
 ROOT = Path(__file__).parents[3]
-EXTRA = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["lab"]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 WITHOUT = """
 import importlib.abc, sys
 class Absent(importlib.abc.MetaPathFinder):
@@ -42,8 +42,12 @@ def row(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 
 
 def test_what_is_looked_for_is_what_the_extra_installs() -> None:
-    installed = {re.split("[><=]", requirement)[0] for requirement in EXTRA}
-    assert {name.rpartition(".")[2] for name in plugin._NEEDED} == installed
+    extra, always = (
+        {re.split("[><=]", requirement)[0] for requirement in requirements}
+        for requirements in (PROJECT["optional-dependencies"]["lab"], PROJECT["dependencies"])
+    )
+    assert {name.rpartition(".")[2] for name in plugin._NEEDED} == extra
+    assert extra.isdisjoint(always)
     assert plugin.unavailable() == ""
 
 

@@ -11,7 +11,7 @@ import pytest
 from attrs import evolve
 
 from kubelab.controllers.workloads import _surplus
-from ovnkit_lab import apiservers, layout
+from ovnkit_lab import control_plane, layout
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, Kubernetes, LabSpec
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab
@@ -36,18 +36,18 @@ def programs(directory: Path, *names: str) -> str:
 def test_programs_are_found_in_the_assets_and_in_the_path(tmp_path: Path) -> None:
     assets = programs(tmp_path / "assets", *SERVERS, *MANAGERS)
     path = programs(tmp_path / "path", *SERVERS)
-    found = apiservers.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
+    found = control_plane.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
     assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)
-    assert apiservers.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
-    assert apiservers.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
+    assert control_plane.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
+    assert control_plane.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
 
 
 def test_managers_count_only_beside_the_server(tmp_path: Path) -> None:
     servers, others = programs(tmp_path / "a", *SERVERS), programs(tmp_path / "b", *MANAGERS)
-    found = apiservers.find({"PATH": f"{servers}:{others}"})
+    found = control_plane.find({"PATH": f"{servers}:{others}"})
     assert found is not None
     assert (found.controller_manager, found.scheduler) == ("", "")
-    assert apiservers.find({"PATH": programs(tmp_path / "c", "kube-apiserver")}) is None, "without etcd"
+    assert control_plane.find({"PATH": programs(tmp_path / "c", "kube-apiserver")}) is None, "without etcd"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_lab_has_the_processes_of_its_record_whatever_the_environment_says(
 
 
 def test_commands_of_kubernetes_programs() -> None:
-    server = apiservers.daemons(ALL)["apiserver"].command
+    server = control_plane.daemons(ALL)["apiserver"].command
     assert "--kubelet-preferred-address-types=InternalIP" in server
     assert not [word for word in server if "disable-admission" in word], "service accounts are made here"
-    for name, daemon in apiservers.managers(ALL).items():
+    for name, daemon in control_plane.managers(ALL).items():
         assert daemon.command[0] == f"/k/{name}"
         assert f"--kubeconfig=/run/ovnkit-lab/x/{name}.kubeconfig" in daemon.command
         assert "--leader-elect=false" in daemon.command
