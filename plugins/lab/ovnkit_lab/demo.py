@@ -33,7 +33,7 @@ _SERVER_PORTS = {"tcp": 8080, "udp": 9000, "icmp": 0}
 
 @frozen
 class Connection:
-    """One try: from a namespace to an address. `names` and `where` are for the table."""
+    """A connection to try, from a namespace to an address. `names` and `where` are for the table."""
 
     netns: str
     source: str
@@ -53,7 +53,7 @@ def demo(
 ) -> None:
     """Bring a lab up, apply the manifests of examples/, and show who reaches whom.
 
-    Exit code 1 when a connection fails. The lab is taken down at the end unless --keep.
+    Exits with 1 when a connection fails. The lab is removed at the end unless --keep is given.
     """
     directory = _manifests(manifests)
     reporter = Reporter()
@@ -80,7 +80,7 @@ def demo(
 def _manifests(directory: str) -> Path:
     path = Path(directory) if directory else Path(__file__).with_name("examples")
     if not any(path.glob("*.yaml")):
-        raise LabError(f"no manifests in {path}; name a directory with --manifests")
+        raise LabError(f"there are no manifests in {path}; name a directory with --manifests")
     return path
 
 
@@ -96,7 +96,7 @@ def _show_connections(lab: Lab, directory: Path, reporter: Reporter) -> list[tup
 
 def _apply(lab: Lab, directory: Path) -> None:
     if not shutil.which("kubectl"):
-        raise LabError("kubectl is missing: install it (make setup does)")
+        raise LabError("kubectl is not installed; `make setup` installs it")
     command = ["kubectl", "--kubeconfig", str(lab.files.kubeconfig), "apply", "-f", str(directory)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     if result.returncode:
@@ -104,7 +104,7 @@ def _apply(lab: Lab, directory: Path) -> None:
 
 
 def _wait_for_pods(api: Client, reporter: Reporter) -> list[Json]:
-    """The demo's pods once as many are ready as the workloads ask for; raises LabError."""
+    """Wait until as many pods are ready as the workloads ask for, and return them; raises LabError."""
     end = time.monotonic() + _PODS_DEADLINE
     while True:
         wanted = sum(
@@ -175,12 +175,12 @@ def _management_addresses(lab: Lab, node: str) -> list[str]:
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     links = json.loads(result.stdout or "[]")
-    # iproute2 leaves an empty object for each address that the filter drops.
+    # iproute2 prints an empty object for each address that the filter leaves out.
     return [item["local"] for link in links for item in link.get("addr_info") or () if item]
 
 
 def _try(connections: Sequence[Connection]) -> list[tuple[Connection, Json]]:
-    """Try them all, one process for each namespace they come from."""
+    """Try all connections, in one process for each namespace they start from."""
     groups: dict[str, list[Connection]] = {}
     for connection in connections:
         groups.setdefault(connection.netns, []).append(connection)
@@ -196,12 +196,12 @@ def _try_from(netns: str, group: Sequence[Connection]) -> list[tuple[Connection,
         command, input=json.dumps(targets), capture_output=True, text=True, check=False, timeout=300
     )
     if result.returncode:
-        raise LabError(f"trying connections from {netns}: {result.stderr.strip()[-200:]}")
+        raise LabError(f"trying connections from {netns} failed: {result.stderr.strip()[-200:]}")
     return list(zip(group, json.loads(result.stdout), strict=True))
 
 
 def _print(results: Sequence[tuple[Connection, Json]]) -> int:
-    """Print the table; the number of failures."""
+    """Print the table, and return the number of failures."""
     rows = []
     failed = 0
     for item, answer in results:
