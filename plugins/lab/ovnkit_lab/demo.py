@@ -17,6 +17,7 @@ import click
 from attrs import frozen
 
 from ovnkit.api.terminal import print_table, styled
+from ovnkit.network.names import MANAGEMENT_LINK
 from ovnkit_lab import apiservers, connect, labs, settings
 from ovnkit_lab.client import Client
 from ovnkit_lab.controllers.world import is_true
@@ -26,7 +27,6 @@ from ovnkit_lab.progress import Reporter
 
 Json = dict[str, Any]
 NAMESPACE = "demo"
-MANAGEMENT_PORT = "ovn-k8s-mp0"
 _PODS_DEADLINE = 60.0
 _SERVER_PORTS = {"tcp": 8080, "udp": 9000, "icmp": 0}
 
@@ -169,7 +169,7 @@ def _management_addresses(lab: Lab, node: str) -> list[str]:
         "address",
         "show",
         "dev",
-        MANAGEMENT_PORT,
+        MANAGEMENT_LINK,
         "scope",
         "global",
     ]

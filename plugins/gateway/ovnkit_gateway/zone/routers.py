@@ -14,8 +14,9 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import Network, host_network, parse_network, print_json
 from ovnkit.api.world import World, derived
-from ovnkit.network import rows
+from ovnkit.network import names, rows
 from ovnkit.network.gateway import L3Gateway, l3_gateway
+from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit.network.node import (
     Interface,
     chassis_id,
@@ -26,17 +27,12 @@ from ovnkit.network.node import (
     management_address,
     node_id,
     node_subnets,
-    nth_interface,
     port_mac,
 )
 
 LOCAL_PHYSICAL_NETWORK = "physnet"
 MANAGEMENT_POLICY_PRIORITY = 1004
 """Priority of the policies that send traffic for a node's own addresses to its management port."""
-
-DUMMY_NEXT_HOP = 4
-OVN_MASQUERADE = 1
-"""Offsets in the masquerade subnet (upstream's layout)."""
 
 
 @frozen
@@ -117,7 +113,7 @@ class GatewayRouters:
             "Logical_Router",
             rows.gateway_router(found.node).name,
             {
-                "name": f"GR_{found.node}",
+                "name": names.gateway_router(found.node),
                 "options": {
                     "chassis": found.chassis,
                     "always_learn_from_arp_request": "false",
@@ -136,14 +132,14 @@ class GatewayRouters:
 
     def _router_routes(self, found: Gateway) -> Iterable[Row]:
         slot = Slot("Logical_Router", rows.gateway_router(found.node), "static_routes")
-        outside = f"rtoe-GR_{found.node}"
+        outside = names.router_to_external(names.gateway_router(found.node))
         for number, subnet in enumerate(self.config.default.cluster_subnets):
             family = subnet.network.version
             hop = cluster_router_join_address(self.config.join_subnet(family))
             yield _route(slot, f"route-cluster-{number}", subnet.network, str(hop.ip))
         for version in self.config.families:
             masquerade = self.config.masquerade_subnet(version)
-            hop = nth_interface(masquerade, DUMMY_NEXT_HOP)
+            hop = masquerade_address(masquerade, Masquerade.NEXT_HOP)
             yield _route(
                 slot,
                 f"route-masquerade-v{version}",
@@ -257,7 +253,7 @@ def _join_ports(found: Gateway) -> Iterable[Row]:
         "Logical_Router_Port",
         "join-router-port",
         {
-            "name": f"rtoj-GR_{found.node}",
+            "name": names.router_to_join(names.gateway_router(found.node)),
             "networks": frozenset(map(str, found.join)),
             "mac": port_mac(found.join),
             "options": {"gateway_mtu": str(found.mtu)} if found.mtu else {},
@@ -268,10 +264,10 @@ def _join_ports(found: Gateway) -> Iterable[Row]:
         "Logical_Switch_Port",
         "join-switch-port",
         {
-            "name": f"jtor-GR_{found.node}",
+            "name": names.join_to_router(names.gateway_router(found.node)),
             "type": "router",
             "addresses": frozenset({"router"}),
-            "options": {"router-port": f"rtoj-GR_{found.node}"},
+            "options": {"router-port": names.router_to_join(names.gateway_router(found.node))},
         },
         parent=Slot("Logical_Switch", rows.join_switch(), "ports"),
     )
@@ -279,12 +275,12 @@ def _join_ports(found: Gateway) -> Iterable[Row]:
 
 def _external_ports(found: Gateway) -> Iterable[Row]:
     switch = RowId("gateway", "node", found.node, "external-switch")
-    yield Row("Logical_Switch", switch.name, {"name": f"ext_{found.node}"})
+    yield Row("Logical_Switch", switch.name, {"name": names.external_switch(found.node)})
     yield Row(
         "Logical_Router_Port",
         "external-router-port",
         {
-            "name": f"rtoe-GR_{found.node}",
+            "name": names.router_to_external(names.gateway_router(found.node)),
             "networks": frozenset(map(str, found.config.addresses)),
             "mac": found.config.mac,
             "external_ids": {"gateway-physical-ip": "yes"},
@@ -307,11 +303,11 @@ def _external_ports(found: Gateway) -> Iterable[Row]:
         "Logical_Switch_Port",
         "external-switch-port",
         {
-            "name": f"etor-GR_{found.node}",
+            "name": names.external_to_router(names.gateway_router(found.node)),
             "type": "router",
             "addresses": frozenset({found.config.mac}),
             "options": {
-                "router-port": f"rtoe-GR_{found.node}",
+                "router-port": names.router_to_external(names.gateway_router(found.node)),
                 "nat-addresses": "router",
                 "exclude-lb-vips-from-garp": "true",
             },

@@ -8,7 +8,7 @@ from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Row, Slot
 from ovnkit.api.matches.syntax import fault
 from ovnkit.network import rows
-from ovnkit.network.acl_logging import acl_columns
+from ovnkit.network.acls import acl
 from ovnkit.network.services import Service, parse_address
 from ovnkit_services.frontends import Frontend, source_ranges
 
@@ -36,16 +36,13 @@ def guards(service: Service, items: Iterable[Frontend]) -> Iterable[Row]:
             known = [source for source in sources if not fault(f"ip{family}.src == {source}")]
             unless = f" && !(ip{family}.src == {{{', '.join(known)}}})" if known else ""
             ids = (("k8s.ovn.org/name", service.key), ("ip", address), ("rule-index", f"{protocol}-{port}"))
-            yield Row(
-                "ACL",
+            yield acl(
                 f"sources-{protocol}-{port}-{address}",
-                {
-                    "direction": "from-lport",
-                    "priority": PRIORITY,
-                    "action": "drop",
-                    "match": f"ip{family}.dst == {address} && {protocol}.dst == {port}{unless}",
-                    "external_ids": object_ids("ServiceSourceRanges", *ids),
-                    **acl_columns("", "drop"),
-                },
-                parent=Slot("Port_Group", rows.cluster_port_group(), "acls"),
+                Slot("Port_Group", rows.cluster_port_group(), "acls"),
+                "from-lport",
+                PRIORITY,
+                "drop",
+                f"ip{family}.dst == {address} && {protocol}.dst == {port}{unless}",
+                object_ids("ServiceSourceRanges", *ids),
+                tier=None,
             )

@@ -14,7 +14,8 @@ from ovnkit.api.models import PODS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 from ovnkit.network.pod import ANNOTATION, parse
-from ovnkit_gateway.zone import GatewayRouters, gateway
+from ovnkit.network.pod_addresses import has_own_network
+from ovnkit_gateway.zone.routers import GatewayRouters, gateway
 
 
 @frozen
@@ -34,7 +35,7 @@ class PodTranslations:
     def render(self, world: World, key: str) -> Iterable[Row]:
         """The translations of a pod: its address to the node's, per family. None once it is completed."""
         pod = world.get(PODS, key)
-        if pod is None or pod.host_network or pod.completed:
+        if pod is None or not has_own_network(pod):
             return
         network = parse(pod.annotations.get(ANNOTATION))
         found = gateway(world, pod.node, self.routers.config)

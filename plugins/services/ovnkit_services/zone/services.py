@@ -13,12 +13,13 @@ from ovnkit.api.world import World
 from ovnkit.network import rows
 from ovnkit.network.northd import northd_release
 from ovnkit.network.services import SERVICES, Service
-from ovnkit_services import balancers, idling, sources, templates
+from ovnkit_services import balancers, idling, templates
 from ovnkit_services.balancers import Balancers, Policy, Scope, Vips
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.frontends import frontends, is_served
 from ovnkit_services.layout import Layout
 from ovnkit_services.nodes import NodeFacts, zone_nodes
+from ovnkit_services.zone import source_ranges as sources
 
 HASHED = 86_400
 """Affinity timeout (a day, the longest) that stands for "for ever": the client's address chooses the target."""

@@ -14,7 +14,8 @@ from ovnkit.api.matches import Match
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 from ovnkit.network import rows
-from ovnkit.network.acl_logging import acl_columns, acl_logging
+from ovnkit.network.acl_logging import acl_logging
+from ovnkit.network.acls import acl
 from ovnkit.network.node import Address
 from ovnkit_egress_firewall import facts, matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsName
@@ -89,21 +90,15 @@ class EgressRules:
 
 
 def _acl(namespace: str, number: int, allow: bool, match: Match, logging: AclLogging) -> Row:
-    action = "allow" if allow else "drop"
     ids = object_ids("EgressFirewall", ("k8s.ovn.org/name", namespace), ("rule-index", str(number)))
-    return Row(
-        "ACL",
+    return acl(
         f"rule-{number}",
-        {
-            "direction": "to-lport",
-            "priority": FIRST_PRIORITY - number,
-            "action": action,
-            "match": match,
-            "options": {},
-            "tier": 2,
-            "external_ids": ids,
-            **acl_columns(f"EF:{namespace}:{number}", action, logging),
-        },
-        parent=Slot("Port_Group", rows.namespace_port_group(namespace), "acls"),
-        optional=frozenset({"tier"}),
+        Slot("Port_Group", rows.namespace_port_group(namespace), "acls"),
+        "to-lport",
+        FIRST_PRIORITY - number,
+        "allow" if allow else "drop",
+        match,
+        ids,
+        shown=f"EF:{namespace}:{number}",
+        logging=logging,
     )

@@ -8,29 +8,13 @@ from attrs import frozen
 
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
-from ovnkit.api.items import Ref, Row
+from ovnkit.api.items import Row
 from ovnkit.api.live import LiveSet
-from ovnkit.api.models import NAMESPACES, PODS, Pod
+from ovnkit.api.models import NAMESPACES, PODS
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
 from ovnkit.network import rows
-from ovnkit.network.pod_addresses import PROJECTIONS, has_own_network
-
-
-def port(pod: Pod) -> Iterable[Ref]:
-    """A pod's port, for live sets; elements whose row does not exist (yet) wait."""
-    return (Ref.to(rows.pod_port(pod.key)),) if has_own_network(pod) else ()
-
-
-@frozen(cache_hash=True)
-class InZone:
-    """Whether a pod runs on a node of this zone."""
-
-    scope: Scope
-
-    def __call__(self, pod: Pod) -> bool:
-        """True for pods whose ports are in this zone's northbound."""
-        return self.scope.is_local(pod.node)
+from ovnkit.network.pod_addresses import PROJECTIONS, InZone, port_references
 
 
 @frozen
@@ -63,7 +47,7 @@ class NamespaceSets:
             rows.namespace_port_group(namespace).name,
             {
                 "name": hash_name(ids[PRIMARY_ID]),
-                "ports": LiveSet(PODS, port, namespaces=namespace, where=InZone(self.scope)),
+                "ports": LiveSet(PODS, port_references, namespaces=namespace, where=InZone(self.scope)),
                 "external_ids": ids,
             },
         )

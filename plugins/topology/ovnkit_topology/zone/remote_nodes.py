@@ -14,7 +14,7 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World
-from ovnkit.network import rows
+from ovnkit.network import names, rows
 from ovnkit.network.node import gateway_router_join_address, is_unmanaged, port_mac
 from ovnkit_topology.facts import Layout, NodeFacts, node_facts
 from ovnkit_topology.release import leaves_remote_ports_unbound
@@ -56,7 +56,7 @@ class RemoteNodes:
         if facts.chassis and facts.encaps:
             yield from self._chassis(node, facts)
             if leaves_remote_ports_unbound(world):
-                binding = Lookup("Port_Binding", "logical_port", f"tstor-{node}")
+                binding = Lookup("Port_Binding", "logical_port", names.transit_to_router(node))
                 chassis = Ref.to(RowId("topology", "remote", node, "chassis"))
                 yield Member(Slot("Port_Binding", binding, "chassis"), chassis, db="sb")
 
@@ -91,7 +91,7 @@ def _port(node: str, facts: NodeFacts) -> Row:
     if facts.chassis:
         options["requested-chassis"] = facts.chassis
     columns: dict[str, Value] = {
-        "name": f"tstor-{node}",
+        "name": names.transit_to_router(node),
         "type": "remote",
         "addresses": frozenset({" ".join((port_mac(facts.transit), *map(str, facts.transit)))}),
         "options": options,

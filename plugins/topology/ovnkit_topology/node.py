@@ -10,7 +10,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, AddressView
-from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
+from ovnkit.api.items import Annotation, Ask, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
@@ -18,6 +18,7 @@ from ovnkit.api.text import Address, Interface, parse_address, print_json
 from ovnkit.api.world import World, derived
 from ovnkit.network.node import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
 from ovnkit.network.onlink import on_link_interface
+from ovnkit_topology.daemons import controller_events
 
 MANAGEMENT_LINK_PREFIX = "ovn-k8s-mp"
 OVERHEAD = {4: 58, 6: 78}
@@ -98,14 +99,20 @@ class OwnNode:
     scope: Scope
 
     def renderers(self) -> Iterable[Renderer]:
-        """The node's annotations, its OVS settings, and a check of its tunnel interface."""
+        """The node's annotations, its OVS settings, checks of its tunnel interface and its ovn-controller."""
         yield Renderer("annotations", Role.NODE, self.annotations, each=self.node, subject=NODES)
         yield Renderer("ovs", Role.NODE, self.open_vswitch, each=self.node, subject=NODES)
         yield Renderer("mtu", Role.NODE, self.check_mtu, each=self.node, subject=NODES)
+        if Role.ZONE not in self.scope.roles:  # else the zone tells
+            yield Renderer("daemons", Role.NODE, self.daemons, each=self.node, subject=NODES)
 
     def node(self, world: World) -> Iterable[str]:
         """This node, once it is registered."""
         return (self.scope.node,) if self.scope.node in world.keys(NODES) else ()
+
+    def daemons(self, world: World, node: str) -> Iterable[Ask | Event]:
+        """Whether the node's ovn-controller works."""
+        return controller_events(world, node)
 
     # -- annotations --------------------------------------------------------------------------------------
 

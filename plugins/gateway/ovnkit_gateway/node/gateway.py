@@ -18,6 +18,8 @@ from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network.bridges import bridge_of_port
 from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
+from ovnkit.network.masquerade import Masquerade, masquerade_address
+from ovnkit.network.names import MANAGEMENT_LINK
 from ovnkit.network.node import (
     GATEWAY_MTU_SUPPORT,
     Address,
@@ -25,7 +27,6 @@ from ovnkit.network.node import (
     gateway_mtu_supported,
     host_cidrs,
     node_subnets,
-    nth_interface,
     port_mac,
     primary_addresses,
 )
@@ -33,15 +34,13 @@ from ovnkit_gateway.detect import found_routes
 from ovnkit_gateway.facts import NodeGateway, default_routes, node_gateway
 from ovnkit_gateway.flows import BridgeFacts, FamilyFacts, StandingFlows
 from ovnkit_gateway.nft import local_mode_items
-from ovnkit_gateway.zone import DUMMY_NEXT_HOP, LOCAL_PHYSICAL_NETWORK, OVN_MASQUERADE
+from ovnkit_gateway.zone.routers import LOCAL_PHYSICAL_NETWORK
 
-HOST_MASQUERADE = 2
 SERVICE_MARK = 0x1745EC
 """Firewall mark of the node's packets for services whose internalTrafficPolicy is Local."""
 
 SERVICE_TABLE = 7
 SERVICE_RULE_PRIORITY = 30
-MANAGEMENT_PORT = "ovn-k8s-mp0"
 ADVERTISED = 9
 """Protocol number of routes from router advertisements (RTPROT_RA)."""
 
@@ -174,10 +173,10 @@ class NodeGateways:
 
     def _family(self, bridge: str, family: int, own: Address) -> Iterable[object]:
         masquerade = self.config.masquerade_subnet(family)
-        source = nth_interface(masquerade, HOST_MASQUERADE)
+        source = masquerade_address(masquerade, Masquerade.HOST)
         yield LinkAddress(bridge, source, deprecated=family == 6)
-        to_ovn = nth_interface(masquerade, OVN_MASQUERADE)
-        hop = nth_interface(masquerade, DUMMY_NEXT_HOP)
+        to_ovn = masquerade_address(masquerade, Masquerade.OVN)
+        hop = masquerade_address(masquerade, Masquerade.NEXT_HOP)
         yield Route(host_network(to_ovn.ip), bridge, source=own)
         for neighbour in (to_ovn, hop):
             yield Neighbour(bridge, neighbour.ip, port_mac([neighbour]))
@@ -192,7 +191,7 @@ class NodeGateways:
             yield Rule(family, SERVICE_RULE_PRIORITY, SERVICE_TABLE, fwmark=SERVICE_MARK)
             for services in self._services(family):
                 hop = gateway_address(subnet).ip
-                yield Route(services, MANAGEMENT_PORT, via=hop, table=SERVICE_TABLE)
+                yield Route(services, MANAGEMENT_LINK, via=hop, table=SERVICE_TABLE)
 
     def _services(self, family: int) -> tuple[Network, ...]:
         return tuple(item for item in self.config.kubernetes.service_cidrs if item.version == family)

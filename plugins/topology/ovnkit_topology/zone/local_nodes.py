@@ -13,9 +13,9 @@ from ovnkit.api.items import Ref, Row, Slot
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit.network import rows
-from ovnkit.network.acl_logging import acl_columns
-from ovnkit.network.node import gateway_address, is_unmanaged, management_address, port_mac
+from ovnkit.network import names, rows
+from ovnkit.network.acls import acl
+from ovnkit.network.node import gateway_address, management_address, port_mac, zone_nodes
 from ovnkit_topology.facts import Layout, NodeFacts, node_facts
 
 ARP_PROXY_MAC = "0a:58:a9:fe:01:01"
@@ -39,11 +39,7 @@ class LocalNodes:
 
     def nodes(self, world: World) -> Iterable[str]:
         """The zone's nodes that get a subnet."""
-        if self.scope.per_node_zones:
-            names: Iterable[str] = (self.scope.zone,) if world.get(NODES, self.scope.zone) is not None else ()
-        else:
-            names = world.keys(NODES)
-        return [name for name in names if not is_unmanaged(world, name, self.layout.unmanaged)]
+        return zone_nodes(world, self.scope, self.config)
 
     def render(self, world: World, node: str) -> Iterable[Row]:
         """Switch, router port, transit port."""
@@ -83,11 +79,11 @@ class LocalNodes:
             "Logical_Switch_Port",
             rows.node_switch_port(node).name,
             {
-                "name": f"stor-{node}",
+                "name": names.switch_to_router(node),
                 "type": "router",
                 "addresses": frozenset({"router"}),
                 "options": {
-                    "router-port": f"rtos-{node}",
+                    "router-port": names.router_to_switch(node),
                     "arp_proxy": f"{ARP_PROXY_MAC} 169.254.1.1 fe80::1 {networks}",
                 },
             },
@@ -100,7 +96,7 @@ class LocalNodes:
             "Logical_Router_Port",
             rows.node_router_port(node).name,
             {
-                "name": f"rtos-{node}",
+                "name": names.router_to_switch(node),
                 "networks": frozenset(str(address) for address in addresses),
                 "mac": port_mac(addresses),
                 "options": {"gateway_mtu": str(self.config.default.mtu)} if facts.gateway_mtu else {},
@@ -109,20 +105,14 @@ class LocalNodes:
         )
 
     def _allow(self, node: str, family: int, address: str) -> Row:
-        return Row(
-            "ACL",
+        return acl(
             f"allow-v{family}",
-            {
-                "direction": "to-lport",
-                "priority": ALLOW_PRIORITY,
-                "action": "allow-related",
-                "match": f"ip{family}.src=={address}",
-                "external_ids": object_ids("NetpolNode", ("k8s.ovn.org/name", node), ("ip", address)),
-                "tier": 2,
-                **acl_columns("", "allow-related"),
-            },
-            parent=Slot("Logical_Switch", rows.node_switch(node), "acls"),
-            optional=frozenset({"tier"}),
+            Slot("Logical_Switch", rows.node_switch(node), "acls"),
+            "to-lport",
+            ALLOW_PRIORITY,
+            "allow-related",
+            f"ip{family}.src=={address}",
+            object_ids("NetpolNode", ("k8s.ovn.org/name", node), ("ip", address)),
         )
 
 
@@ -131,7 +121,7 @@ def _gateway_chassis(node: str, chassis: str) -> Row:
     return Row(
         "Gateway_Chassis",
         "gateway-chassis",
-        {"name": f"rtos-{node}-{chassis}", "chassis_name": chassis, "priority": 1},
+        {"name": f"{names.router_to_switch(node)}-{chassis}", "chassis_name": chassis, "priority": 1},
         parent=Slot("Logical_Router_Port", rows.node_router_port(node), "gateway_chassis"),
     )
 
@@ -141,7 +131,7 @@ def _transit_ports(node: str, facts: NodeFacts) -> Iterable[Row]:
         "Logical_Router_Port",
         "transit-router-port",
         {
-            "name": f"rtots-{node}",
+            "name": names.router_to_transit(node),
             "networks": frozenset(str(address) for address in facts.transit),
             "mac": port_mac(facts.transit),
             "options": {"mcast_flood": "true"},
@@ -152,10 +142,10 @@ def _transit_ports(node: str, facts: NodeFacts) -> Iterable[Row]:
         "Logical_Switch_Port",
         "transit-switch-port",
         {
-            "name": f"tstor-{node}",
+            "name": names.transit_to_router(node),
             "type": "router",
             "addresses": frozenset({"router"}),
-            "options": {"router-port": f"rtots-{node}", "requested-tnl-key": str(facts.number)},
+            "options": {"router-port": names.router_to_transit(node), "requested-tnl-key": str(facts.number)},
             "external_ids": {"node": node},
         },
         parent=Slot("Logical_Switch", rows.transit_switch(), "ports"),

@@ -9,15 +9,16 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import HostError, Retry
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit.api.hooks import HostFactsReader
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, UplinkBridge
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit.network.bridges import INTEGRATION_BRIDGE, OVS_BRIDGES, OVS_PORTS, OvsBridge, OvsPort, bridge_of_port
+from ovnkit.network.bridges import OVS_BRIDGES, OVS_PORTS, OvsBridge, OvsPort, bridge_of_port
 from ovnkit_gateway.detect import found_routes, outside, through_bridges
 from ovnkit_gateway.facts import configured_next_hops, leads_outside
-from ovnkit_gateway.node import MAPPINGS
-from ovnkit_gateway.zone import LOCAL_PHYSICAL_NETWORK
+from ovnkit_gateway.node.gateway import MAPPINGS
+from ovnkit_gateway.zone.routers import LOCAL_PHYSICAL_NETWORK
 
 LONGEST_NAME = 15
 """Characters of the name of a network interface (IFNAMSIZ without its end)."""
