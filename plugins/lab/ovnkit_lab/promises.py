@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -15,11 +16,11 @@ from ovnkit_lab import apiservers
 from ovnkit_lab.connections import Connection, Outcome, endpoint, pod_namespaces, try_all
 from ovnkit_lab.example import Example, Reach, Show
 from ovnkit_lab.lab import Lab
-from ovnkit_lab.layout import LabError
+from ovnkit_lab.layout import EXTERNAL, LabError
 from ovnkit_lab.progress import Reporter
 
 _DEADLINE = 30.0
-"""Seconds until all promises must hold."""
+"""Seconds until all connections must be as promised, and then until all lines must be there."""
 
 
 @frozen
@@ -65,7 +66,8 @@ def check(lab: Lab, example: Example, reporter: Reporter) -> tuple[int, int]:
         if time.monotonic() > end:
             break
     reporter.say("looking at what it does")
-    printed = [_print_until_it_matches(lab, promise) for promise in example.show]
+    end = time.monotonic() + _DEADLINE
+    printed = [_print_until_it_matches(lab, promise, end) for promise in example.show]
     _show_tried(tried)
     _show_printed(printed)
     failed = sum(not item.holds for item in tried) + sum(not item.line for item in printed)
@@ -100,8 +102,7 @@ def _addresses(lab: Lab, target: str) -> list[str]:
     return [item["ip"] for item in found["status"]["podIPs"]]
 
 
-def _print_until_it_matches(lab: Lab, promise: Show) -> Printed:
-    end = time.monotonic() + _DEADLINE
+def _print_until_it_matches(lab: Lab, promise: Show, end: float) -> Printed:
     while True:
         printed = Printed(promise, _run(lab, promise))
         if printed.line or time.monotonic() > end:
@@ -109,20 +110,14 @@ def _print_until_it_matches(lab: Lab, promise: Show) -> Printed:
         time.sleep(0.5)
 
 
-def _words(lab: str, promise: Show) -> list[str]:
-    where = (
-        ["exec", promise.on]
-        if "/" in promise.on
-        else ["external"]
-        if promise.on == "external"
-        else ["node", promise.on]
-    )
-    return [where[0], "--name", lab, *where[1:], "--", *promise.command]
-
-
 def _run(lab: Lab, promise: Show) -> str:
-    command = [sys.executable, "-m", "ovnkit_lab", *_words(lab.spec.name, promise)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    if "/" in promise.on:
+        where = ["exec", promise.on]
+    else:
+        where = ["external"] if promise.on == EXTERNAL else ["node", promise.on]
+    command = [sys.executable, "-m", "ovnkit_lab", *where, "--", *promise.command]
+    env = {**os.environ, "OVNKIT_LAB": lab.spec.name}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=env)
     return done.stdout + done.stderr
 
 
@@ -142,9 +137,10 @@ def _show_tried(tried: Sequence[Tried]) -> None:
 def _show_printed(printed: Sequence[Printed]) -> None:
     rows = []
     for item in printed:
+        command, *more = shlex.join(item.promise.command).splitlines()
         last = item.output.strip().splitlines()[-1:] or ["nothing"]
         result = styled(item.line, "green") if item.line else styled(
-            f"no line matches {item.promise.matches.pattern!r}; the last one is {last[0]!r}", "red")  # fmt: skip
-        rows.append((item.promise.on, shlex.join(item.promise.command), result))
+            f"no line matches {item.promise.matches.pattern}; the last one is {last[0]}", "red")  # fmt: skip
+        rows.append((item.promise.on, f"{command} …" if more else command, result))
     if rows:
         print_table(("on", "command", "prints"), rows)
