@@ -49,4 +49,4 @@ lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "lint-imports" && $(BIN)/python scripts/lint-imports
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

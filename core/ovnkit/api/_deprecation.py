@@ -11,7 +11,7 @@ from typing import Any
 def deprecated_names(module: str, since: str, names: Mapping[str, str]) -> Callable[[str], Any]:
     """A `__getattr__` for a module that had `names`: each gives the object at the path it is mapped to, and warns.
 
-        __getattr__ = deprecated_names(__name__, "0.2", {"Line": "ovnkit.api.items.Row", "x": "acme._x"})
+        __getattr__ = deprecated_names(__name__, "0.2", {"Line": "ovnkit.api.items.Row", "x": "ovnkit.api.x._x"})
 
     `since` is the first release with the warning. A path to a private name means that there is no replacement.
     """
