@@ -29,7 +29,7 @@ def objects(folder: Path) -> set[str]:
 
 @pytest.mark.parametrize("name", names())
 def test_an_example_belongs_to_a_plugin_and_is_described(name: str) -> None:
-    assert (ROOT / "plugins" / name).is_dir()
+    assert f"(../../examples/{name}/README.md)" in (ROOT / "plugins" / name / "README.md").read_text()
     text = (ALL / name / "README.md").read_text()
     assert text.startswith(f"# {name}: ")
     assert ("`ovnkit lab demo`" if name == DEFAULT else f"`ovnkit lab demo --example {name}`") in text
