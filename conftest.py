@@ -10,7 +10,7 @@ settings.load_profile("ovnkit")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Coverage leaves property tests out: it would take longer over hundreds of examples than over all the rest."""
+    """Coverage leaves property tests out: it costs more over hundreds of examples than over all the rest."""
     for item in items:
         if isinstance(item, pytest.Function) and is_hypothesis_test(item.obj):
             item.add_marker(pytest.mark.no_cover)
