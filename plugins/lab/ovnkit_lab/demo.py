@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def demo(
     Examples:
       ovnkit lab demo
       ovnkit lab demo --example network_policy --ip-family dual --keep
-    """  # fmt: skip
+    """
     chosen = read(Path(manifests) if manifests else ALL / example)
     text = settings.read_user_config(config or chosen.config)
     reporter = Reporter()
@@ -77,9 +78,10 @@ def demo(
                 _kubectl(
                     lab, "wait", "pods", "--all", "-A", "--for=condition=Ready", f"--timeout={_PODS_DEADLINE}s"
                 )
-                failed, tried = promises.check(lab, chosen, reporter)
+                show: Callable[[], tuple[int, int]] = promises.check(lab, chosen, reporter).show
             else:
-                failed, tried = _show_connections(lab, reporter)
+                show = partial(_show, _try_all_connections(lab, reporter))
+        failed, tried = show()
         if failed:
             raise LabError(f"{failed} of {tried} are not as they should be")
     finally:
@@ -90,14 +92,13 @@ def demo(
             reporter.done(f"lab {name} is down")
 
 
-def _show_connections(lab: Lab, reporter: Reporter) -> tuple[int, int]:
-    """Try and show all connections; how many failed, of how many."""
+def _try_all_connections(lab: Lab, reporter: Reporter) -> list[tuple[Connection, Outcome]]:
     api = apiservers.client(lab.spec)
     pods = _wait_for_pods(api, reporter)
     reporter.done(f"{len(pods)} pods are ready")
     reporter.say("trying connections")
     tried = list(_connections(lab, pods))
-    return _print(list(zip(tried, try_all(tried), strict=True))), len(tried)
+    return list(zip(tried, try_all(tried), strict=True))
 
 
 def _kubectl(lab: Lab, *arguments: str) -> None:
@@ -181,8 +182,8 @@ def _management_addresses(lab: Lab, node: str) -> list[str]:
     return [item["local"] for link in links for item in link.get("addr_info") or () if item]
 
 
-def _print(results: Sequence[tuple[Connection, Outcome]]) -> int:
-    """Print the table; the number of failures."""
+def _show(results: Sequence[tuple[Connection, Outcome]]) -> tuple[int, int]:
+    """Print the table; how many connections failed, of how many."""
     rows = [
         (
             item.source, item.target, endpoint(item.address, item.port), item.where, item.protocol,
@@ -192,4 +193,4 @@ def _print(results: Sequence[tuple[Connection, Outcome]]) -> int:
         for item, outcome in results
     ]  # fmt: skip
     print_table(("from", "to", "address", "", "protocol", "result", "latency"), rows, right=["latency"])
-    return sum(not outcome.ok for _, outcome in results)
+    return sum(not outcome.ok for _, outcome in results), len(results)

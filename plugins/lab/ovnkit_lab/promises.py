@@ -50,8 +50,23 @@ class Printed:
         return next((line for line in self.output.splitlines() if self.promise.matches.search(line)), "")
 
 
-def check(lab: Lab, example: Example, reporter: Reporter) -> tuple[int, int]:
-    """Try until all promises of an example hold, or time is up, and show them; how many failed, of how many."""
+@frozen
+class Checked:
+    """All promises of an example, each with what came of it."""
+
+    tried: Sequence[Tried]
+    printed: Sequence[Printed]
+
+    def show(self) -> tuple[int, int]:
+        """Print the tables; how many promises don't hold, of how many."""
+        _show_tried(self.tried)
+        _show_printed(self.printed)
+        failed = sum(not item.holds for item in self.tried) + sum(not item.line for item in self.printed)
+        return failed, len(self.tried) + len(self.printed)
+
+
+def check(lab: Lab, example: Example, reporter: Reporter) -> Checked:
+    """Try until all promises of an example hold, or time is up."""
     reporter.say("trying connections")
     tried = [
         Tried(connection, promise.reaches)
@@ -65,13 +80,9 @@ def check(lab: Lab, example: Example, reporter: Reporter) -> tuple[int, int]:
             tried[place] = evolve(tried[place], outcome=outcome)
         if time.monotonic() > end:
             break
-    reporter.say("looking at what it does")
+    reporter.say("running the commands that show it")
     end = time.monotonic() + _DEADLINE
-    printed = [_print_until_it_matches(lab, promise, end) for promise in example.show]
-    _show_tried(tried)
-    _show_printed(printed)
-    failed = sum(not item.holds for item in tried) + sum(not item.line for item in printed)
-    return failed, len(tried) + len(printed)
+    return Checked(tried, [_print_until_it_matches(lab, promise, end) for promise in example.show])
 
 
 def _connections(lab: Lab, promise: Reach) -> Iterator[Connection]:

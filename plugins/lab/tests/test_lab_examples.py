@@ -105,7 +105,7 @@ def test_promises_that_are_not_kept_are_counted_and_shown(
     monkeypatch.setattr(promises, "_run", lambda _lab, _promise: "nothing\nis kept\nhere\n")
     monkeypatch.setattr(promises, "_DEADLINE", 0.0)
     lab = Lab(LabSpec("x", ("node1", "node2")))
-    assert promises.check(lab, read(tmp_path), Reporter()) == (2, 4)
+    assert promises.check(lab, read(tmp_path), Reporter()).show() == (2, 4)
     shown = capsys.readouterr().out
     assert [line.split("│")[5:7] for line in shown.splitlines() if "refused" in line] == [
         [f" {'yes':15} ", " refused "], [f" {'no':15} ", " refused "]
