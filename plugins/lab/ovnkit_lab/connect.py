@@ -66,7 +66,7 @@ def attempt(protocol: str, host: str, port: int, attempts: int) -> dict[str, Any
             samples = sorted(one(host, port) for _ in range(_SAMPLES))
             return {"ok": True, "milliseconds": round(samples[_SAMPLES // 2] * 1000, 3)}
         except OSError as failure:
-            error = str(failure) or type(failure).__name__
+            error = failure.strerror or str(failure) or type(failure).__name__
     return {"ok": False, "error": error}
 
 
