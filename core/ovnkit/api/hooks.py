@@ -103,6 +103,7 @@ class Declaration:
     `applies`    status it applies under managers that it names
     `privileges` what its service account must be allowed
     `default`    whether it is enabled without being named in the configuration
+    `unavailable` why it can't be used in this installation, which keeps it off; empty when it can
     """
 
     needs: tuple[str, ...] = ()
@@ -114,6 +115,7 @@ class Declaration:
     privileges: tuple[Privilege, ...] = ()
     default: bool = False
     summary: str = ""
+    unavailable: str = ""
 
 
 @frozen

@@ -13,12 +13,12 @@ from typing import Any
 
 import click
 
+from kubelab.client import Client
+from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table, styled
 from ovnkit.network.names import MANAGEMENT_LINK
-from ovnkit_lab import apiservers, labs, promises, settings
-from ovnkit_lab.client import Client
+from ovnkit_lab import control_plane, labs, promises, settings
 from ovnkit_lab.connections import Connection, Outcome, endpoint, pod_namespaces, try_all
-from ovnkit_lab.controllers.world import is_true
 from ovnkit_lab.example import ALL, DEFAULT, Name, read
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import LabError
@@ -93,7 +93,7 @@ def demo(
 
 
 def _try_all_connections(lab: Lab, reporter: Reporter) -> list[tuple[Connection, Outcome]]:
-    api = apiservers.client(lab.spec)
+    api = control_plane.client(lab.spec)
     pods = _wait_for_pods(api, reporter)
     reporter.done(f"{len(pods)} pods are ready")
     reporter.say("trying connections")

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from attrs import evolve, frozen
 
 from ovnkit.api.terminal import print_table, styled
-from ovnkit_lab import apiservers
+from ovnkit_lab import control_plane
 from ovnkit_lab.connections import Connection, Outcome, endpoint, pod_namespaces, try_all
 from ovnkit_lab.example import Example, Reach, Show
 from ovnkit_lab.lab import Lab
@@ -107,7 +107,7 @@ def _addresses(lab: Lab, target: str) -> list[str]:
     service, name = target.startswith("service "), target.removeprefix("service ")
     namespace, _, name = name.partition("/")
     kind = "services" if service else "pods"
-    found = apiservers.client(lab.spec).get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
+    found = control_plane.client(lab.spec).get(f"/api/v1/namespaces/{namespace}/{kind}/{name}")
     if service:
         return list(found["spec"]["clusterIPs"])
     return [item["ip"] for item in found["status"]["podIPs"]]
