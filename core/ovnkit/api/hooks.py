@@ -322,7 +322,7 @@ class Hooks:
         raise NotImplementedError
 
     @hookspec
-    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId, table: str, external_ids: Mapping[str, str]) -> str | None:
         """One sentence on what a row that the plugin owns is for (`ovnkit explain`)."""
 
     @hookspec
