@@ -47,10 +47,10 @@ def lab_command() -> click.Command:
     def fail() -> None:
         raise OvnkitError(why)
 
-    anything = {"ignore_unknown_options": True, "allow_extra_args": True}
     return click.Command(
-        "lab", callback=fail, context_settings=anything, add_help_option=False, help=f"Not available: {why}."
-    )
+        "lab", callback=fail, help=why, short_help="Not installed: pip install 'ovnkit[lab]'.", add_help_option=False,
+        context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+    )  # fmt: skip
 
 
 def _importable(name: str) -> bool:
