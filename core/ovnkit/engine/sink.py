@@ -30,7 +30,7 @@ class Sink(Protocol):
     state, and a change from outside is put right.
 
     Sinks inherit from this class, so that what the kernel tells all of them has one name, one meaning and one
-    type. `keep` and `observed_changed` do nothing unless a sink has use for them.
+    type. `start`, `stop`, `plugins_active`, `keep` and `observed_changed` do nothing unless a sink needs them.
     """
 
     name: str
@@ -46,6 +46,18 @@ class Sink(Protocol):
 
     def settle(self) -> None:
         """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
+
+    def start(self) -> None:
+        """Start the threads that look at what is there, where a sink has some."""
+        return
+
+    def stop(self) -> None:
+        """End the sink's threads; what was applied stays."""
+        return
+
+    def plugins_active(self, plugins: Collection[str]) -> None:  # noqa: ARG002 (of no interest by default)
+        """These plugins run, or failed to: what a sink finds of any other is a leftover."""
+        return
 
     def keep(self, paths: Collection[str]) -> None:  # noqa: ARG002 (nothing to keep by default)
         """Leftovers of these plugins and owner paths stay, because nobody knows what they want.

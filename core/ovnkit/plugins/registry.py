@@ -71,7 +71,7 @@ class Plugins:
         self._order: tuple[str, ...] = ()
         self._disabled: tuple[str, ...] = ()
         self.calls = Calls(self.active)
-        for name in sorted(instances):
+        for name in instances:
             self._add(name, instances[name])
 
     @classmethod
@@ -103,7 +103,7 @@ class Plugins:
             if extension.name in found:
                 twice[extension.name] = _twice(extension.name)
             found[extension.name] = extension.obj
-        plugins = cls({name: instance for name, instance in found.items() if name not in twice})
+        plugins = cls({name: found[name] for name in sorted(found) if name not in twice})
         for name, why in (failed | twice).items():
             plugins.all[name] = Plugin(name)
             plugins.all[name].fail(why)

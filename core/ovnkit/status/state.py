@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 from attrs import define, field
 
 from ovnkit.api.hooks import Scope
-from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NODES
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import Sink
@@ -34,7 +33,6 @@ class Progress:
 
     begun: float = field(factory=time.monotonic)
     began_at: float = field(factory=time.time)
-    rendering: bool = False
     started: bool = False
     stopping: bool = False
     ready_after: float | None = None
@@ -51,7 +49,7 @@ class StateReader:
         reconciler: Reconciler,
         progress: Progress,
         *,
-        kinds: Collection[Kind[Any]],
+        unlisted: Callable[[], Sequence[str]],
         sinks: Callable[[], Sequence[Sink]],
         watches: Callable[[], Mapping[str, Mapping[str, Any]]],
         leases: Callable[[], Mapping[str, Mapping[str, Any]]],
@@ -62,7 +60,7 @@ class StateReader:
         self._plugins = plugins
         self._reconciler = reconciler
         self._progress = progress
-        self._kinds = kinds
+        self._unlisted = unlisted
         self._sinks = sinks
         self._watches = watches
         self._leases = leases
@@ -89,7 +87,7 @@ class StateReader:
             "ready_duration_seconds": progress.ready_after,
             "synced": reconciler.synced,
             "waiting_for_databases": list(self._waiting()),
-            "unlisted": reconciler.unlisted(self._kinds),
+            "unlisted": list(self._unlisted()),
             "plugins": [plugin_row(plugin) for plugin in self._plugins.all.values()],
             "quarantined": dict(reconciler.quarantined()),
             "kinds": dict(reconciler.kinds()),

@@ -64,7 +64,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.CaptureFixture[str]) -> None:
-    sinks = {sink.name: sink for sink in process._sinks()}
+    sinks = {sink.name: sink for sink in process._wiring.sinks}
     sinks["http"].want(OWNER, [HttpAnswer(30300, 200, ""), HttpAnswer(30301, 200, "")])
     sinks["conntrack"].want(OWNER, [PATH])
     sinks["conntrack"].want(OWNER, [])
