@@ -17,7 +17,7 @@ from attrs import field, frozen
 from ovnkit.api.config import Config
 from ovnkit.api.identity import RowId
 from ovnkit.api.kinds import Kind, V
-from ovnkit.api.metrics import Metric
+from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
@@ -86,6 +86,7 @@ class Declaration:
     `crds`       CustomResourceDefinition manifests (decoded) it ships
     `applies`    status it applies under managers that it names
     `privileges` what its service account must be allowed
+    `latencies`  histograms that the core measures for it
     `default`    whether it is enabled without being named in the configuration
     """
 
@@ -96,6 +97,7 @@ class Declaration:
     crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     applies: tuple[AppliedStatus, ...] = ()
     privileges: tuple[Privilege, ...] = ()
+    latencies: tuple[Latency[Any], ...] = ()
     default: bool = False
     summary: str = ""
 

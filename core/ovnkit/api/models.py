@@ -174,3 +174,6 @@ PODS: Kind[Pod] = Kind(
     _pod,
     indexes={"node": lambda pod: (pod.node,), "namespace": lambda pod: (pod.namespace,)},
 )
+
+COMMON_KINDS: tuple[Kind[Any], ...] = (NAMESPACES, NODES, PODS)
+"""The kinds that every process observes, whether or not a plugin declares them."""

@@ -16,6 +16,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, did_you_mean
 from ovnkit.api.hooks import AppliedStatus, Columns, Declaration, Privilege
 from ovnkit.api.kinds import Kind
+from ovnkit.api.metrics import Latency
 from ovnkit.config.load import core_sections
 from ovnkit.plugins.calls import Calls, InvalidPlugin
 from ovnkit.plugins.ordering import order
@@ -281,7 +282,7 @@ def _twice(name: str) -> str:
 
 _DECLARED: Mapping[str, type] = {
     "needs": str, "after": str, "kinds": Kind, "columns": Columns, "crds": Mapping, "applies": AppliedStatus,
-    "privileges": Privilege,
+    "privileges": Privilege, "latencies": Latency,
 }  # fmt: skip
 """What the fields of a Declaration hold several of."""
 

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from ovnkit.api.hooks import Scope
+from ovnkit.api.metrics import Latency
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Loaded
 from ovnkit.plugins.registry import Plugins
@@ -95,8 +96,8 @@ class Process:
             complaints=self._complaints.counts,
         )
         self._snapshots = Snapshots(self._inbox, self._state.read)
-        self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, config)
-        self._watches = Watches(self._reconciler, scope, [self._metrics.pods.observe])
+        self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, _latencies(plugins))
+        self._watches = Watches(self._reconciler, scope, [self._metrics.latencies.observe])
         self._health = HealthServer(
             {
                 "/healthz": lambda: health_answer(self._snapshots.take()),
@@ -261,3 +262,7 @@ class Process:
         if not self._progress.started:
             return ()
         return self._plugins.calls.observe("ovnkit_metrics", runtime=self.runtime)
+
+
+def _latencies(plugins: Plugins) -> list[tuple[str, Sequence[Latency[Any]]]]:
+    return [(plugin.name, plugin.declaration.latencies) for plugin in plugins.enabled]

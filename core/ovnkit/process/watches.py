@@ -14,7 +14,7 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.host import ADDRESSES, ROUTE_PROTOCOL
 from ovnkit.api.kinds import HostFacts, Kind, Resource, Table
-from ovnkit.api.models import NAMESPACES, NODES, PODS, ObjectView
+from ovnkit.api.models import COMMON_KINDS, ObjectView
 from ovnkit.api.renderers import Role
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.sinks.kube.watch import RawChanges, Watcher
@@ -32,7 +32,7 @@ Tap = Callable[[Kind[Any], RawChanges], None]
 def kinds_of(declarations: Iterable[Declaration]) -> dict[str, Kind[Any]]:
     """The kinds to observe by name: those every cluster has, and the declared ones. Host facts and tables are
     among them."""
-    kinds: dict[str, Kind[Any]] = {kind.name: kind for kind in (NAMESPACES, NODES, PODS)}
+    kinds: dict[str, Kind[Any]] = {kind.name: kind for kind in COMMON_KINDS}
     for declaration in declarations:
         for kind in declaration.kinds:
             other = kinds.setdefault(kind.name, kind)

@@ -10,7 +10,7 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from ovnkit.api.metrics import Metric, MetricKind, Sample
+from ovnkit.api.metrics import Latency, Metric, MetricKind, Sample
 
 log = structlog.get_logger()
 
@@ -19,6 +19,7 @@ _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 """Names of labels that begin with two underscores are Prometheus' own."""
 _TEXT = re.compile(r"[^\ud800-\udfff]*")
 """What can be sent: lone surrogates can't."""
+_UPSTREAM = ("ovnkube_", "ovn_", "ovs_")
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_]")
 _FAMILIES = {MetricKind.COUNTER: CounterMetricFamily, MetricKind.GAUGE: GaugeMetricFamily}
 
@@ -61,13 +62,10 @@ class PluginMetrics:
 def _family(plugin: str, metric: Any) -> Family:
     """The metric as Prometheus has it; raises BadMetric."""
     _demand(isinstance(metric, Metric), "it is no Metric of ovnkit.api.metrics")
-    _demand(_is_text(metric.name, _NAME), "its name is not made of lower-case letters, digits and _")
-    _demand(not metric.name.endswith("_total"), "its name ends with _total, which the core adds to counters")
+    name = shown_name(plugin, metric)
     _demand(metric.kind in _FAMILIES, "its kind is no MetricKind")
-    _demand(_is_text(metric.help) and bool(metric.help.strip()), "it has no help")
     samples = [_sample(sample) for sample in metric.samples]
     labels = sorted(samples[0][0]) if samples else []
-    name = f"ovnkit_{_FOREIGN.sub('_', plugin)}_{metric.name}"
     family: Any = _FAMILIES[metric.kind](name, metric.help, labels=labels)
     seen = set()
     for found, value in samples:
@@ -77,6 +75,17 @@ def _family(plugin: str, metric: Any) -> Family:
         seen.add(values)
         family.add_metric(values, value)
     return family  # type: ignore[no-any-return]
+
+
+def shown_name(plugin: str, metric: Metric | Latency[Any]) -> str:
+    """The name under which /metrics shows what a plugin tells; raises BadMetric if its name or help is wrong."""
+    _demand(_is_text(metric.name, _NAME), "its name is not made of lower-case letters, digits and _")
+    _demand(not metric.name.endswith("_total"), "its name ends with _total, which the core adds to counters")
+    _demand(_is_text(metric.help) and bool(metric.help.strip()), "it has no help")
+    if not metric.upstream:
+        return f"ovnkit_{_FOREIGN.sub('_', plugin)}_{metric.name}"
+    _demand(metric.name.startswith(_UPSTREAM), f"OVN-Kubernetes' names begin with {', '.join(_UPSTREAM)}")
+    return metric.name
 
 
 def _sample(sample: Any) -> tuple[Mapping[str, str], float]:

@@ -6,17 +6,14 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
 from importlib.metadata import version
 from typing import Any
 
 from attrs import define, field
 
 from ovnkit.api.hooks import Scope
-from ovnkit.api.models import NODES
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import Sink
-from ovnkit.network.node import NODE_SUBNETS, parse_node_subnets
 from ovnkit.plugins.registry import Plugins, State
 from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
@@ -108,7 +105,6 @@ class StateReader:
             "render_failures": dict(reconciler.troubles.failures_total),
             "hook_failures": dict(self._plugins.calls.failures),
             "match_complaints": dict(self._complaints),
-            "node_subnets": self._node_subnets(),
         }
 
     def _release(self) -> None:
@@ -117,22 +113,6 @@ class StateReader:
         for plugin in self._plugins.all.values():
             if plugin.state is State.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
                 plugin.state, plugin.why = State.ENABLED, ""
-
-    def _node_subnets(self) -> dict[int, int]:
-        """How many nodes have a subnet, by IP version."""
-        found = {4: 0, 6: 0}
-        for node in self._reconciler.objects(NODES):
-            for family in _families(node.annotations.get(NODE_SUBNETS, "")):
-                found[family] += 1
-        return found
-
-
-@lru_cache(maxsize=4096)
-def _families(subnets: str) -> frozenset[int]:
-    try:
-        return frozenset(subnet.version for subnet in parse_node_subnets(subnets))
-    except (ValueError, TypeError, AttributeError):
-        return frozenset()
 
 
 def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:

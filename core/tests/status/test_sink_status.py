@@ -147,7 +147,7 @@ def test_degraded_is_a_state_with_an_exit_code(
 
 
 def test_metrics_of_every_sink(process: Process) -> None:
-    lines = Metrics(process._state.read, tuple, process._config).answer().body.decode().splitlines()
+    lines = Metrics(process._state.read, tuple).answer().body.decode().splitlines()
     metrics = dict(line.rsplit(" ", 1) for line in lines)
     for name in process._state.read()["sinks"]:
         assert f'ovnkit_sink_owned{{sink="{name}"}}' in metrics

@@ -24,6 +24,7 @@ from ovnkit_topology.liveness import Liveness
 from ovnkit_topology.local import LocalNodes
 from ovnkit_topology.options import TopologyOptions
 from ovnkit_topology.remote import RemoteNodes
+from ovnkit_topology.subnet_metrics import subnet_metrics
 
 COLUMNS = (
     Columns("nb", "NB_Global", ("name", "options")),
@@ -114,9 +115,11 @@ class TopologyPlugin:
         return self._liveness.problems() if self._liveness is not None else {}
 
     @hookimpl
-    def ovnkit_metrics(self) -> Iterable[Metric]:
-        """Which daemons work, and how far they are."""
-        return self._liveness.metrics() if self._liveness is not None else ()
+    def ovnkit_metrics(self, runtime: Runtime) -> Iterable[Metric]:
+        """Which daemons work, and how far they are; node subnets."""
+        if self._liveness is not None:
+            yield from self._liveness.metrics()
+        yield from subnet_metrics(runtime)
 
     @hookimpl
     def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
