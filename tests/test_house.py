@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Override, load_config
 from ovnkit.plugins.registry import Plugins
@@ -88,7 +88,7 @@ def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
     config = load_config(overrides=[every, zones], plugin_options=plugins.options).config
     plugins.configure(config)
     scope = Scope(frozenset(Role), "n1", "n1", layout == "per-node")
-    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    answers = plugins.calls.each(Hooks.ovnkit_renderers, config=config, scope=scope, hooks=plugins.calls)
     assert not plugins.calls.failures
     without = {
         f"{plugin}/{renderer.name}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Concatenate, Protocol
 
 import click
 import pluggy
@@ -20,7 +20,7 @@ from ovnkit.api.kinds import Kind, V
 from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.world import World
+from ovnkit.api.world import P, T, World
 
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
@@ -126,14 +126,21 @@ HostFactsReader = Callable[[Kind[Any]], Sequence[Any]]
 class HookCalls(Protocol):
     """How a plugin asks the others: it calls the hooks meant for that (`decide`, `decorate`) through this.
 
+    A hook is named by its specification, and takes the arguments of that by name:
+    `hooks.each(Hooks.ovnkit_port_options, world=world, pod=pod)`.
+
     A plugin that raises is logged and counted under its name, and its answer left out; `Reject` and `Retry`
     pass through to the caller. Safe from any thread, and inside renderers (reads stay tracked).
     """
 
-    def each(self, hook: str, **arguments: Any) -> Sequence[tuple[str, Any]]:
+    def each(
+        self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> Sequence[tuple[str, T]]:
         """The answers of all enabled plugins that implement `hook` as (plugin, answer), None left out."""
 
-    def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+    def first(
+        self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> tuple[str, T] | None:
         """The first answer that is not None, in plugin order, with the plugin's name."""
 
 
@@ -176,10 +183,10 @@ class Runtime(Protocol):
     def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
         """Their keys."""
 
-    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Callable[[V | None], bool]) -> V | None:
         """Block until `ready(view or None)` is true; the view then. Raises TimeoutError after `timeout` s."""
 
-    def refresh(self, kind: Kind[Any], key: str) -> Any:
+    def refresh(self, kind: Kind[V], key: str) -> V | None:
         """Read one object from the API server now, past the cache; None when it doesn't exist."""
 
     def ovs(self) -> OvsdbIdl:
@@ -188,7 +195,7 @@ class Runtime(Protocol):
         Columns with statistics and status are not there.
         """
 
-    def call_soon(self, function: Any) -> None:
+    def call_soon(self, function: Callable[[], None]) -> None:
         """Run a function in the reconciler's thread."""
 
     def disconnected(self, db: str) -> str:
@@ -210,6 +217,28 @@ class PodInterface:
     gateways: tuple[str, ...]
     routes: tuple[tuple[str, str], ...]
     mtu: int
+
+
+class PlugRequest(Protocol):
+    """What the container runtime asks for: an interface `ifname` of the pod's `sandbox` in the network namespace
+    `netns` (a path), and a result in the CNI `version`.
+    """
+
+    @property
+    def sandbox(self) -> str:
+        """The container ID of the sandbox."""
+
+    @property
+    def netns(self) -> str:
+        """Path of its network namespace."""
+
+    @property
+    def ifname(self) -> str:
+        """Name of the interface in the pod."""
+
+    @property
+    def version(self) -> str:
+        """Version of the CNI specification that the result is for."""
 
 
 @frozen
@@ -255,7 +284,7 @@ class Hooks:
     def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
         """The renderers for the roles in `scope.roles` (others are left out by the core as well).
 
-        `hooks` asks the other plugins (`hooks.each("ovnkit_port_options", world=world, pod=pod)`).
+        `hooks` asks the other plugins (`hooks.each(Hooks.ovnkit_port_options, world=world, pod=pod)`).
         An implementation may leave out arguments it doesn't use, as with every hook.
         """
         raise NotImplementedError
@@ -271,8 +300,13 @@ class Hooks:
     # -- decide (first result wins) -----------------------------------------------------------------------
 
     @hookspec(firstresult=True)
-    def ovnkit_plug_pod(self, runtime: Runtime, interface: PodInterface, request: Any) -> Any:
-        """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass."""
+    def ovnkit_plug_pod(
+        self, runtime: Runtime, interface: PodInterface, request: PlugRequest
+    ) -> Mapping[str, Any] | None:
+        """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass.
+
+        The answer is the result that the CNI specification asks for.
+        """
 
     @hookspec(firstresult=True)
     def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:

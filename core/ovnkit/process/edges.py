@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.kinds import Kind, Resource
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink, answer_kinds
@@ -105,7 +105,9 @@ class ProcessEdges:
     def rendering(self, wiring: Wiring) -> None:
         """Plugins' services that find out what renderers ask for."""
         calls, tell = wiring.plugins.calls, self._answers.tell
-        for plugin, found in calls.each("ovnkit_answerers", config=wiring.config, scope=wiring.scope, tell=tell):
+        for plugin, found in calls.each(
+            Hooks.ovnkit_answerers, config=wiring.config, scope=wiring.scope, tell=tell
+        ):
             for answerer in found:
                 self._answers.add(plugin, answerer)
         for kind in answer_kinds(wiring.kinds.values()):

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.metrics import Latency
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Loaded
@@ -227,7 +227,7 @@ class Process:
         self._inbox.post_later(_POLL, self._look)
 
     def _start_services(self) -> None:
-        self._plugins.calls.each("ovnkit_started", runtime=self.runtime)
+        self._plugins.calls.each(Hooks.ovnkit_started, runtime=self.runtime)
 
     def _tell_waiting(self) -> None:
         if self._progress.started or self._stop.is_set():
@@ -254,14 +254,14 @@ class Process:
         """What plugins say is wrong with them, by plugin."""
         if not self._progress.started:
             return {}
-        answers = self._plugins.calls.observe("ovnkit_health", runtime=self.runtime)
+        answers = self._plugins.calls.observe(Hooks.ovnkit_health, runtime=self.runtime)
         return {name: found for name, found in answers if found}
 
     def _plugin_metrics(self) -> Sequence[tuple[str, Any]]:
         """What plugins tell in numbers, as they give it."""
         if not self._progress.started:
             return ()
-        return self._plugins.calls.observe("ovnkit_metrics", runtime=self.runtime)
+        return self._plugins.calls.observe(Hooks.ovnkit_metrics, runtime=self.runtime)
 
 
 def _latencies(plugins: Plugins) -> list[tuple[str, Sequence[Latency[Any]]]]:

@@ -33,8 +33,6 @@ OVS_TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface", "QoS", "Queue", "Co
 OVS_MEASURED = frozenset({"statistics", "rstp_statistics", "status", "rstp_status", "link_resets", "link_speed"})
 """Columns that ovs-vswitchd writes every few seconds for each interface, and nobody here reads."""
 
-Ready = Callable[[Any], bool]
-
 
 class PluginRuntime:
     """One for the process. Safe from any thread."""
@@ -70,7 +68,7 @@ class PluginRuntime:
         """Their keys."""
         return frozenset(self._reconciler.select(kind, index, value))
 
-    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Ready) -> V | None:
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Callable[[V | None], bool]) -> V | None:
         """Block until `ready(view or None)` holds; the view then. Raises TimeoutError after `timeout` s."""
         seen: queue.SimpleQueue[V | None] = queue.SimpleQueue()
         deadline = time.monotonic() + timeout
@@ -87,7 +85,7 @@ class PluginRuntime:
         finally:
             leave()
 
-    def refresh(self, kind: Kind[Any], key: str) -> Any:
+    def refresh(self, kind: Kind[V], key: str) -> V | None:
         """Read one object from the API server now, past the cache; None when it doesn't exist.
 
         Raises Retry when this process has no API server, a KubeError when it can't be asked.

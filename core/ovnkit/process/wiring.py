@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.kinds import Answers, HostFacts, Kind, Resource, Table
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.engine.inbox import Inbox
@@ -126,7 +126,9 @@ class Wiring:
         """
         plugins, reconciler = self.plugins, self.reconciler
         plugins.check_schema(schema_columns(schemas))
-        answers = plugins.require("ovnkit_renderers", config=self.config, scope=self.scope, hooks=plugins.calls)
+        answers = plugins.require(
+            Hooks.ovnkit_renderers, config=self.config, scope=self.scope, hooks=plugins.calls
+        )
         self._edges.rendering(self)
         for plugin, renderers in answers:
             mine = [renderer for renderer in _checked(plugin, renderers) if renderer.role in self.scope.roles]
@@ -145,7 +147,7 @@ class Wiring:
                 self.reconciler.add_sink(sink, frozenset({role}))
 
 
-def _checked(plugin: str, renderers: Any) -> list[Renderer]:
+def _checked(plugin: str, renderers: Iterable[Renderer]) -> list[Renderer]:
     found = list(renderers)
     for renderer in found:
         if not isinstance(renderer, Renderer):

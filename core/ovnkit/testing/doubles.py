@@ -8,7 +8,7 @@ from typing import Any
 from attrs import evolve
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import Declaration
+from ovnkit.api.hooks import Declaration, Hooks
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink
 from ovnkit.engine.sink import Owner, Sink
@@ -27,7 +27,7 @@ class OnlyThese(Plugins):
     def configure(self, config: Config) -> None:
         """Ask each for its declaration; raises what a plugin raises."""
         for plugin in self.all.values():
-            declared = self.calls.call(plugin.name, "ovnkit_declare", config=config) or Declaration()
+            declared = self.calls.call(plugin.name, Hooks.ovnkit_declare, config=config) or Declaration()
             plugin.declaration = evolve(declared, needs=tuple(filter(self.all.__contains__, declared.needs)))
             plugin.state, plugin.why = State.ENABLED, ""
         self._order = tuple(self.all)

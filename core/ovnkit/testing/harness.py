@@ -17,7 +17,7 @@ from typing import Any
 from attrs import evolve
 
 from ovnkit.api.config import Config, PluginsOptions
-from ovnkit.api.hooks import Declaration, Scope
+from ovnkit.api.hooks import Declaration, Hooks, Scope
 from ovnkit.api.kinds import Kind, Table
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
@@ -48,7 +48,7 @@ def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> li
             raise LookupError(f"plugin {name}: {plugin.why if plugin else 'not installed'}")
         if name not in found:
             found[name] = None
-            declaration = plugins.calls.call(name, "ovnkit_declare", config=config) or Declaration()
+            declaration = plugins.calls.call(name, Hooks.ovnkit_declare, config=config) or Declaration()
             todo += declaration.needs
     return list(found)
 

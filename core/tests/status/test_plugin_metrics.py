@@ -10,7 +10,7 @@ from attrs import evolve
 from structlog.testing import capture_logs
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.hooks import hookimpl
+from ovnkit.api.hooks import Hooks, hookimpl
 from ovnkit.api.metrics import Latency, Metric, MetricKind, Sample
 from ovnkit.api.models import PODS, Pod
 from ovnkit.plugins.calls import Calls
@@ -44,7 +44,7 @@ class Scrapes:
             self.calls.register(name, Plugin(answer))
         state = lambda: {"hook_failures": dict(self.calls.failures)}  # noqa: E731
         self.metrics = Metrics(
-            state, lambda: self.calls.observe("ovnkit_metrics", runtime=None), [("shop", latencies)]
+            state, lambda: self.calls.observe(Hooks.ovnkit_metrics, runtime=None), [("shop", latencies)]
         )
 
     def lines(self) -> list[str]:
