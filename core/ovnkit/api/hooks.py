@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.identity import RowId
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
@@ -71,7 +71,7 @@ class AppliedStatus:
     cluster role what was under any.
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     ours: Callable[[str, Mapping[str, Any]], bool]
 
 
@@ -92,7 +92,7 @@ class Declaration:
 
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    kinds: tuple[Kind[Any], ...] = ()
+    kinds: tuple[Kind[View], ...] = ()
     columns: tuple[Columns, ...] = ()
     crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     applies: tuple[AppliedStatus, ...] = ()
@@ -119,7 +119,7 @@ class Scope:
         return not self.per_node_zones or node == self.zone
 
 
-HostFactsReader = Callable[[Kind[Any]], Sequence[Any]]
+HostFactsReader = Callable[[Kind[View]], Sequence[Any]]
 """Reads the views of a kind of host facts once."""
 
 
@@ -144,7 +144,7 @@ class HookCalls(Protocol):
         """The first answer that is not None, in plugin order, with the plugin's name."""
 
 
-Tell = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
+Tell = Callable[[Kind[View], Sequence[tuple[str, Any]]], None]
 """Tells the views of an `Answers` kind by key, None for an answer that is withdrawn. From any thread."""
 
 
@@ -155,7 +155,9 @@ class Answerer(Protocol):
     and give what they found to `tell`. What is told about a key that nobody asks for is ignored.
     """
 
-    kind: Kind[Any]
+    @property
+    def kind(self) -> Kind[View]:
+        """What it answers questions about."""
 
     def ask(self, keys: Collection[str]) -> None:
         """From now on somebody wants to know, and to be told of changes."""
@@ -180,7 +182,7 @@ class Runtime(Protocol):
     def list(self, kind: Kind[V], index: str = "", value: str = "") -> Sequence[V]:
         """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """Their keys."""
 
     def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Callable[[V | None], bool]) -> V | None:

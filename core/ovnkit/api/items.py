@@ -9,9 +9,10 @@ from typing import Any, Final
 from attrs import field, frozen
 
 from ovnkit.api.identity import RowId
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
+from ovnkit.api.models import ObjectView
 
 
 @frozen
@@ -121,7 +122,7 @@ NOW: Final = Stamp.NOW
 class Annotation:
     """An annotation of a Kubernetes object; `value` None: it must not be there; NOW: it tells since when."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
     value: str | Stamp | None
@@ -131,7 +132,7 @@ class Annotation:
 class Label:
     """A label of a Kubernetes object; `value` None says it must not be there."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
     value: str | None
@@ -141,7 +142,7 @@ class Label:
 class Finalizer:
     """A finalizer on a Kubernetes object, removed when no renderer asks for it any more."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
 
@@ -156,7 +157,7 @@ class Status:
     it (`Declaration.applies`), so that it goes when the plugin is disabled.
     """
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     content: Mapping[str, Any] = field(hash=False)
     manager: str = ""
@@ -166,7 +167,7 @@ class Status:
 class Condition:
     """A condition of a Kubernetes object (`status.conditions`, merged by type)."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     type: str
     status: bool
@@ -182,7 +183,7 @@ class Event:
     a former one has posted the same.
     """
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     reason: str
     message: str
@@ -197,7 +198,7 @@ class Ask:
     The plugin's answerer is asked once for a key, however many renders ask, and told when the last one ceases.
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     key: str
 
 

@@ -91,7 +91,7 @@ Source = Resource | Table | HostFacts | Answers
 
 
 @frozen(eq=False)
-class Kind(Generic[V]):
+class Kind(Generic[V_co]):
     """One kind of observed thing. Define it once, at module level; identity is the object itself.
 
     `view` turns a raw object into a frozen attrs view. Two views that are equal cause no work, so a view must
@@ -103,8 +103,8 @@ class Kind(Generic[V]):
 
     name: str
     source: Source
-    view: Callable[[Raw], V]
-    indexes: Mapping[str, Callable[[V], Iterable[str]]] = field(factory=dict)
+    view: Callable[[Raw], V_co]
+    indexes: Mapping[str, Callable[[V_co], Iterable[str]]] = field(factory=dict)
 
     @property
     def resource(self) -> Resource:

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 
 
@@ -22,7 +22,7 @@ class LiveSet:
     `where`       further condition: a module-level function or a frozen callable, or None
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     project: Callable[[Any], Iterable[Any]]
     labels: LabelSelector = EVERYTHING
     namespaces: str | LabelSelector | None = None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import field, frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Raw, Resource
+from ovnkit.api.kinds import Kind, Raw, Resource, View
 from ovnkit.api.text import check_port, check_strings, quoted
 
 _UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
@@ -39,6 +39,11 @@ class ObjectView:
     def key(self) -> str:
         """`namespace/name`, or `name` of a cluster-wide object."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def is_object_kind(kind: Kind[View]) -> TypeGuard[Kind[ObjectView]]:
+    """Whether objects of a kind come from the Kubernetes API."""
+    return isinstance(kind.source, Resource)
 
 
 def strings(raw: Any) -> Mapping[str, str]:
@@ -175,5 +180,5 @@ PODS: Kind[Pod] = Kind(
     indexes={"node": lambda pod: (pod.node,), "namespace": lambda pod: (pod.namespace,)},
 )
 
-COMMON_KINDS: tuple[Kind[Any], ...] = (NAMESPACES, NODES, PODS)
+COMMON_KINDS: tuple[Kind[View], ...] = (NAMESPACES, NODES, PODS)
 """The kinds that every process observes, whether or not a plugin declares them."""

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,7 +41,7 @@ class World(Protocol):
     def list(self, kind: Kind[V], index: str = "", value: str = "") -> Collection[V]:
         """All objects of a kind, or those an index lists under `value`. Tracks members and their content."""
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """As `list`, but only keys; tracks which members there are, not what they contain."""
 
     def allocate(self, pool: Pool[A], scope: str, owner: str, wanted: A | None = None) -> A:

@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 from attrs import define, field
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.selectors import LabelSelector, Operator, SelectorIndex, most_selective
@@ -113,10 +113,10 @@ class LiveSets:
         self._store = store
         self.touched: set[Content] = set()
         self._contents: dict[LiveSet, Content] = {}
-        self._scopes: dict[tuple[Kind[Any], str], SelectorIndex[Content]] = {}
+        self._scopes: dict[tuple[Kind[View], str], SelectorIndex[Content]] = {}
         self._namespace_selectors: SelectorIndex[Content] = SelectorIndex()
-        self._label_postings: dict[Kind[Any], dict[tuple[str, str], _Posting]] = {}
-        self._projected: dict[Kind[Any], dict[Project, dict[str, Values]]] = {}
+        self._label_postings: dict[Kind[View], dict[tuple[str, str], _Posting]] = {}
+        self._projected: dict[Kind[View], dict[Project, dict[str, Values]]] = {}
 
     def content(self, spec: LiveSet) -> Content:
         """The shared content of equal live sets."""
@@ -192,7 +192,7 @@ class LiveSets:
         namespaces = self._store.select(NAMESPACES, "", "")
         return [name for name, view in namespaces.items() if spec.namespaces.matches(view.labels)]
 
-    def _scope(self, kind: Kind[Any], namespace: str) -> SelectorIndex[Content]:
+    def _scope(self, kind: Kind[View], namespace: str) -> SelectorIndex[Content]:
         return self._scopes.setdefault((kind, namespace), SelectorIndex())
 
     def _contributions(self, spec: LiveSet, namespace: str) -> dict[str, Values]:
@@ -249,7 +249,7 @@ class LiveSets:
 
     # -- labels to objects ----------------------------------------------------------------------------------
 
-    def _postings(self, kind: Kind[Any]) -> dict[tuple[str, str], _Posting]:
+    def _postings(self, kind: Kind[View]) -> dict[tuple[str, str], _Posting]:
         """Objects by label, kept from the first time a set of this kind asks for them."""
         postings = self._label_postings.get(kind)
         if postings is None:
@@ -278,5 +278,5 @@ def _labels(view: Any) -> Mapping[str, str]:
     return getattr(view, "labels", _NO_LABELS) if view is not None else _NO_LABELS
 
 
-def _namespaced(kind: Kind[Any]) -> bool:
+def _namespaced(kind: Kind[View]) -> bool:
     return getattr(kind.source, "namespaced", False)

@@ -12,7 +12,7 @@ import structlog
 from attrs import define
 
 from ovnkit.api.items import Row
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.engine.failures import OnEvent, Trouble, Troubles
@@ -64,7 +64,7 @@ class Reconciler:
         self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
         self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
         self._tasks: list[Task] = []
-        self._by_kind: dict[Kind[Any], list[Task]] = {}
+        self._by_kind: dict[Kind[View], list[Task]] = {}
         self._queue: deque[Computation] = deque()
         self._sinks: list[_SinkState] = []
         self._route: dict[Any, Sink] = {}
@@ -109,7 +109,7 @@ class Reconciler:
 
     # -- what is observed -----------------------------------------------------------------------------------
 
-    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
         """Objects came, changed (their new view) or went (None)."""
         for key, view in changes:
             change = self._store.put(kind, key, view)
@@ -129,7 +129,7 @@ class Reconciler:
             state.sink.observed_changed(kind, key)
         self._listeners.tell(kind, key, change.new)
 
-    def listed(self, kind: Kind[Any]) -> None:
+    def listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
         if not self._store.is_listed(kind):
             self._store.mark_listed(kind)
@@ -143,7 +143,7 @@ class Reconciler:
         """The views of a kind, or of a bucket of one of its indexes, by key as they are now; from any thread."""
         return dict(self._store.select(kind, index, value))
 
-    def subscribe(self, kind: Kind[Any], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
+    def subscribe(self, kind: Kind[View], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
         """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
         return self._listeners.add(kind, key, callback)
 
@@ -394,7 +394,7 @@ class Reconciler:
         """Values handed out, by pool and scope."""
         return self._tracker.pools.usage()
 
-    def unlisted(self, kinds: Collection[Kind[Any]]) -> list[str]:
+    def unlisted(self, kinds: Collection[Kind[View]]) -> list[str]:
         """Names of the kinds among `kinds` that have not been listed yet."""
         return sorted(kind.name for kind in kinds if not self._store.is_listed(kind))
 

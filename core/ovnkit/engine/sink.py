@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 
 
 @frozen
@@ -66,7 +66,7 @@ class Sink(Protocol):
         """
         return
 
-    def observed_changed(self, kind: Kind[Any], key: str) -> None:  # noqa: ARG002 (of no interest by default)
+    def observed_changed(self, kind: Kind[View], key: str) -> None:  # noqa: ARG002 (of no interest by default)
         """The view of an object has come, changed or gone."""
         return
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 
 _NONE: dict[str, Any] = {}
 
@@ -16,7 +16,7 @@ _NONE: dict[str, Any] = {}
 class Change:
     """One object came, changed or went; `old` or `new` is None for the first and the last."""
 
-    kind: Kind[Any]
+    kind: Kind[View]
     key: str
     old: Any
     new: Any
@@ -35,15 +35,15 @@ class Store:
     """Views by kind. Written by the reconciler's thread only; `get` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._shelves: dict[Kind[Any], _Shelf] = {}
+        self._shelves: dict[Kind[View], _Shelf] = {}
 
-    def _shelf(self, kind: Kind[Any]) -> _Shelf:
+    def _shelf(self, kind: Kind[View]) -> _Shelf:
         shelf = self._shelves.get(kind)
         if shelf is None:
             shelf = self._shelves[kind] = _Shelf(by_index={index: {} for index in kind.indexes})
         return shelf
 
-    def put(self, kind: Kind[Any], key: str, view: Any) -> Change | None:
+    def put(self, kind: Kind[View], key: str, view: Any) -> Change | None:
         """Store a view, or drop it (`view` None); None when nothing that anybody reads has changed."""
         shelf = self._shelf(kind)
         old = shelf.objects.get(key)
@@ -64,16 +64,16 @@ class Store:
         view: V | None = self._shelf(kind).objects.get(key)
         return view
 
-    def select(self, kind: Kind[Any], index: str, value: str) -> dict[str, Any]:
+    def select(self, kind: Kind[View], index: str, value: str) -> dict[str, Any]:
         """Views by key: all of them, or those `index` lists under `value`. Not a copy."""
         shelf = self._shelf(kind)
         return shelf.by_index[index].get(value, _NONE) if index else shelf.objects
 
-    def mark_listed(self, kind: Kind[Any]) -> None:
+    def mark_listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
         self._shelf(kind).listed = True
 
-    def is_listed(self, kind: Kind[Any]) -> bool:
+    def is_listed(self, kind: Kind[View]) -> bool:
         """Whether everything of this kind has been observed once."""
         return self._shelf(kind).listed
 

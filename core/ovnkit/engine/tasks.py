@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from attrs import define, field
 
 from ovnkit.api.items import Row
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.renderers import KeysOf, Renderer
@@ -59,7 +58,7 @@ class KeySet(Computation):
         return f"{self.task.plugin}/{self.task.renderer.name}"
 
     @property
-    def reports_on(self) -> Kind[Any] | None:
+    def reports_on(self) -> Kind[View] | None:
         """Kind of the object that gets the Event when it fails."""
         each = self.task.renderer.each
         return each.kind if isinstance(each, KeysOf) else None
@@ -86,7 +85,7 @@ class Task:
     _asked: Counter[str] = field(factory=Counter)
 
     @property
-    def kind(self) -> Kind[Any] | None:
+    def kind(self) -> Kind[View] | None:
         """The kind whose objects have a render, or a key set, each."""
         each = self.renderer.each
         return each.kind if isinstance(each, KeysOf) else each if isinstance(each, Kind) else None

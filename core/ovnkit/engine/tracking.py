@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from ovnkit.api.errors import OvnkitError
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.api.world import A, Derived, Pool, T
 from ovnkit.engine.pools import Claim, Pools
 from ovnkit.engine.store import Change, Store, moved
@@ -253,7 +253,7 @@ class TrackedWorld:
         self.reads: set[Dependency] = set()
         self.claims: set[Claim] = set()
 
-    def need(self, kind: Kind[Any]) -> None:
+    def need(self, kind: Kind[View]) -> None:
         """Go on only when everything of this kind has been observed once."""
         if not self._tracker.store.is_listed(kind):
             self.reads.add((kind, "listed"))
@@ -271,7 +271,7 @@ class TrackedWorld:
         self.reads.add((kind, "list", index, value))
         return self._tracker.store.select(kind, index, value).values()
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """See `World.keys`."""
         self.need(kind)
         self.reads.add((kind, "keys", index, value))

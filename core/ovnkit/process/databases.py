@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Declaration, Scope
-from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
@@ -82,7 +82,7 @@ def connect(
     return Database(db, made, session)
 
 
-def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[Any]]) -> dict[str, set[str]]:
+def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[View]]) -> dict[str, set[str]]:
     """Tables and columns to monitor: the marked ones, what plugins write, what kinds are made of."""
     found: dict[str, set[str]] = {table: {"external_ids"} for table in _MARKED[db]}
     for declaration in declarations:
@@ -113,7 +113,7 @@ class Databases:
         scope: Scope,
         reconciler: Reconciler,
         declarations: Iterable[Declaration],
-        kinds: Iterable[Kind[Any]],
+        kinds: Iterable[Kind[View]],
         *,
         connect: Callable[[str, Mapping[str, set[str]]], Database],
         known: Callable[[Mapping[str, Schema]], None],
@@ -178,7 +178,7 @@ class Databases:
             session.stop()
 
 
-def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
+def read_fact(config: Config, kind: Kind[View]) -> list[Any]:
     """The views of a kind of this host as they are now, from its kernel or its Open vSwitch.
 
     Raises TimeoutError when these don't answer, ValueError for a kind of another place.
@@ -188,7 +188,7 @@ def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
     return _read_table(config, kind, READ_DEADLINE) if isinstance(kind.source, Table) else read_once(kind)
 
 
-def _read_table(config: Config, kind: Kind[Any], deadline: float) -> list[Any]:
+def _read_table(config: Config, kind: Kind[View], deadline: float) -> list[Any]:
     """Where there is no Open vSwitch, it has nothing."""
     assert isinstance(kind.source, Table)
     if kind.source.db != "ovs":
@@ -215,11 +215,11 @@ class _Once:
         self.views: dict[str, Any] = {}
         self.complete = False
 
-    def observe(self, _kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, _kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
         """Keep the views."""
         self.views.update(changes)
 
-    def listed(self, _kind: Kind[Any]) -> None:
+    def listed(self, _kind: Kind[View]) -> None:
         """That was all."""
         self.complete = True
 

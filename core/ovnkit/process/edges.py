@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Kind, View
+from ovnkit.api.models import is_object_kind
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink, answer_kinds
 from ovnkit.engine.sink import Sink
@@ -46,8 +46,8 @@ class ProcessEdges:
         )
         self.taps.append(kube.tap)
 
-        def on_event(kind: Kind[Any], key: str, reason: str, message: str, warning: bool) -> None:
-            if isinstance(kind.source, Resource):
+        def on_event(kind: Kind[View], key: str, reason: str, message: str, warning: bool) -> None:
+            if is_object_kind(kind):
                 view = reconciler.get(kind, key) or stand_in(key)
                 kube.events.record(kind, view, reason, message, warning=warning)
 
@@ -79,7 +79,7 @@ class ProcessEdges:
     def leftovers(self, wiring: Wiring, role: Role) -> Sequence[Sink]:
         """What an earlier process wrote into Kubernetes objects."""
         plugins, inbox, kinds = wiring.plugins, wiring.inbox, wiring.kinds
-        observed = [kind for kind in kinds.values() if isinstance(kind.source, Resource)]
+        observed = [kind for kind in kinds.values() if is_object_kind(kind)]
         disabled = [plugin for name, plugin in plugins.all.items() if name not in plugins.silent]
         others = kinds_of(plugin.declaration for plugin in disabled).values()
         residue = Residue(
@@ -96,7 +96,7 @@ class ProcessEdges:
                 if plugin.state is not State.ENABLED
                 for status in plugin.declaration.applies
             ],
-            unwatched=[k for k in others if k.name not in kinds and isinstance(k.source, Resource)],
+            unwatched=[kind for kind in others if kind.name not in kinds and is_object_kind(kind)],
             allow_mass_delete=self._allow_mass_delete,
         )
         self.taps.append(residue.tap)

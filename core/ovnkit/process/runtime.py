@@ -6,14 +6,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import HookCalls, Scope
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.engine.inbox import Task
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.sinks.kube.client import Client
@@ -64,7 +64,7 @@ class PluginRuntime:
         """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
         return tuple(self._reconciler.select(kind, index, value).values())
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """Their keys."""
         return frozenset(self._reconciler.select(kind, index, value))
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Protocol
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.kinds import Answers, HostFacts, Kind, Resource, Table
+from ovnkit.api.kinds import Answers, HostFacts, Kind, Resource, Table, View
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
@@ -104,7 +104,7 @@ class Wiring:
         for sink in self.node:
             yield sink, frozenset({Role.NODE})
 
-    def observes(self, kind: Kind[Any]) -> bool:
+    def observes(self, kind: Kind[View]) -> bool:
         """Whether the kind can be observed where this process runs."""
         match kind.source:
             case Resource() | Answers():

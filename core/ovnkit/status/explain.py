@@ -12,7 +12,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.identity import OWNER_KEY
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
 from ovnkit.sinks.ovsdb.ledger import ROW_PREFIX
@@ -102,7 +102,7 @@ def _ledger(record: Record) -> Iterable[tuple[str, str]]:
             yield key.removeprefix(ROW_PREFIX), text
 
 
-Subjects = Mapping[tuple[str, str], Kind[Any]]
+Subjects = Mapping[tuple[str, str], Kind[View]]
 """The kind whose objects a renderer renders for, by (plugin, renderer)."""
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.metrics import Latency
 from ovnkit.status.plugin_metrics import BadMetric, shown_name
 
@@ -24,7 +24,7 @@ class Latencies:
         registry: CollectorRegistry,
         clock: Callable[[], float],
     ) -> None:
-        self._by_kind: dict[Kind[Any], list[_Measured]] = {}
+        self._by_kind: dict[Kind[View], list[_Measured]] = {}
         self.names: set[str] = set()
         for plugin, latencies in declared:
             for latency in latencies:
@@ -39,7 +39,7 @@ class Latencies:
                 self.names.add(name)
                 self._by_kind.setdefault(latency.kind, []).append(_Measured(plugin, latency, histogram, clock))
 
-    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
         """Objects came, changed or went."""
         for measured in self._by_kind.get(kind, ()):
             for key, view in changes:

@@ -22,7 +22,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
 from ovnkit.api.items import NOW, Annotation, Event, Label, Member, Row
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.matches import Match
 from ovnkit.api.renderers import Role
@@ -62,7 +62,7 @@ class Bench:
         *plugins: object,
         scope: Scope,
         config: Config | None = None,
-        listed: Iterable[Kind[Any]] = (),
+        listed: Iterable[Kind[View]] = (),
         names: Sequence[str] = (),
         connect: Mapping[str, str] | None = None,
     ) -> None:
@@ -95,7 +95,7 @@ class Bench:
         if not self.inbox.run_until(lambda: wiring.rendering, DEADLINE):
             raise TimeoutError(f"no answer from the databases {wiring.databases.waiting}")
         check_enabled(self.plugins, names)
-        kinds: set[Kind[Any]] = {LINKS, ADDRESSES, ROUTES, *listed, *wiring.kinds.values()}
+        kinds: set[Kind[View]] = {LINKS, ADDRESSES, ROUTES, *listed, *wiring.kinds.values()}
         fed = {kind for db in self.sinks for kind in tables_of(kinds, db)}
         for kind in kinds - fed:
             self.reconciler.listed(kind)
@@ -105,21 +105,21 @@ class Bench:
 
     # -- the world ----------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind[Any], *views: Any) -> None:
+    def put(self, kind: Kind[View], *views: Any) -> None:
         """Objects came or changed."""
         self.reconciler.observe(kind, [(view.key, view) for view in views])
         self.settle()
 
-    def drop(self, kind: Kind[Any], *keys: str) -> None:
+    def drop(self, kind: Kind[View], *keys: str) -> None:
         """Objects are gone."""
         self.reconciler.observe(kind, [(key, None) for key in keys])
         self.settle()
 
-    def get(self, kind: Kind[Any], key: str) -> Any:
+    def get(self, kind: Kind[View], key: str) -> Any:
         """An object as it is now."""
         return self.reconciler.get(kind, key)
 
-    def annotate(self, kind: Kind[Any], key: str, annotations: Mapping[str, str | None]) -> None:
+    def annotate(self, kind: Kind[View], key: str, annotations: Mapping[str, str | None]) -> None:
         """Somebody edits an object's annotations."""
         view = self.get(kind, key)
         merged = {**view.annotations, **annotations}

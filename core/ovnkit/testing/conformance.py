@@ -24,7 +24,7 @@ import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions, Network
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.testing import ovsdb
 from ovnkit.testing.harness import ALL_ROLES, Content, Harness, difference, make_server
 from ovnkit.testing.manifests import Manifest, objects, ready_node
@@ -94,7 +94,7 @@ class ConformanceSuite:
         del family
         return text
 
-    def facts(self) -> Iterable[tuple[Kind[Any], Any]]:
+    def facts(self) -> Iterable[tuple[Kind[View], Any]]:
         """Host facts and answers that the plugin reads, as (kind, view)."""
         return ()
 

@@ -18,7 +18,7 @@ from attrs import evolve
 
 from ovnkit.api.config import Config, PluginsOptions
 from ovnkit.api.hooks import Declaration, Hooks, Scope
-from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.wiring import Wiring
@@ -34,7 +34,7 @@ DEADLINE = 30.0
 
 ALL_ROLES = Scope(frozenset(Role), "n1", "n1", True)
 
-Facts = Iterable[tuple[Kind[Any], Any]]
+Facts = Iterable[tuple[Kind[View], Any]]
 
 
 def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> list[str]:
@@ -109,7 +109,7 @@ class Harness:
         self._feed(wiring.kinds.values(), list(facts), shuffle)
 
     def _feed(
-        self, kinds: Iterable[Kind[Any]], facts: list[tuple[Kind[Any], Any]], rng: random.Random | None
+        self, kinds: Iterable[Kind[View]], facts: list[tuple[Kind[View], Any]], rng: random.Random | None
     ) -> None:
         steps: list[Callable[[], None]] = []
         views = [*self.kube.views(), *((kind, view.key, view) for kind, view in facts)]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.text import print_json
 from ovnkit.engine.sink import Owner, Sink
 
@@ -76,7 +76,10 @@ class MemoryKube(Sink):
     ready = True
 
     def __init__(
-        self, manifests: Iterable[Manifest], kinds: Iterable[Kind[Any]], post: Callable[[Callable[[], None]], None]
+        self,
+        manifests: Iterable[Manifest],
+        kinds: Iterable[Kind[View]],
+        post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._kinds = {
             (kind.source.api_version, kind.source.kind): kind
@@ -86,7 +89,7 @@ class MemoryKube(Sink):
         self.objects: dict[ObjectKey, Manifest] = {}
         self.events: list[Event] = []
         self.writes = 0
-        self.changed: Callable[[Kind[Any], Sequence[tuple[str, Any]]], None] = lambda _kind, _changes: None
+        self.changed: Callable[[Kind[View], Sequence[tuple[str, Any]]], None] = lambda _kind, _changes: None
         self._post = post
         self._wanted: dict[Owner, tuple[Any, ...]] = {}
         self._dropped: list[Any] = []
@@ -97,14 +100,14 @@ class MemoryKube(Sink):
             name = known.name if known is not None else f"{manifest['apiVersion']} {manifest['kind']}"
             self.objects[name, key_of(manifest)] = copy.deepcopy(manifest)
 
-    def kind_of(self, manifest: Manifest) -> Kind[Any]:
+    def kind_of(self, manifest: Manifest) -> Kind[View]:
         """The kind of a manifest; raises LookupError when no plugin here declares it."""
         name = manifest["apiVersion"], manifest["kind"]
         if name not in self._kinds:
             raise LookupError(f"{' '.join(name)}: none of the plugins declares this kind")
         return self._kinds[name]
 
-    def views(self) -> list[tuple[Kind[Any], str, Any]]:
+    def views(self) -> list[tuple[Kind[View], str, Any]]:
         """The views of all objects, as a list and watch would bring them."""
         found = []
         for (_, key), manifest in self.objects.items():
