@@ -8,11 +8,14 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from ovnkit.api.flows import FlowItem
+from ovnkit.api.host import HostItem, HttpAnswer, Tracked, UplinkBridge
 from ovnkit.api.identity import RowId
 from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
 from ovnkit.api.models import ObjectView
+from ovnkit.api.nft import NftItem
 
 
 @frozen
@@ -202,5 +205,7 @@ class Ask:
     key: str
 
 
+RowItem = Row | Member | Absent
 KubeItem = Annotation | Label | Finalizer | Status | Condition | Event
-"""Host items (addresses, routes, nftables, flows) are in `ovnkit.api.host`."""
+Item = RowItem | KubeItem | Ask | FlowItem | HostItem | UplinkBridge | NftItem | HttpAnswer | Tracked
+"""What a renderer may yield. Those of a node are in `ovnkit.api.host`, `ovnkit.api.flows` and `ovnkit.api.nft`."""

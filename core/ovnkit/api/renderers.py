@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
 
 from attrs import frozen
 
+from ovnkit.api.items import Item
 from ovnkit.api.kinds import Kind, View
 from ovnkit.api.world import World
 
@@ -20,7 +20,7 @@ class Role(Enum):
     NODE = "node"
 
 
-Render = Callable[[World, str], Iterable[Any]]
+Render = Callable[[World, str], Iterable[Item]]
 Keys = Callable[[World], Iterable[str]]
 
 

@@ -25,7 +25,7 @@ def answer_kinds(kinds: Iterable[Kind[View]]) -> list[Kind[View]]:
     return [kind for kind in kinds if isinstance(kind.source, Answers)]
 
 
-class AnswerSink(Sink):
+class AnswerSink(Sink[Ask]):
     """The sink of `Ask` items. All methods but `tell` are called in the reconciler's thread."""
 
     name = "answers"
@@ -57,7 +57,7 @@ class AnswerSink(Sink):
         if wanted:
             self._observe(kind, wanted)
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[Ask]) -> None:
         """From now on `owner` asks exactly this."""
         before, now = self._asking.pop(owner, frozenset()), frozenset(items)
         if now:

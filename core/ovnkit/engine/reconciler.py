@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 from attrs import define
 
-from ovnkit.api.items import Row
+from ovnkit.api.items import Absent, Item, Member, Row
 from ovnkit.api.kinds import Kind, V, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.renderers import KeysOf, Renderer, Role
@@ -20,7 +20,7 @@ from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.leftovers import Leftovers
 from ovnkit.engine.listeners import Listeners
 from ovnkit.engine.live_sets import LiveSets
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.engine.store import Change, Store
 from ovnkit.engine.tasks import KeySet, Render, Task, need_listed
 from ovnkit.engine.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
@@ -35,7 +35,7 @@ ALL_ROLES = frozenset(Role)
 
 @define(eq=False)
 class _SinkState:
-    sink: Sink
+    sink: AnySink
     roles: frozenset[Role]
     settled: bool = False
     error: str = ""
@@ -53,7 +53,7 @@ class Reconciler:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = wall_clock,
-        sinks: Sequence[Sink] = (),
+        sinks: Sequence[AnySink] = (),
     ) -> None:
         self.inbox = inbox
         self.on_event: OnEvent = lambda *_: None
@@ -67,7 +67,7 @@ class Reconciler:
         self._by_kind: dict[Kind[View], list[Task]] = {}
         self._queue: deque[Computation] = deque()
         self._sinks: list[_SinkState] = []
-        self._route: dict[Any, Sink] = {}
+        self._route: dict[type | tuple[type, str], AnySink] = {}
         self._waiting = 0
         self._listeners = Listeners()
         self._clock = clock
@@ -77,7 +77,7 @@ class Reconciler:
 
     # -- set-up ---------------------------------------------------------------------------------------------
 
-    def add_sink(self, sink: Sink, roles: frozenset[Role] = ALL_ROLES) -> None:
+    def add_sink(self, sink: AnySink, roles: frozenset[Role] = ALL_ROLES) -> None:
         """A sink and the roles whose renderers write to it: its leftovers go once those have all run."""
         self._sinks.append(_SinkState(sink, roles))
         self.leftovers.retell()
@@ -313,7 +313,7 @@ class Reconciler:
         self._finished(render)
         self.leftovers.known(owner)
 
-    def _tell_sinks(self, render: Render, wanted: Mapping[Sink, Sequence[Any]]) -> Exception | None:
+    def _tell_sinks(self, render: Render, wanted: Mapping[AnySink, Sequence[Item]]) -> Exception | None:
         """Tell the sinks what an owner wants. Returns an error of those that can't take it and keep what was."""
         failure: Exception | None = None
         for sink in dict.fromkeys((*render.sinks, *wanted)):
@@ -329,12 +329,12 @@ class Reconciler:
             render.done = True
             self._waiting -= 1
 
-    def _items(self, world: TrackedWorld, renderer: Renderer, key: str) -> dict[Sink, list[Any]]:
+    def _items(self, world: TrackedWorld, renderer: Renderer, key: str) -> dict[AnySink, list[Item]]:
         """Render, and sort the items by the sink that takes them."""
-        wanted: dict[Sink, list[Any]] = {}
+        wanted: dict[AnySink, list[Item]] = {}
         route = self._route
         for item in renderer.render(world, key):
-            database = getattr(item, "db", None)
+            database = item.db if isinstance(item, Row | Member | Absent) else ""
             try:
                 sink = route[(type(item), database) if database else type(item)]
             except KeyError:

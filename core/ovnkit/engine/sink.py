@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 
+from ovnkit.api.items import Item
 from ovnkit.api.kinds import Kind, View
 
 
@@ -22,8 +23,13 @@ class Owner:
         return f"{self.plugin}/{self.renderer}/{self.key}"
 
 
-class Sink(Protocol):
+I_contra = TypeVar("I_contra", bound=Item, contravariant=True)
+
+
+class Sink(Protocol[I_contra]):
     """Holds the items that should exist and what is there, and applies the difference.
+
+    `Sink[KubeItem]` is a sink that takes items of these types.
 
     All methods are called in the reconciler's thread and never block; I/O happens in threads of the sink's
     own, which come back through the reconciler's inbox. A sink is level-triggered: it converges from any
@@ -38,7 +44,7 @@ class Sink(Protocol):
     db: str = ""
     """The database whose rows it takes; empty for other items."""
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[I_contra]) -> None:
         """From now on `owner` wants exactly `items` (of this sink's types); empty when it is gone."""
 
     def flush(self) -> None:
@@ -87,6 +93,9 @@ class Sink(Protocol):
         `wants` (what is missing) and `since` (seconds since the epoch).
         """
 
+
+AnySink = Sink[Any]
+"""A sink among others: what it takes, `item_types` says."""
 
 Report = Callable[[Owner, Exception | None], None]
 """How a sink tells that the items of an owner could not be applied (it keeps trying with back-off). None: what it

@@ -13,7 +13,7 @@ from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.renderers import KeysOf, Renderer
 from ovnkit.api.world import World
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.engine.tracking import Computation, TrackedWorld
 
 _KEYS = " keys"
@@ -29,7 +29,7 @@ class Render(Computation):
         super().__init__()
         self.owner = owner
         self.renderer = renderer
-        self.sinks: tuple[Sink, ...] = ()
+        self.sinks: tuple[AnySink, ...] = ()
         self.done = False
         self.gone = False
 

@@ -15,7 +15,7 @@ from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.tables import TableFeed
 from ovnkit.process.watches import tables_of
@@ -53,7 +53,7 @@ class Database:
     """One database: its sink, and its session; tests may have a sink that keeps rows in memory, and no session."""
 
     db: str
-    sink: Sink
+    sink: AnySink
     session: Session | None = None
 
 

@@ -10,7 +10,7 @@ from ovnkit.api.kinds import Kind, View
 from ovnkit.api.models import is_object_kind
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink, answer_kinds
-from ovnkit.engine.sink import Sink
+from ovnkit.engine.sink import AnySink
 from ovnkit.plugins.registry import State
 from ovnkit.process.databases import Database, connect
 from ovnkit.process.watches import Tap, kinds_of, stand_in
@@ -32,7 +32,7 @@ class ProcessEdges:
         self._scope = scope
         self._allow_mass_delete = allow_mass_delete
 
-    def kube(self, wiring: Wiring) -> Sink:
+    def kube(self, wiring: Wiring) -> AnySink:
         """The writer of Kubernetes objects; Events of the reconciler go the same way."""
         inbox, reconciler = wiring.inbox, wiring.reconciler
         self._managers = FieldManagers(self._scope, reconciler.role_of)
@@ -58,7 +58,7 @@ class ProcessEdges:
         """End the writer of Kubernetes objects, after what is in flight or `timeout` seconds."""
         self._kube.stop(timeout)
 
-    def answers(self, wiring: Wiring) -> Sink:
+    def answers(self, wiring: Wiring) -> AnySink:
         """Plugins' own services."""
         reconciler = wiring.reconciler
         self._answers = AnswerSink(wiring.inbox.post, reconciler.observe, reconciler.report)
@@ -70,13 +70,13 @@ class ProcessEdges:
         mass = self._allow_mass_delete
         return connect(wiring.reconciler, db, where, needs, tls=tls, allow_mass_delete=mass)
 
-    def node(self, wiring: Wiring) -> Sequence[Sink]:
+    def node(self, wiring: Wiring) -> Sequence[AnySink]:
         """The node's kernel, flows and uplinks. The netlink library alone takes 0.13 s of a start."""
         from ovnkit.process.node_sinks import NODE_SINKS
 
         return [make(wiring.config, wiring.reconciler) for make in NODE_SINKS.values()]
 
-    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[Sink]:
+    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[AnySink]:
         """What an earlier process wrote into Kubernetes objects."""
         plugins, inbox, kinds = wiring.plugins, wiring.inbox, wiring.kinds
         observed = [kind for kind in kinds.values() if is_object_kind(kind)]

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 
 from ovnkit.api.config import Config
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Sink
+from ovnkit.engine.sink import AnySink
 from ovnkit.sinks.host.flowsink import INTEGRATION_BRIDGE, FlowSink
 from ovnkit.sinks.host.httpsink import HttpSink
 from ovnkit.sinks.host.nftsink import NftSink
@@ -25,7 +25,7 @@ def _tracks(config: Config, reconciler: Reconciler) -> TrackSink:
     return TrackSink(reconciler.inbox.post_later, bridge, host_zones=range(first, first + 5))
 
 
-NODE_SINKS: Mapping[type[Sink], Callable[[Config, Reconciler], Sink]] = {
+NODE_SINKS: Mapping[type[AnySink], Callable[[Config, Reconciler], AnySink]] = {
     HostSink: lambda _config, to: HostSink(to.inbox.post, to.report),
     FlowSink: lambda config, to: FlowSink(to.inbox.post, to.report, config.ovspaths.ovs_run_dir),
     NftSink: lambda _config, to: NftSink(to.inbox.post, to.report),

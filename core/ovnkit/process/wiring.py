@@ -16,7 +16,7 @@ from ovnkit.api.kinds import Answers, HostFacts, Kind, Resource, Table, View
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Sink
+from ovnkit.engine.sink import AnySink
 from ovnkit.engine.tracking import wall_clock
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.databases import ROLES, Database, Databases, schema_columns
@@ -31,19 +31,19 @@ class Edges(Protocol):
     `kinds` are there already, in `leftovers` its `kube` sink as well.
     """
 
-    def kube(self, wiring: Wiring) -> Sink:
+    def kube(self, wiring: Wiring) -> AnySink:
         """The sink of Kubernetes objects."""
 
-    def answers(self, wiring: Wiring) -> Sink:
+    def answers(self, wiring: Wiring) -> AnySink:
         """The sink of questions to plugins' services."""
 
     def database(self, wiring: Wiring, db: str, needs: Mapping[str, set[str]]) -> Database:
         """A database that this process uses. `needs` are the columns to monitor by table."""
 
-    def node(self, wiring: Wiring) -> Sequence[Sink]:
+    def node(self, wiring: Wiring) -> Sequence[AnySink]:
         """The sinks of a node, in the order in which they are flushed. Asked in processes with the node role."""
 
-    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[Sink]:
+    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[AnySink]:
         """Sinks that take no items: once `role` has been rendered, they remove what an earlier process wrote."""
 
     def rendering(self, wiring: Wiring) -> None:
@@ -88,14 +88,14 @@ class Wiring:
         """Whether `render` has been called."""
 
     @property
-    def sinks(self) -> Sequence[Sink]:
+    def sinks(self) -> Sequence[AnySink]:
         """All sinks, for the status."""
         return [
             *(sink for sink, _roles in self._placed()),
             *(s for sinks in self._leftovers.values() for s in sinks),
         ]
 
-    def _placed(self) -> Iterable[tuple[Sink, frozenset[Role]]]:
+    def _placed(self) -> Iterable[tuple[AnySink, frozenset[Role]]]:
         """The sinks that take items, each with the roles whose leftovers it holds."""
         yield self.kube, frozenset()
         yield self.answers, frozenset()

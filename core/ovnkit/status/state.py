@@ -13,7 +13,7 @@ from attrs import define, field
 
 from ovnkit.api.hooks import Scope
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Sink
+from ovnkit.engine.sink import AnySink
 from ovnkit.plugins.registry import Plugins, State
 from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
@@ -47,7 +47,7 @@ class StateReader:
         progress: Progress,
         *,
         unlisted: Callable[[], Sequence[str]],
-        sinks: Callable[[], Sequence[Sink]],
+        sinks: Callable[[], Sequence[AnySink]],
         watches: Callable[[], Mapping[str, Mapping[str, Any]]],
         leases: Callable[[], Mapping[str, Mapping[str, Any]]],
         waiting: Callable[[], Sequence[str]],

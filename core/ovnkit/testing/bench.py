@@ -27,7 +27,7 @@ from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.matches import Match
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
-from ovnkit.engine.sink import Sink
+from ovnkit.engine.sink import AnySink
 from ovnkit.process.watches import tables_of
 from ovnkit.process.wiring import Wiring
 from ovnkit.testing.doubles import DoubleEdges, MemorySink, OnlyThese, RecordingSink, check_enabled
@@ -42,7 +42,7 @@ ROUNDS = 100
 """Rounds of rendering and applying after which a bench says that it never comes to rest."""
 
 
-def _memory(sink: Sink) -> MemorySink:
+def _memory(sink: AnySink) -> MemorySink:
     """Where a sink remembers."""
     found = sink.memory if isinstance(sink, RecordingSink) else sink
     assert isinstance(found, MemorySink)

@@ -9,9 +9,10 @@ from attrs import evolve
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Declaration, Hooks
+from ovnkit.api.items import Item, RowItem
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner, Sink
 from ovnkit.plugins.registry import Plugins, State
 from ovnkit.process.databases import Database, connect
 from ovnkit.process.node_sinks import NODE_SINKS
@@ -39,7 +40,7 @@ def check_enabled(plugins: Plugins, names: Iterable[str]) -> None:
     assert not off, off
 
 
-class MemorySink(Sink):
+class MemorySink(Sink[Item]):
     """Remembers what is wanted; `db` is set for rows."""
 
     idle = True
@@ -48,16 +49,16 @@ class MemorySink(Sink):
     def __init__(self, name: str, item_types: tuple[type, ...], db: str = "") -> None:
         self.name = name
         self.item_types = item_types
-        self.wanted: dict[Owner, tuple[Any, ...]] = {}
+        self.wanted: dict[Owner, tuple[Item, ...]] = {}
         self.wants = 0
         self.db = db
 
     @classmethod
-    def like(cls, sink: type[Sink]) -> MemorySink:
+    def like(cls, sink: type[AnySink]) -> MemorySink:
         """In place of a sink of the node, of the API server or of answers: with its name, for its items."""
         return cls(sink.name, sink.item_types)
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[Item]) -> None:
         """Remember."""
         self.wants += 1
         self.wanted.pop(owner, None)
@@ -87,7 +88,7 @@ class RecordingSink(OvsdbSink):
         super().__init__(db, session, **more)
         self.memory = MemorySink(db, self.item_types, db)
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[RowItem]) -> None:
         """Remember and apply."""
         self.memory.want(owner, items)
         super().want(owner, items)
@@ -102,12 +103,12 @@ class DoubleEdges:
         self._endpoints = endpoints or {}
         self._sink = sink
 
-    def kube(self, wiring: Wiring) -> Sink:
+    def kube(self, wiring: Wiring) -> AnySink:
         """An API server that nothing is written to."""
         del wiring
         return MemorySink.like(KubeSink)
 
-    def answers(self, wiring: Wiring) -> Sink:
+    def answers(self, wiring: Wiring) -> AnySink:
         """Questions that nobody answers."""
         del wiring
         return MemorySink.like(AnswerSink)
@@ -119,12 +120,12 @@ class DoubleEdges:
         where = self._endpoints[db]
         return connect(wiring.reconciler, db, where, needs, allow_mass_delete=True, sink=self._sink)
 
-    def node(self, wiring: Wiring) -> Sequence[Sink]:
+    def node(self, wiring: Wiring) -> Sequence[AnySink]:
         """A node that nothing is done to."""
         del wiring
         return [MemorySink.like(sink) for sink in NODE_SINKS]
 
-    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[Sink]:
+    def leftovers(self, wiring: Wiring, role: Role) -> Sequence[AnySink]:
         """Of an API server in memory no process left anything."""
         del wiring, role
         return ()

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, KubeItem, Label, Status
 from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.text import print_json
 from ovnkit.engine.sink import Owner, Sink
@@ -64,7 +64,7 @@ def key_of(manifest: Manifest) -> str:
     return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
 
 
-class MemoryKube(Sink):
+class MemoryKube(Sink[KubeItem]):
     """Holds objects, and is the sink that changes them: annotations, labels, finalizers, status, conditions.
 
     `changed(kind, changes)` gets the views of what a flush changed. `writes` counts changed objects.
@@ -91,8 +91,8 @@ class MemoryKube(Sink):
         self.writes = 0
         self.changed: Callable[[Kind[View], Sequence[tuple[str, Any]]], None] = lambda _kind, _changes: None
         self._post = post
-        self._wanted: dict[Owner, tuple[Any, ...]] = {}
-        self._dropped: list[Any] = []
+        self._wanted: dict[Owner, tuple[KubeItem, ...]] = {}
+        self._dropped: list[KubeItem] = []
         self._dirty = False
         for manifest in manifests:
             # An object nobody here watches is kept all the same, for who comes after.
@@ -116,7 +116,7 @@ class MemoryKube(Sink):
                 found.append((kind, key, kind.view(manifest)))
         return found
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[KubeItem]) -> None:
         """See `ovnkit.engine.sink.Sink`."""
         before = self._wanted.pop(owner, ())
         if items:
@@ -146,7 +146,7 @@ class MemoryKube(Sink):
         """Nothing to say."""
         return {}
 
-    def _apply(self, item: Any, *, withdrawn: bool) -> None:
+    def _apply(self, item: KubeItem, *, withdrawn: bool) -> None:
         manifest = self.objects.get((getattr(item.kind, "name", ""), getattr(item, "object", "")))
         if manifest is None or isinstance(item, Event):
             return
@@ -160,12 +160,12 @@ class MemoryKube(Sink):
             self._post(lambda: self.changed(item.kind, [change]))
 
 
-def _target(item: Any) -> tuple[Any, ...]:
+def _target(item: KubeItem) -> tuple[Any, ...]:
     name = getattr(item, "name", "") or getattr(item, "type", "")
     return type(item), item.kind.name, item.object, name or getattr(item, "manager", "")
 
 
-def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
+def _edit(manifest: Manifest, item: KubeItem, withdrawn: bool) -> None:
     meta = manifest["metadata"]
     if isinstance(item, Annotation | Label):
         field = "annotations" if isinstance(item, Annotation) else "labels"

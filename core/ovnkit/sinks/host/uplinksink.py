@@ -35,7 +35,7 @@ class _Order:
     settled: bool = False
 
 
-class UplinkSink(Sink):
+class UplinkSink(Sink[UplinkBridge]):
     """Holds the items `UplinkBridge`. See `ovnkit.engine.sink.Sink`.
 
     Bridges that ovnkit made earlier are completed at start, before anything else is known: a host that a crash

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 import structlog
 
@@ -38,7 +38,7 @@ _PAGE = 500
 Found = dict[ObjectKey, dict[Field, str]]
 
 
-class Residue(Sink):
+class Residue(Sink[Never]):
     """The leftovers of one role. A sink without items, for the sake of `settle` (`ovnkit.engine.sink.Sink`).
 
     `tap` collects from the watches what was written under our names until everything has been rendered once.
@@ -107,7 +107,7 @@ class Residue(Sink):
 
     # -- the interface of sinks -----------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[Never]) -> None:
         """Nobody wants leftovers."""
 
     def flush(self) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import structlog
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import Annotation, Condition, Event, Finalizer, KubeItem, Label, Status
 from ovnkit.api.kinds import Kind, Raw, View
 from ovnkit.api.models import ObjectView, is_object_kind
 from ovnkit.engine.sink import Owner, Report, Sink
@@ -41,7 +41,7 @@ _PATIENCE = 3
 ObjectKey = tuple[Kind[ObjectView], str]
 
 
-class KubeSink(Sink):
+class KubeSink(Sink[KubeItem]):
     """Brings Kubernetes objects to what the items say, one request in flight per object.
 
     What is there comes from `observed(kind, key)`, the views of the world. The kernel calls
@@ -91,7 +91,7 @@ class KubeSink(Sink):
 
     # -- what the kernel calls ----------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[KubeItem]) -> None:
         """From now on `owner` wants exactly `items`."""
         wanted: dict[ObjectKey, dict[Field, Any]] = {}
         events: set[Event] = set()
