@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.identity import RowId
-from ovnkit.api.kinds import Kind, V, View
+from ovnkit.api.kinds import Changes, Kind, V, View
 from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
@@ -97,7 +97,7 @@ class Declaration:
     crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     applies: tuple[AppliedStatus, ...] = ()
     privileges: tuple[Privilege, ...] = ()
-    latencies: tuple[Latency[Any], ...] = ()
+    latencies: tuple[Latency[View], ...] = ()
     default: bool = False
     summary: str = ""
 
@@ -119,8 +119,11 @@ class Scope:
         return not self.per_node_zones or node == self.zone
 
 
-HostFactsReader = Callable[[Kind[View]], Sequence[Any]]
-"""Reads the views of a kind of host facts once."""
+class HostFactsReader(Protocol):
+    """Reads the views of a kind of host facts once."""
+
+    def __call__(self, kind: Kind[V], /) -> Sequence[V]:
+        """The views as they are now."""
 
 
 class HookCalls(Protocol):
@@ -144,7 +147,7 @@ class HookCalls(Protocol):
         """The first answer that is not None, in plugin order, with the plugin's name."""
 
 
-Tell = Callable[[Kind[View], Sequence[tuple[str, Any]]], None]
+Tell = Callable[[Kind[View], Changes], None]
 """Tells the views of an `Answers` kind by key, None for an answer that is withdrawn. From any thread."""
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
@@ -21,6 +21,10 @@ class View(Protocol):
 
 V = TypeVar("V", bound=View)
 V_co = TypeVar("V_co", bound=View, covariant=True)
+
+
+Changes = Sequence[tuple[str, View | None]]
+"""Objects that came or changed, each with its key and its new view, or went (None)."""
 
 
 @frozen

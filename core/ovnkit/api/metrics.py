@@ -12,7 +12,7 @@ from typing import Generic
 
 from attrs import field, frozen
 
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V_co
 
 
 class MetricKind(Enum):
@@ -53,7 +53,7 @@ class Metric:
 
 
 @frozen
-class Latency(Generic[V]):
+class Latency(Generic[V_co]):
     """A histogram of how long objects of a kind take to get ready, in seconds. The core measures it: from the
     first view of which `waits(view)` is true to the first after it of which `done(view)` is.
 
@@ -64,8 +64,8 @@ class Latency(Generic[V]):
 
     name: str
     help: str
-    kind: Kind[V]
-    waits: Callable[[V], bool]
-    done: Callable[[V], bool]
+    kind: Kind[V_co]
+    waits: Callable[[V_co], bool]
+    done: Callable[[V_co], bool]
     buckets: tuple[float, ...]
     upstream: bool = False

@@ -13,10 +13,11 @@ from ovnkit.api.kinds import Kind, V, View
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A", bound=Hashable)
+A_co = TypeVar("A_co", bound=Hashable, covariant=True)
 
 
 @frozen(eq=False)
-class Pool(Generic[A]):
+class Pool(Generic[A_co]):
     """Things that are handed out once each: addresses of a subnet, node ids. Define it at module level.
 
     `candidates(world, scope)` yields what may be handed out in `scope` (a node's name, a network), in order;
@@ -28,8 +29,8 @@ class Pool(Generic[A]):
 
     name: str
     what: str
-    candidates: Callable[[World, str], Iterable[A]]
-    taken: Callable[[World, str], Mapping[str, Collection[A]]] = field(default=lambda _world, _scope: {})
+    candidates: Callable[[World, str], Iterable[A_co]]
+    taken: Callable[[World, str], Mapping[str, Collection[A_co]]] = field(default=lambda _world, _scope: {})
 
 
 class World(Protocol):
@@ -58,7 +59,7 @@ class World(Protocol):
         The only way for a render to depend on time: a moment that an object names, never "now".
         """
 
-    def derive(self, function: Derived[Any, T], arguments: tuple[Any, ...]) -> T:
+    def derive(self, function: Derived[Any, T], arguments: tuple[object, ...]) -> T:
         """The value of a derived function; called by `Derived`, not by plugins."""
 
 

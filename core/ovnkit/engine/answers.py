@@ -11,13 +11,13 @@ import structlog
 
 from ovnkit.api.hooks import Answerer
 from ovnkit.api.items import Ask
-from ovnkit.api.kinds import Answers, Kind, View
+from ovnkit.api.kinds import Answers, Changes, Kind, View
 from ovnkit.engine.inbox import Task
 from ovnkit.engine.sink import Owner, Report, Sink
 
 log = structlog.get_logger()
 
-Observe = Callable[[Kind[View], Sequence[tuple[str, Any]]], None]
+Observe = Callable[[Kind[View], Changes], None]
 
 
 def answer_kinds(kinds: Iterable[Kind[View]]) -> list[Kind[View]]:
@@ -48,11 +48,11 @@ class AnswerSink(Sink[Ask]):
         if self._answerers.setdefault(answerer.kind, answerer) is not answerer:
             log.error("a kind has two answerers; the second is not asked", plugin=plugin, kind=answerer.kind.name)
 
-    def tell(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def tell(self, kind: Kind[View], changes: Changes) -> None:
         """Answers have come, from any thread."""
         self._post(partial(self._told, kind, changes))
 
-    def _told(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def _told(self, kind: Kind[View], changes: Changes) -> None:
         wanted = [(key, view) for key, view in changes if Ask(kind, key) in self._asked]
         if wanted:
             self._observe(kind, wanted)

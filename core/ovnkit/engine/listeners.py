@@ -32,7 +32,7 @@ class Listeners:
 
         return leave
 
-    def tell(self, kind: Kind[View], key: str, view: Any) -> None:
+    def tell(self, kind: Kind[View], key: str, view: View | None) -> None:
         """An object has a new view; None when it is gone."""
         with self._lock:
             callbacks = list(self._callbacks.get((kind, key), ()))

@@ -6,13 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import structlog
 from attrs import define
 
 from ovnkit.api.items import Absent, Item, Member, Row
-from ovnkit.api.kinds import Kind, V, View
+from ovnkit.api.kinds import Changes, Kind, V, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.engine.failures import OnEvent, Trouble, Troubles
@@ -109,7 +108,7 @@ class Reconciler:
 
     # -- what is observed -----------------------------------------------------------------------------------
 
-    def observe(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Changes) -> None:
         """Objects came, changed (their new view) or went (None)."""
         for key, view in changes:
             change = self._store.put(kind, key, view)
@@ -143,7 +142,7 @@ class Reconciler:
         """The views of a kind, or of a bucket of one of its indexes, by key as they are now; from any thread."""
         return dict(self._store.select(kind, index, value))
 
-    def subscribe(self, kind: Kind[View], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
+    def subscribe(self, kind: Kind[V], key: str, callback: Callable[[V | None], None]) -> Callable[[], None]:
         """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
         return self._listeners.add(kind, key, callback)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 
 from ovnkit.api.kinds import Kind, V, View
 
-_NONE: dict[str, Any] = {}
+_EMPTY: Mapping[str, View] = {}
 
 
 @frozen
@@ -18,16 +18,16 @@ class Change:
 
     kind: Kind[View]
     key: str
-    old: Any
-    new: Any
+    old: View | None
+    new: View | None
 
 
 @define
 class _Shelf:
     """The objects of one kind. `by_index[index][value]` holds those listed under a value."""
 
-    objects: dict[str, Any] = field(factory=dict)
-    by_index: dict[str, dict[str, dict[str, Any]]] = field(factory=dict)
+    objects: dict[str, View] = field(factory=dict)
+    by_index: dict[str, dict[str, dict[str, View]]] = field(factory=dict)
     listed: bool = False
 
 
@@ -43,7 +43,7 @@ class Store:
             shelf = self._shelves[kind] = _Shelf(by_index={index: {} for index in kind.indexes})
         return shelf
 
-    def put(self, kind: Kind[View], key: str, view: Any) -> Change | None:
+    def put(self, kind: Kind[View], key: str, view: View | None) -> Change | None:
         """Store a view, or drop it (`view` None); None when nothing that anybody reads has changed."""
         shelf = self._shelf(kind)
         old = shelf.objects.get(key)
@@ -61,13 +61,14 @@ class Store:
 
     def get(self, kind: Kind[V], key: str) -> V | None:
         """The view, or None."""
-        view: V | None = self._shelf(kind).objects.get(key)
+        view: V | None = self._shelf(kind).objects.get(key)  # type: ignore[assignment]
         return view
 
-    def select(self, kind: Kind[View], index: str, value: str) -> dict[str, Any]:
+    def select(self, kind: Kind[V], index: str, value: str) -> Mapping[str, V]:
         """Views by key: all of them, or those `index` lists under `value`. Not a copy."""
         shelf = self._shelf(kind)
-        return shelf.by_index[index].get(value, _NONE) if index else shelf.objects
+        found: Mapping[str, Any] = shelf.by_index[index].get(value, _EMPTY) if index else shelf.objects
+        return found
 
     def mark_listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
@@ -83,7 +84,7 @@ class Store:
 
 
 def _reindex(
-    buckets: dict[str, dict[str, Any]], key: str, before: Iterable[str], after: Iterable[str], view: Any
+    buckets: dict[str, dict[str, View]], key: str, before: Iterable[str], after: Iterable[str], view: View | None
 ) -> None:
     after = tuple(after)
     for value in before:
@@ -92,6 +93,8 @@ def _reindex(
             bucket.pop(key, None)
             if not bucket:
                 del buckets[value]
+    if view is None:
+        return
     for value in after:
         buckets.setdefault(value, {})[key] = view
 

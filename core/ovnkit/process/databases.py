@@ -11,7 +11,7 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Declaration, Scope
-from ovnkit.api.kinds import Kind, Table, View
+from ovnkit.api.kinds import Changes, Kind, Table, V, View
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
@@ -178,7 +178,7 @@ class Databases:
             session.stop()
 
 
-def read_fact(config: Config, kind: Kind[View]) -> list[Any]:
+def read_fact(config: Config, kind: Kind[V]) -> Sequence[V]:
     """The views of a kind of this host as they are now, from its kernel or its Open vSwitch.
 
     Raises TimeoutError when these don't answer, ValueError for a kind of another place.
@@ -188,7 +188,7 @@ def read_fact(config: Config, kind: Kind[View]) -> list[Any]:
     return _read_table(config, kind, READ_DEADLINE) if isinstance(kind.source, Table) else read_once(kind)
 
 
-def _read_table(config: Config, kind: Kind[View], deadline: float) -> list[Any]:
+def _read_table(config: Config, kind: Kind[V], deadline: float) -> Sequence[V]:
     """Where there is no Open vSwitch, it has nothing."""
     assert isinstance(kind.source, Table)
     if kind.source.db != "ovs":
@@ -215,7 +215,7 @@ class _Once:
         self.views: dict[str, Any] = {}
         self.complete = False
 
-    def observe(self, _kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, _kind: Kind[View], changes: Changes) -> None:
         """Keep the views."""
         self.views.update(changes)
 

@@ -6,14 +6,15 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import FrameType
 
 import structlog
 
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.metrics import Latency
+from ovnkit.api.kinds import View
+from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Loaded
 from ovnkit.plugins.registry import Plugins
@@ -135,7 +136,7 @@ class Process:
             self._stop.set()
             self._told.put(None)
 
-    def _signalled(self, number: int, _frame: Any) -> None:
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # It runs in the middle of whatever the main thread does, which may hold the lock of a log or an event.
         self._told.put(signal.Signals(number))
 
@@ -173,7 +174,9 @@ class Process:
     def _shut_down(self) -> None:
         self._progress.stopping = True
         lost = self._exit_code == EXIT_LEASE_LOST
-        steps: list[tuple[str, Any]] = [("plugins", lambda: shutdown.stop_plugins(self._plugins, self.runtime))]
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("plugins", lambda: shutdown.stop_plugins(self._plugins, self.runtime))
+        ]
         if not lost and self._wiring.rendering:
             steps.append(("sinks", lambda: shutdown.flush(self._reconciler)))
         steps += [
@@ -257,12 +260,12 @@ class Process:
         answers = self._plugins.calls.observe(Hooks.ovnkit_health, runtime=self.runtime)
         return {name: found for name, found in answers if found}
 
-    def _plugin_metrics(self) -> Sequence[tuple[str, Any]]:
+    def _plugin_metrics(self) -> Sequence[tuple[str, Iterable[Metric]]]:
         """What plugins tell in numbers, as they give it."""
         if not self._progress.started:
             return ()
         return self._plugins.calls.observe(Hooks.ovnkit_metrics, runtime=self.runtime)
 
 
-def _latencies(plugins: Plugins) -> list[tuple[str, Sequence[Latency[Any]]]]:
+def _latencies(plugins: Plugins) -> list[tuple[str, Sequence[Latency[View]]]]:
     return [(plugin.name, plugin.declaration.latencies) for plugin in plugins.enabled]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Table, View
+from ovnkit.api.kinds import Changes, Kind, Table, View
 from ovnkit.sinks.ovsdb.replica import Change, Record, Replica, raw_row
 from ovnkit.sinks.ovsdb.schema import Schema
 
@@ -18,7 +18,7 @@ log = structlog.get_logger()
 class World(Protocol):
     """What the feed tells: the reconciler."""
 
-    def observe(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Changes) -> None:
         """Objects came, changed or went."""
 
     def listed(self, kind: Kind[View]) -> None:
@@ -77,7 +77,7 @@ class TableFeed:
         known = self._known[kind]
         assert isinstance(kind.source, Table)
         having = kind.source.having
-        changes: list[tuple[str, Any]] = []
+        changes: list[tuple[str, View | None]] = []
         for uuid, record in rows:
             if record is None or not _has(record, having):
                 key = known.pop(uuid, None)

@@ -13,7 +13,7 @@ import structlog
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.host import ADDRESSES, ROUTE_PROTOCOL
-from ovnkit.api.kinds import HostFacts, Kind, Table, View
+from ovnkit.api.kinds import Changes, HostFacts, Kind, Table, View
 from ovnkit.api.models import COMMON_KINDS, ObjectView, is_object_kind
 from ovnkit.api.renderers import Role
 from ovnkit.engine.reconciler import Reconciler
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-Observer = Callable[[Kind[View], Sequence[tuple[str, Any]]], None]
+Observer = Callable[[Kind[View], Changes], None]
 Tap = Callable[[Kind[ObjectView], RawChanges], None]
 
 
@@ -90,7 +90,7 @@ class Watches:
             )
             self._host.start()
 
-    def _observed(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def _observed(self, kind: Kind[View], changes: Changes) -> None:
         if kind is ADDRESSES and any(view is None and self._is_the_hosts(key) for key, view in changes):
             assert self._client is not None
             log.info("an address of the host is gone, connecting anew", addresses=[key for key, _ in changes])

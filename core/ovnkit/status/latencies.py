@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
 
 import structlog
 from prometheus_client import CollectorRegistry, Histogram
 
-from ovnkit.api.kinds import Kind, View
+from ovnkit.api.kinds import Changes, Kind, View
 from ovnkit.api.metrics import Latency
 from ovnkit.status.plugin_metrics import BadMetric, shown_name
 
@@ -20,7 +19,7 @@ class Latencies:
 
     def __init__(
         self,
-        declared: Iterable[tuple[str, Sequence[Latency[Any]]]],
+        declared: Iterable[tuple[str, Sequence[Latency[View]]]],
         registry: CollectorRegistry,
         clock: Callable[[], float],
     ) -> None:
@@ -39,7 +38,7 @@ class Latencies:
                 self.names.add(name)
                 self._by_kind.setdefault(latency.kind, []).append(_Measured(plugin, latency, histogram, clock))
 
-    def observe(self, kind: Kind[View], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Changes) -> None:
         """Objects came, changed or went."""
         for measured in self._by_kind.get(kind, ()):
             for key, view in changes:
@@ -48,7 +47,7 @@ class Latencies:
 
 class _Measured:
     def __init__(
-        self, plugin: str, latency: Latency[Any], histogram: Histogram, clock: Callable[[], float]
+        self, plugin: str, latency: Latency[View], histogram: Histogram, clock: Callable[[], float]
     ) -> None:
         self._plugin = plugin
         self._latency = latency
@@ -57,7 +56,7 @@ class _Measured:
         self._since: dict[str, float] = {}
         self._failed = False
 
-    def observe(self, key: str, view: Any) -> None:
+    def observe(self, key: str, view: View | None) -> None:
         try:
             self._look(key, view)
         except Exception:  # a plugin's code; one line, then its objects just don't count
@@ -66,7 +65,7 @@ class _Measured:
                 self._failed = True
                 log.exception("latency can't be measured", plugin=self._plugin, metric=self._latency.name)
 
-    def _look(self, key: str, view: Any) -> None:
+    def _look(self, key: str, view: View | None) -> None:
         if view is None:
             self._since.pop(key, None)
         elif self._latency.done(view):

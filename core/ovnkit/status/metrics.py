@@ -15,6 +15,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ovnkit.api.kinds import View
 from ovnkit.api.metrics import Latency
 from ovnkit.status.latencies import Latencies
 from ovnkit.status.plugin_metrics import PluginMetrics
@@ -39,7 +40,7 @@ _SINK_COUNTERS = {
 _SINK_GAUGES = ("owned", "pending", "in_flight", "held_back", "waiting")
 
 
-Told = Callable[[], Iterable[tuple[str, Any]]]
+Told = Callable[[], Iterable[tuple[str, object]]]
 """Asks plugins for their metrics: (plugin, answer)."""
 
 
@@ -159,7 +160,7 @@ def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "ovnkit_sink_connected", "1 while connected.", ["sink"], connected)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -176,7 +177,7 @@ class Metrics:
         self,
         state: Callable[[], Mapping[str, Any]],
         told: Told,
-        latencies: Iterable[tuple[str, Sequence[Latency[Any]]]] = (),
+        latencies: Iterable[tuple[str, Sequence[Latency[View]]]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._own = CollectorRegistry()

@@ -105,7 +105,7 @@ class Bench:
 
     # -- the world ----------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind[View], *views: Any) -> None:
+    def put(self, kind: Kind[View], *views: View) -> None:
         """Objects came or changed."""
         self.reconciler.observe(kind, [(view.key, view) for view in views])
         self.settle()

@@ -94,7 +94,7 @@ class ConformanceSuite:
         del family
         return text
 
-    def facts(self) -> Iterable[tuple[Kind[View], Any]]:
+    def facts(self) -> Iterable[tuple[Kind[View], View]]:
         """Host facts and answers that the plugin reads, as (kind, view)."""
         return ()
 

@@ -34,7 +34,7 @@ DEADLINE = 30.0
 
 ALL_ROLES = Scope(frozenset(Role), "n1", "n1", True)
 
-Facts = Iterable[tuple[Kind[View], Any]]
+Facts = Iterable[tuple[Kind[View], View]]
 
 
 def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> list[str]:
@@ -109,7 +109,7 @@ class Harness:
         self._feed(wiring.kinds.values(), list(facts), shuffle)
 
     def _feed(
-        self, kinds: Iterable[Kind[View]], facts: list[tuple[Kind[View], Any]], rng: random.Random | None
+        self, kinds: Iterable[Kind[View]], facts: list[tuple[Kind[View], View]], rng: random.Random | None
     ) -> None:
         steps: list[Callable[[], None]] = []
         views = [*self.kube.views(), *((kind, view.key, view) for kind, view in facts)]

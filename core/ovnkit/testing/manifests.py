@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, KubeItem, Label, Status
-from ovnkit.api.kinds import Kind, Resource, View
+from ovnkit.api.kinds import Changes, Kind, Resource, View
 from ovnkit.api.text import print_json
 from ovnkit.engine.sink import Owner, Sink
 
@@ -89,7 +89,7 @@ class MemoryKube(Sink[KubeItem]):
         self.objects: dict[ObjectKey, Manifest] = {}
         self.events: list[Event] = []
         self.writes = 0
-        self.changed: Callable[[Kind[View], Sequence[tuple[str, Any]]], None] = lambda _kind, _changes: None
+        self.changed: Callable[[Kind[View], Changes], None] = lambda _kind, _changes: None
         self._post = post
         self._wanted: dict[Owner, tuple[KubeItem, ...]] = {}
         self._dropped: list[KubeItem] = []
@@ -107,7 +107,7 @@ class MemoryKube(Sink[KubeItem]):
             raise LookupError(f"{' '.join(name)}: none of the plugins declares this kind")
         return self._kinds[name]
 
-    def views(self) -> list[tuple[Kind[View], str, Any]]:
+    def views(self) -> list[tuple[Kind[View], str, View]]:
         """The views of all objects, as a list and watch would bring them."""
         found = []
         for (_, key), manifest in self.objects.items():

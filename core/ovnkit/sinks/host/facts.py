@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ovnkit.api.kinds import HostFacts, Kind, View
-from ovnkit.sinks.host.netlink import Changes, Monitor, Watched
+from ovnkit.api.kinds import Changes, HostFacts, Kind, View
+from ovnkit.sinks.host.netlink import Changes as FactChanges
+from ovnkit.sinks.host.netlink import Monitor, Watched
 
-OnEvent = Callable[[Kind[View], Sequence[tuple[str, Any]]], None]
+OnEvent = Callable[[Kind[View], Changes], None]
 OnListed = Callable[[Kind[View]], None]
 
 
@@ -58,7 +59,7 @@ class HostFactsWatcher:
         """Stop watching."""
         self._monitor.stop()
 
-    def _changed(self, what: str, changes: Changes) -> None:
+    def _changed(self, what: str, changes: FactChanges) -> None:
         views = [(key, fact.view if fact is not None else None) for key, fact in changes]
         for kind in self._kinds.get(what, ()):
             self._on_event(kind, views)

@@ -13,7 +13,7 @@ import structlog
 from attrs import define
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Raw
+from ovnkit.api.kinds import Changes, Kind, Raw, View
 from ovnkit.api.models import ObjectView
 from ovnkit.api.text import parse_json
 from ovnkit.engine.garbage import collector_paused
@@ -28,7 +28,6 @@ log = structlog.get_logger()
 Post = Callable[[Callable[[], None]], None]
 """Hands a function to the reconciler's thread."""
 
-Changes = Sequence[tuple[str, Any]]
 """(key, view), or (key, None) for an object that is gone; in the server's order."""
 
 RawChanges = Sequence[tuple[str, Raw | None]]
@@ -334,7 +333,7 @@ class Watcher:
         if not changes:
             return
         view = self.kind.view
-        views: list[tuple[str, Any]] = []
+        views: list[tuple[str, View | None]] = []
         for key, raw in changes:
             if raw is None:
                 views.append((key, None))
