@@ -46,7 +46,7 @@ lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format --check" && $(BIN)/ruff format --check .
 	@echo "mypy --strict" && $(BIN)/mypy
-	@echo "lint-imports" && $(BIN)/lint-imports
+	@echo "lint-imports" && $(BIN)/python scripts/lint-imports
 
 clean:  ## remove .venv and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,4 +1,4 @@
-"""The house itself: every plugin is in each list of pyproject.toml, has a page, a suite, a line in the README."""
+"""The house itself: every plugin is found and shipped, has a page, a suite, a line in the README."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.renderers import Role
 from ovnkit.config.load import Override, load_config
+from ovnkit.plugins.api_page import public_names
 from ovnkit.plugins.registry import Plugins
 
 ROOT = Path(__file__).parents[1]
@@ -30,23 +32,25 @@ NO_OBJECTS = {"network_policy/peers", "egress_firewall/name", "services/template
 
 
 @pytest.mark.parametrize("plugin", PLUGINS)
-def test_a_plugin_is_built_checked_and_described(plugin: str) -> None:
+def test_a_plugin_is_found_checked_and_described(plugin: str) -> None:
     package = f"ovnkit_{plugin}"
-    build = PROJECT["tool"]["hatch"]["build"]
     assert PROJECT["project"]["entry-points"]["ovnkit.plugins"][plugin].startswith(f"{package}.plugin:")
-    assert f"plugins/{plugin}" in build["dev-mode-dirs"]
-    assert f"plugins/{plugin}/{package}" in build["targets"]["wheel"]["packages"]
-    imports = PROJECT["tool"]["importlinter"]
-    contracts = {contract["name"]: contract for contract in imports["contracts"]}
-    assert package in imports["root_packages"]
-    assert package in contracts["core never imports a plugin"]["forbidden_modules"]
-    assert package in contracts["plugins do not import each other"]["modules"]
-    assert package in contracts["plugins import ovnkit.api and ovnkit.network"]["source_modules"]
     folder = ROOT / "plugins" / plugin
     assert (folder / package / "py.typed").exists()
     assert (folder / "README.md").read_text().startswith(f"# {plugin}")
     assert list(folder.glob(f"tests/**/test_{plugin}*.py"))
     assert f"[{plugin}](plugins/{plugin}/README.md)" in (ROOT / "README.md").read_text()
+
+
+def test_the_wheel_has_all_files_of_the_core_and_the_plugins_and_nothing_else(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=120)
+    (wheel,) = tmp_path.glob("*.whl")
+    shipped = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    packages = {path.parent for path in (*ROOT.glob("core/*/__init__.py"), *ROOT.glob("plugins/*/*/__init__.py"))}
+    modules = {str(path.relative_to(package.parent)) for package in packages for path in package.rglob("*.py")}
+    assert {name for name in shipped if name.endswith(".py")} == modules
+    assert {f"{package.name}/py.typed" for package in packages} <= shipped
 
 
 def test_no_address_is_made_of_text_but_by_one_module() -> None:
@@ -97,3 +101,48 @@ def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
         if renderer.each is not None and renderer.reports_on is None
     }
     assert without == NO_OBJECTS - ({"services/templates"} if layout == "per-node" else set())
+
+
+def test_plugins_import_only_public_names_of_the_api() -> None:
+    """Names outside `__all__` are the core's own, and change without notice."""
+    public = {}
+    for path in (ROOT / "core/ovnkit/api").rglob("*.py"):
+        names = public_names(ast.parse(path.read_text()))
+        module = ".".join(path.relative_to(ROOT / "core").with_suffix("").parts).removesuffix(".__init__")
+        public[module] = names if names is not None else frozenset()
+    assert {"ovnkit.api.hooks", "ovnkit.api.matches", "ovnkit.api.matches.syntax"} <= public.keys()
+    sources = [*ROOT.glob("plugins/*/ovnkit_*/**/*.py"), *ROOT.glob("tests/third_party/*/*/**/*.py")]
+    assert len(sources) > 100
+    found = [
+        f"{path.relative_to(ROOT)}: {node.module}.{alias.name}"
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module in public
+        for alias in node.names
+        if alias.name not in public[node.module] and f"{node.module}.{alias.name}" not in public
+    ]
+    assert found == []
+
+
+def test_the_table_of_packages_is_the_tree() -> None:
+    """docs/architecture.md names each package of the core and the sinks, and nothing else."""
+    page = (ROOT / "docs/architecture.md").read_text()
+    table = page.partition("## The rooms")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `ovnkit\.([a-z]+)` \| (.*?) \|", table, re.MULTILINE)
+    core = ROOT / "core/ovnkit"
+    assert sorted(name for name, _ in rows) == sorted(path.parent.name for path in core.glob("*/__init__.py"))
+    sinks = sorted(path.parent.name for path in core.glob("sinks/*/__init__.py"))
+    assert sorted(re.findall(r"`([a-z]+)`", dict(rows)["sinks"])) == sinks
+
+
+def test_what_the_table_allows_is_what_the_linter_allows() -> None:
+    """The order of the rows is the order of the layers: what is below may be imported, if the contract says so."""
+    contracts = {contract["name"]: contract for contract in PROJECT["tool"]["importlinter"]["contracts"]}
+    layers = [line.split(" | ") for line in contracts["core layers"]["layers"]]
+    page = (ROOT / "docs/architecture.md").read_text()
+    named = [f"ovnkit.{name}" for name in re.findall(r"^\| `ovnkit\.([a-z]+)` \|", page, re.MULTILINE)]
+    place = {name: height for height, layer in enumerate(layers) for name in layer}
+    in_layers = [name for name in named if name in place]
+    assert sorted(in_layers) == sorted(place)
+    assert [place[name] for name in in_layers] == sorted((place[name] for name in in_layers), reverse=True)
+    assert contracts["plugins import ovnkit.api and ovnkit.network"]["type"] == "forbidden"

@@ -1,1 +1,3 @@
-"""The kernel of ovnkit."""
+"""A Kubernetes network plugin on OVN: the core."""
+
+__version__ = "0.1.0"

@@ -19,6 +19,12 @@ import click
 
 from ovnkit.api.config import Config
 
+__all__ = [
+    "Tools",
+    "config_options",
+    "tools",
+]
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 

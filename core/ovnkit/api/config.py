@@ -17,6 +17,22 @@ from ovnkit.api.errors import ConfigError
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import parse_network, parse_number
 
+__all__ = [
+    "ClusterHaOptions",
+    "ClusterManagerOptions",
+    "ClusterSubnet",
+    "CniOptions",
+    "Config",
+    "DatabaseOptions",
+    "DefaultOptions",
+    "GatewayOptions",
+    "KubernetesOptions",
+    "LoggingOptions",
+    "MetricsOptions",
+    "OvsPathsOptions",
+    "PluginsOptions",
+]
+
 Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+__all__ = [
+    "ConfigError",
+    "HostError",
+    "OvnkitError",
+    "Reject",
+    "Retry",
+    "did_you_mean",
+]
+
 
 class OvnkitError(Exception):
     """Base of every error ovnkit raises on purpose."""

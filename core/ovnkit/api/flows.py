@@ -17,6 +17,28 @@ from attrs import field, frozen, validators
 
 from ovnkit.api.text import no_zone_id
 
+__all__ = [
+    "Action",
+    "CheckLarger",
+    "Ct",
+    "CtState",
+    "Flow",
+    "FlowItem",
+    "Group",
+    "Match",
+    "Nat",
+    "Output",
+    "Port",
+    "Protocol",
+    "Resubmit",
+    "SetEthernet",
+    "SetVlan",
+    "StripVlan",
+    "SwapSource",
+    "ToGroup",
+    "plugin_mark",
+]
+
 GROUP_MARK = 0x6F000000
 """Upper byte of the number of every group of ours."""
 

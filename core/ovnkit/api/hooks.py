@@ -25,6 +25,23 @@ from ovnkit.api.world import P, T, World
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
+__all__ = [
+    "AclLogging",
+    "Answerer",
+    "AppliedStatus",
+    "Columns",
+    "Declaration",
+    "HookCalls",
+    "HostFactsReader",
+    "PlugRequest",
+    "PodInterface",
+    "Privilege",
+    "Runtime",
+    "Scope",
+    "Tell",
+    "hookimpl",
+]
+
 PROJECT = "ovnkit"
 hookspec = pluggy.HookspecMarker(PROJECT)
 hookimpl = pluggy.HookimplMarker(PROJECT)

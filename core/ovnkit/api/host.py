@@ -11,6 +11,28 @@ from attrs import frozen
 
 from ovnkit.api.kinds import HostFacts, Kind
 
+__all__ = [
+    "ADDRESSES",
+    "LINKS",
+    "ROUTES",
+    "AddressView",
+    "Hop",
+    "HostItem",
+    "HttpAnswer",
+    "Link",
+    "LinkAddress",
+    "LinkView",
+    "Neighbour",
+    "Route",
+    "RouteView",
+    "Rule",
+    "Sysctl",
+    "Tracked",
+    "TrackedFront",
+    "TrackedPath",
+    "UplinkBridge",
+]
+
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Prefix = IPv4Network | IPv6Network

@@ -10,6 +10,17 @@ from ipaddress import IPv4Address, IPv6Address
 
 from attrs import field, frozen
 
+__all__ = [
+    "DERIVED_MACS",
+    "OWNER_KEY",
+    "PRIMARY_ID",
+    "RowId",
+    "hash_name",
+    "link_local_from_mac",
+    "mac_from_ip",
+    "object_ids",
+]
+
 NAMESPACE = uuid.UUID("6f766e6b-6974-5000-8000-6f776e657273")
 """Namespace of all uuid5 row identities; it never changes, or every row would be written anew."""
 

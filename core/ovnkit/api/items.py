@@ -17,6 +17,27 @@ from ovnkit.api.matches import Match
 from ovnkit.api.models import ObjectView
 from ovnkit.api.nft import NftItem
 
+__all__ = [
+    "NOW",
+    "Absent",
+    "Annotation",
+    "Ask",
+    "Condition",
+    "Event",
+    "Finalizer",
+    "Item",
+    "KubeItem",
+    "Label",
+    "Lookup",
+    "Member",
+    "Ref",
+    "Row",
+    "RowItem",
+    "Slot",
+    "Status",
+    "Value",
+]
+
 
 @frozen
 class Ref:

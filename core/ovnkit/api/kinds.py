@@ -7,6 +7,18 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
+__all__ = [
+    "Answers",
+    "Changes",
+    "HostFacts",
+    "Kind",
+    "Raw",
+    "Resource",
+    "Source",
+    "Table",
+    "View",
+]
+
 Raw = Mapping[str, Any]
 """A decoded JSON object as the API server sent it, or the column values of an OVSDB row by column name."""
 

@@ -11,6 +11,11 @@ from ovnkit.api.kinds import Kind
 from ovnkit.api.models import ObjectView
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 
+__all__ = [
+    "LiveContent",
+    "LiveSet",
+]
+
 
 @frozen
 class LiveSet:

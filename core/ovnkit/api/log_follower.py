@@ -12,6 +12,10 @@ from attrs import frozen
 
 from ovnkit.api.text import parse_json, print_json
 
+__all__ = [
+    "Follower",
+]
+
 
 @frozen
 class _Position:

@@ -14,6 +14,13 @@ from attrs import field, frozen
 
 from ovnkit.api.kinds import Kind, V_co
 
+__all__ = [
+    "Latency",
+    "Metric",
+    "MetricKind",
+    "Sample",
+]
+
 
 class MetricKind(Enum):
     """What a metric's value does: a COUNTER's only grows while the process runs, a GAUGE's goes up and down."""

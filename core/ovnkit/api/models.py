@@ -13,6 +13,21 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource, View
 from ovnkit.api.text import check_port, check_strings, quoted
 
+__all__ = [
+    "COMMON_KINDS",
+    "NAMESPACES",
+    "NODES",
+    "PODS",
+    "ContainerPort",
+    "Namespace",
+    "Node",
+    "ObjectView",
+    "Pod",
+    "is_object_kind",
+    "lasting_containers",
+    "metadata",
+]
+
 _UNREAD_ANNOTATIONS = frozenset({"kubectl.kubernetes.io/last-applied-configuration"})
 _NAME = re.compile(r"[a-z0-9](?:[-a-z0-9.]{0,251}[a-z0-9])?")
 """A DNS subdomain, near enough (RFC 1123)."""

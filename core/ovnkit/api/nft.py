@@ -16,6 +16,34 @@ from attrs import field, frozen
 
 from ovnkit.api.text import no_zone_id
 
+__all__ = [
+    "TABLE",
+    "AddressType",
+    "ChainType",
+    "Counter",
+    "DnatChoice",
+    "DnatMap",
+    "Hook",
+    "Jump",
+    "LinkName",
+    "Masquerade",
+    "Match",
+    "NftChain",
+    "NftElement",
+    "NftItem",
+    "NftRule",
+    "NftSet",
+    "NftType",
+    "Protocol",
+    "RedirectMap",
+    "Selector",
+    "SetMark",
+    "SetName",
+    "Snat",
+    "Statement",
+    "Verdict",
+]
+
 FAMILY = "inet"
 TABLE = "ovn-kubernetes"
 

@@ -11,6 +11,14 @@ from ovnkit.api.items import Item
 from ovnkit.api.kinds import Kind, View
 from ovnkit.api.world import World
 
+__all__ = [
+    "Keys",
+    "KeysOf",
+    "Render",
+    "Renderer",
+    "Role",
+]
+
 
 class Role(Enum):
     """Where a renderer runs (design, section 3)."""

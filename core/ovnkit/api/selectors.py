@@ -13,6 +13,14 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Raw
 from ovnkit.api.text import quoted
 
+__all__ = [
+    "EVERYTHING",
+    "LabelSelector",
+    "Operator",
+    "Requirement",
+    "SelectorIndex",
+]
+
 X = TypeVar("X")
 
 

@@ -14,6 +14,12 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+__all__ = [
+    "console",
+    "print_table",
+    "styled",
+]
+
 IN_A_PIPE = 220
 """Columns where there is no terminal and COLUMNS says nothing: wide enough for a line per row."""
 

@@ -29,6 +29,33 @@ from typing import Any, TypeVar
 import orjson
 from attrs import frozen
 
+__all__ = [
+    "Address",
+    "Interface",
+    "JsonMembers",
+    "Network",
+    "check_number",
+    "check_port",
+    "check_strings",
+    "host_network",
+    "json_bytes",
+    "json_member",
+    "parse_address",
+    "parse_host",
+    "parse_interface",
+    "parse_json",
+    "parse_json_object",
+    "parse_json_strings",
+    "parse_mac",
+    "parse_moment",
+    "parse_network",
+    "parse_number",
+    "parse_port",
+    "print_json",
+    "quoted",
+    "readable",
+]
+
 Address = IPv4Address | IPv6Address
 Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network

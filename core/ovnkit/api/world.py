@@ -10,6 +10,12 @@ from attrs import field, frozen
 
 from ovnkit.api.kinds import Kind, V, View
 
+__all__ = [
+    "Pool",
+    "World",
+    "derived",
+]
+
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A", bound=Hashable)

@@ -29,3 +29,11 @@ def hooks() -> None:
     from ovnkit.plugins.hook_page import page
 
     click.echo(page(), nl=False)
+
+
+@docs.command()
+def names() -> None:
+    """The public names of ovnkit.api (docs/public-names.txt), to be written at each release."""
+    from ovnkit.plugins.public_names import listing
+
+    click.echo(listing(), nl=False)

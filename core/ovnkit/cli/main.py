@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from ovnkit import __version__
 from ovnkit.api.hooks import Hooks
 from ovnkit.cli.errors import Failure, run_told, warn
 
@@ -71,9 +72,7 @@ class Commands(click.Group):
 
 def _version(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        from importlib.metadata import version
-
-        click.echo(f"ovnkit {version('ovnkit')}")
+        click.echo(f"ovnkit {__version__}")
         ctx.exit()
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Interface, IPv6Interface
 
-from ovnkit.api.host import ROUTES, Interface, RouteView
+from ovnkit.api.host import ROUTES, RouteView
+from ovnkit.api.text import Interface
 from ovnkit.api.world import World, derived
 
 MAIN_TABLE = 254

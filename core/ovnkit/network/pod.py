@@ -12,8 +12,10 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.host import Address, Interface, Prefix
+from ovnkit.api.host import Prefix
 from ovnkit.api.text import (
+    Address,
+    Interface,
     JsonMembers,
     json_member,
     parse_address,

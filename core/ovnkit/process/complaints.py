@@ -1,7 +1,7 @@
 """What ovn-controller says in its log about our matches: the flows of such a match are missing.
 
-Matches are checked before they are written (`ovnkit.api.match_syntax`). This finds what the check doesn't: symbols
-that this OVN doesn't have, or a set whose content doesn't fit where the match uses it.
+Matches are checked before they are written (`ovnkit.api.matches.syntax`). This finds what the check can't: symbols
+this OVN doesn't have, or a set whose content doesn't fit where the match uses it.
 """
 
 from __future__ import annotations

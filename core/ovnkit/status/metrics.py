@@ -15,12 +15,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from ovnkit import __version__
 from ovnkit.api.kinds import View
 from ovnkit.api.metrics import Latency
 from ovnkit.status.latencies import Latencies
 from ovnkit.status.plugin_metrics import PluginMetrics
 from ovnkit.status.server import Answer
-from ovnkit.status.state import VERSION, reasons_degraded
+from ovnkit.status.state import reasons_degraded
 
 _READY_METRICS = {
     "cluster": "ovnkube_clustermanager_ready_duration_seconds",
@@ -63,7 +64,7 @@ class StateCollector(Collector):
         yield from self._plugins.families(told, {family.name for family in own}.union(self._taken()))
 
     def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
-        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((VERSION,), 1)])
+        yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((__version__,), 1)])
         degraded = bool(reasons_degraded(state, time.time()))
         yield GaugeMetricFamily("ovnkit_degraded", "1 while something wanted is not in effect.", degraded)
         yield from _roles(state)

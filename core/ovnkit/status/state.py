@@ -6,11 +6,11 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 from attrs import define, field
 
+from ovnkit import __version__
 from ovnkit.api.hooks import Scope
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import AnySink
@@ -19,7 +19,6 @@ from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
 from ovnkit.status.snapshot import Snapshot
 
-VERSION = version("ovnkit")
 STUCK_AFTER = 60.0
 """Seconds without a sign of life of the reconciler after which /healthz says so."""
 
@@ -73,7 +72,7 @@ class StateReader:
         self._release()
         sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
         return {
-            "version": VERSION,
+            "version": __version__,
             "pid": os.getpid(),
             "roles": sorted(role.value for role in self._scope.roles),
             "node": self._scope.node,

@@ -331,7 +331,7 @@ def test_a_wheel_has_all_that_the_commands_need(tmp_path: Path) -> None:
     assert {path.name for path in (installed / "ovnkit_lab/examples").glob("*.yaml")} == {
         path.name for path in (root / "examples").glob("*.yaml")
     }
-    assert list((installed / "ovnkit/kernel/__pycache__").glob("process.*.pyc"))
+    assert list((installed / "ovnkit/process/__pycache__").glob("run.*.pyc"))
     found = subprocess.run(
         [sys.executable, "-c", "from ovnkit_lab.demo import _manifests; print(_manifests(''))"],
         env={**os.environ, "PYTHONPATH": str(installed)}, capture_output=True, text=True, timeout=60,

@@ -35,11 +35,15 @@ def test_the_manuals_page_is_what_the_docstrings_say() -> None:
 
 def test_the_page_has_every_module_and_what_is_public_in_it() -> None:
     text = page()
-    for path in (ROOT / "core/ovnkit/api").glob("[a-z]*.py"):
-        assert f"## `ovnkit.api.{path.stem}`" in text
+    for package, least in (("api", 15), ("network", 10)):
+        modules = [path.stem for path in (ROOT / "core/ovnkit" / package).glob("[a-z]*.py")]
+        assert len(modules) > least
+        assert [name for name in modules if f"## `ovnkit.{package}.{name}`" not in text] == []
     assert "- `pod_port(pod: str) -> RowId`: Logical_Switch_Port of a pod on the default network" in text
     assert "- `class Reject(OvnkitError)`: The object is wrong, and only its author can mend it." in text
     assert "_HASH" not in text
+    assert "SelectorIndex" in text
+    assert "most_selective" not in text, "it is not in `__all__`"
 
 
 def test_a_running_plugin_lists_what_has_been_observed() -> None:

@@ -18,7 +18,7 @@ from attrs import frozen
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
-from ovnkit.api.host import Interface
+from ovnkit.api.text import Interface
 from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import Attachment, Mark
 from ovnkit_cni.wire import CHECK_FAILED, INTERNAL, INVALID_ENVIRONMENT, CniError

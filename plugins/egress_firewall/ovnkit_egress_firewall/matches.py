@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from ovnkit.api import match_syntax as matchsyntax
-from ovnkit.api.matches import Match, all_of, joined
+from ovnkit.api.matches import Match, all_of, joined, syntax
 from ovnkit.network.matches import namespace_port_group
 from ovnkit.network.node import Address, Network
 from ovnkit_egress_firewall.dnsnames import DnsName, by_family
@@ -44,7 +43,7 @@ def in_sets(name: DnsName, families: Iterable[int]) -> Match:
 
 def fault(match: Match | str) -> str:
     """Why OVN has no match like this; empty when it has."""
-    return matchsyntax.fault(str(match)) if match else ""
+    return syntax.fault(str(match)) if match else ""
 
 
 def to_ports(ports: Sequence[RulePort]) -> str:

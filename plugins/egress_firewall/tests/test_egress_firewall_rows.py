@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import hash_name
 from ovnkit.api.items import Status
-from ovnkit.api.match_syntax import fault
+from ovnkit.api.matches.syntax import fault
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.testing.bench import Bench, scope

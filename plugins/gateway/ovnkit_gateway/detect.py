@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable
 from attrs import evolve, frozen
 
 from ovnkit.api.errors import HostError
-from ovnkit.api.host import Address, Hop, RouteView
+from ovnkit.api.host import Hop, RouteView
+from ovnkit.api.text import Address
 
 MAIN_TABLE = 254
 ADVICE_MULTIPLE = (

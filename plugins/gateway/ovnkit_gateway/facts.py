@@ -9,9 +9,9 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, HostError, Retry
-from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, Address, Interface, RouteView
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES, RouteView
 from ovnkit.api.models import NODES
-from ovnkit.api.text import parse_address, parse_port
+from ovnkit.api.text import Address, Interface, parse_address, parse_port
 from ovnkit.api.world import World, derived
 from ovnkit.network.bridges import ExternalBridge, bridge_of_port, external_bridge
 from ovnkit.network.onlink import on_link_interface

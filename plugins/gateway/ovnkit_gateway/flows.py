@@ -13,7 +13,6 @@ from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
-from ovnkit.api.config import Network
 from ovnkit.api.flows import (
     Action,
     CheckLarger,
@@ -31,7 +30,7 @@ from ovnkit.api.flows import (
     StripVlan,
     SwapSource,
 )
-from ovnkit.api.text import host_network
+from ovnkit.api.text import Network, host_network
 from ovnkit.network.node import Address, nth_interface, port_mac
 from ovnkit_gateway.zone import DUMMY_NEXT_HOP
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.flows import Flow
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import LinkAddress, Neighbour, Route, Rule, Sysctl
@@ -14,7 +14,7 @@ from ovnkit.api.items import Annotation, Event, Item, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import host_network
+from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network.bridges import bridge_of_port
 from ovnkit.network.gateway import L3_GATEWAY, L3Gateway

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import host_network, parse_network, print_json
+from ovnkit.api.text import Network, host_network, parse_network, print_json
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
 from ovnkit.network.gateway import L3Gateway, l3_gateway

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ovnkit.api.config import Network
 from ovnkit.api.errors import Reject
 from ovnkit.api.models import NODES
 from ovnkit.api.nft import (
@@ -29,7 +28,7 @@ from ovnkit.api.nft import (
     Statement,
     Verdict,
 )
-from ovnkit.api.text import parse_json_strings, parse_network, quoted
+from ovnkit.api.text import Network, parse_json_strings, parse_network, quoted
 from ovnkit.api.world import World, derived
 from ovnkit.network.node import management_address
 

@@ -7,13 +7,14 @@ from typing import Any
 
 from attrs import frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
 from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Sysctl
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Row, Slot
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import Network
 from ovnkit.api.world import World
 from ovnkit.network.node import gateway_address, host_subnets, management_address, nth_interface, port_mac
 from ovnkit_management_port.nft import snat_items

@@ -8,11 +8,11 @@ from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
-from ovnkit.api.config import ClusterSubnet, Config, Network
+from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.items import Slot
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import host_network
+from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
 from ovnkit.network.node import (

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ovnkit.api.config import Network
+from ovnkit.api.text import Network
 from ovnkit.network.node import Address, nth_interface
 from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork, render
 

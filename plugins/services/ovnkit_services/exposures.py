@@ -7,9 +7,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 from attrs import frozen
 
-from ovnkit.api.config import Network
 from ovnkit.api.errors import Reject
-from ovnkit.api.text import parse_address
+from ovnkit.api.text import Network, parse_address
 from ovnkit.api.world import World, derived
 from ovnkit.network.gateway import L3Gateway, l3_gateway
 from ovnkit.network.node import host_cidrs

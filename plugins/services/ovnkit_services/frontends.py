@@ -6,8 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from attrs import frozen
 
-from ovnkit.api.config import Network
-from ovnkit.api.text import parse_network, quoted
+from ovnkit.api.text import Network, parse_network, quoted
 from ovnkit.api.world import World, derived
 from ovnkit.network.services import SERVICES, Service, ServicePort, parse_address
 from ovnkit_services.layout import Layout

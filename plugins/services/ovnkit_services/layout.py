@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from attrs import field, frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import Network
 from ovnkit.network.node import hairpin_address
 from ovnkit_services.options import ServicesOptions
 

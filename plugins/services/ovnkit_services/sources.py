@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Row, Slot
-from ovnkit.api.match_syntax import fault
+from ovnkit.api.matches.syntax import fault
 from ovnkit.network import rows
 from ovnkit.network.acl_logging import acl_columns
 from ovnkit.network.services import Service, parse_address

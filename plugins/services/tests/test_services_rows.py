@@ -13,7 +13,7 @@ from attrs import evolve
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Absent, Member, Row
-from ovnkit.api.match_syntax import fault
+from ovnkit.api.matches.syntax import fault
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.renderers import Role
 from ovnkit.network import rows

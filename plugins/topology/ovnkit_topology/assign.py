@@ -8,12 +8,12 @@ from typing import TypeVar, overload
 
 from attrs import frozen
 
-from ovnkit.api.config import ClusterSubnet, Config, Network
+from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject
 from ovnkit.api.items import Annotation, Event
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import JsonMembers, print_json
+from ovnkit.api.text import JsonMembers, Network, print_json
 from ovnkit.api.world import Pool, World
 from ovnkit.network.node import (
     DEFAULT_NETWORK,

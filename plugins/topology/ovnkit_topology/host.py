@@ -9,12 +9,12 @@ from attrs import frozen
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.hooks import Scope
-from ovnkit.api.host import ADDRESSES, LINKS, Address, AddressView, Interface
+from ovnkit.api.host import ADDRESSES, LINKS, AddressView
 from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import parse_address, print_json
+from ovnkit.api.text import Address, Interface, parse_address, print_json
 from ovnkit.api.world import World, derived
 from ovnkit.network.node import CHASSIS_ID, ENCAP_IPS, HOST_CIDRS, PRIMARY_ADDRESSES, ZONE_NAME
 from ovnkit.network.onlink import on_link_interface

@@ -6,13 +6,13 @@ from collections.abc import Iterable
 
 from attrs import frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import host_network
+from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World
 from ovnkit.network import rows
 from ovnkit.network.node import gateway_router_join_address, is_unmanaged, port_mac

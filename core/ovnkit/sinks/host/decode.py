@@ -10,7 +10,8 @@ from typing import Any
 from attrs import frozen
 from pyroute2 import IPRoute
 
-from ovnkit.api.host import Address, AddressView, Hop, LinkView, Neighbour, RouteView, Rule
+from ovnkit.api.host import AddressView, Hop, LinkView, Neighbour, RouteView, Rule
+from ovnkit.api.text import Address
 
 Message = Any
 """A message of pyroute2: `message[field]`, `message.get(attribute)`, `message.get_attr(NAME)`.

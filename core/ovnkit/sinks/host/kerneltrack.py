@@ -8,7 +8,7 @@ from pyroute2 import NFCTSocket
 from pyroute2.netlink.exceptions import NetlinkError
 from pyroute2.netlink.nfnetlink.nfctsocket import NFCTAttrTuple
 
-from ovnkit.api.host import Address
+from ovnkit.api.text import Address
 
 
 def forget(

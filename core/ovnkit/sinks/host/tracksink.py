@@ -12,7 +12,8 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.host import Address, Tracked, TrackedFront, TrackedPath
+from ovnkit.api.host import Tracked, TrackedFront, TrackedPath
+from ovnkit.api.text import Address
 from ovnkit.engine.sink import Owner, Sink
 from ovnkit.sinks.host import kerneltrack, ofctl
 from ovnkit.sinks.host.ofctl import Bridge

@@ -11,8 +11,8 @@ from attrs import define
 from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
-from ovnkit.api.match_syntax import fault
 from ovnkit.api.matches import Match
+from ovnkit.api.matches.syntax import fault
 from ovnkit.engine.sink import Owner
 from ovnkit.sinks.ovsdb.errors import BadValue, MissingSchema
 from ovnkit.sinks.ovsdb.ledger import ROW_PREFIX

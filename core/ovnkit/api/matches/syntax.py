@@ -13,8 +13,12 @@ from functools import lru_cache
 
 from attrs import define
 
-from ovnkit.api.match_symbols import SYMBOLS, Level, Symbol
-from ovnkit.api.match_tokens import Integer, Named, SyntaxFault, Text, Token, Word, tokens
+from ovnkit.api.matches.symbols import SYMBOLS, Level, Symbol
+from ovnkit.api.matches.tokens import Integer, Named, SyntaxFault, Text, Token, Word, tokens
+
+__all__ = [
+    "fault",
+]
 
 MAX_DEPTH = 90
 """Nested parentheses. OVN takes 100; northd puts a match into parentheses of its own."""

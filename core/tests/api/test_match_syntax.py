@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from ovnkit.api.match_symbols import SYMBOLS
-from ovnkit.api.match_syntax import fault
+from ovnkit.api.matches.symbols import SYMBOLS
+from ovnkit.api.matches.syntax import fault
 from ovnkit.testing.installs import InstallError, OvnInstall
 from ovnkit.testing.ovsdb import DEBIAN_13, OvsdbServer
 

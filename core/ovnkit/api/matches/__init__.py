@@ -19,6 +19,15 @@ from attrs import frozen
 
 from ovnkit.api.identity import RowId
 
+__all__ = [
+    "Match",
+    "address_set",
+    "all_of",
+    "any_of",
+    "joined",
+    "port_group",
+]
+
 
 @frozen
 class Match:
