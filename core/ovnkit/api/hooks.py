@@ -32,6 +32,7 @@ __all__ = [
     "Columns",
     "Declaration",
     "HookCalls",
+    "Hooks",
     "HostFactsReader",
     "PlugRequest",
     "PodInterface",
