@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.config.load import Override, load_config
 from ovnkit.plugins.api_page import public_names
@@ -91,7 +91,7 @@ def all_renderers(layout: str) -> list[tuple[str, Renderer]]:
     config = load_config(overrides=[every, zones], plugin_options=plugins.options).config
     plugins.configure(config)
     scope = Scope(frozenset(Role), "n1", "n1", layout == "per-node")
-    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    answers = plugins.calls.each(Hooks.ovnkit_renderers, config=config, scope=scope, hooks=plugins.calls)
     assert not plugins.calls.failures
     return [(plugin, renderer) for plugin, renderers in answers for renderer in renderers]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.items import Absent, Member, Row
+from ovnkit.api.items import Absent, Member, Row, RowItem
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.ovsdb.batch import Batch, Touched, Verb, merge
@@ -32,7 +32,7 @@ BATCH_ROWS = 1000
 takes about 0.1 s."""
 
 
-class OvsdbSink(Sink):
+class OvsdbSink(Sink[RowItem]):
     """Keeps the rows and members of one database as they are wanted (see `ovnkit.engine.sink.Sink`).
 
     Until `settle()` nothing is deleted and no element removed, except what occupies a unique name of a wanted
@@ -79,7 +79,7 @@ class OvsdbSink(Sink):
 
     # --- the interface ----------------------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[RowItem]) -> None:
         """From now on `owner` wants exactly `items`; those for another database are left out."""
         known = self._state.desired.owners.get(owner)
         if known is not None and known.items == items:
