@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
+from ovnkit.sinks.ovsdb.leftovers import leftover
 from ovnkit.sinks.ovsdb.naming import SIGNS
 from ovnkit.sinks.ovsdb.planner import Planner
 from ovnkit.sinks.ovsdb.replica import Record
 from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.view import leftover
 
 log = structlog.get_logger()
 MASS_DELETE_MINIMUM = 20
@@ -37,7 +37,7 @@ class Deletions:
             and uuid not in state.desired.rows
             and uuid in state.replica.rows
             and (
-                (uuid in state.marks and not state.is_kept(uuid))
+                (uuid in state.marks.paths and not state.marks.is_kept(uuid))
                 or uuid in state.dropped
                 or uuid in state.desired.unwanted
             )
@@ -51,7 +51,7 @@ class Deletions:
     def may_go(self) -> bool:
         """Whether deletions may be planned now."""
         unwanted = self._state.desired.unwanted
-        doomed, owned = sum(uuid not in unwanted for uuid in self.rows), len(self._state.marks)
+        doomed, owned = sum(uuid not in unwanted for uuid in self.rows), len(self._state.marks.paths)
         too_many = doomed >= MASS_DELETE_MINIMUM and 2 * doomed > owned and not self.allow_mass
         if too_many and not self.held:
             log.error("mass deletion held back", rows=doomed, owned=owned)

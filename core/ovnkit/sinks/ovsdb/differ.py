@@ -1,88 +1,101 @@
-"""The difference between a row as wanted and as it is, column by column, element by element."""
+"""The difference between a row as wanted and as it is, column by column, element by element.
+
+`Differ.compare` yields edits, each with what it needs (`edits.Edit`). It writes nothing and asks nobody: whether
+the needs can be met in the transaction at hand is the planner's to decide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
 
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.engine.sink import Owner
 from ovnkit.sinks.ovsdb import ledger
-from ovnkit.sinks.ovsdb.batch import Batch, RowOperation, Touched
+from ovnkit.sinks.ovsdb.batch import Touched
 from ovnkit.sinks.ovsdb.desired import Want
-from ovnkit.sinks.ovsdb.errors import BadValue, MissingSchema
+from ovnkit.sinks.ovsdb.edits import Change, Edit
+from ovnkit.sinks.ovsdb.leftovers import leftover
+from ovnkit.sinks.ovsdb.live import LiveView
 from ovnkit.sinks.ovsdb.naming import NAMING, SIGNS
 from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.schema import Column, Shape
+from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
 from ovnkit.sinks.ovsdb.state import State
 from ovnkit.sinks.ovsdb.values import default
-from ovnkit.sinks.ovsdb.view import View, leftover
-
-KEPT_KEYS: Mapping[str, tuple[str, ...]] = {"ovs": ("ovn-", "ct-zone-")}
-"""Keys in `external_ids` of the vswitch database that ovn-controller writes into rows of others."""
-
-
-class Host(Protocol):
-    """What the differ asks of the planner: whether a reference can be written now."""
-
-    def reachable(self, column: Column, target: str, waiting: tuple[str, str]) -> bool:
-        """Whether the row a new element refers to is there, or could be put into the batch."""
-
-    def nameable(self, target: str, waiting: tuple[str, str]) -> bool:
-        """Whether a row may be named now; else `waiting` is touched when it may."""
-
-    def may_rename(self, record: Record, owner: Owner) -> bool:
-        """Whether nothing names a row whose name is to change."""
-
-    def keep_home(self, target: str) -> None:
-        """A strong reference to a row goes: if the row is wanted elsewhere, that goes into the same batch."""
-
-    def replace(self, record: Record, owner: Owner) -> None:
-        """A column that can't change must change: the row is deleted, to be written anew."""
-
-    def rename(self, want: Want, record: Record) -> bool:
-        """A column that must be unique changes; whether it may now."""
+from ovnkit.sinks.ovsdb.view import View
 
 
 class Differ:
-    """Compares rows and notes differences in a batch."""
+    """Compares rows. It reads the state, and reports to owners what can't be written."""
 
-    def __init__(self, db: str, state: State, batch: Batch, host: Host) -> None:
+    def __init__(self, state: State, schema: Schema) -> None:
         self._state = state
         self._desired = state.desired
-        self._batch = batch
-        self._host = host
-        self._schema = batch.schema
-        self._kept = KEPT_KEYS.get(db, ())
+        self._schema = schema
 
-    def compare(self, record: Record, want: Want | None, touched: Touched) -> None:
-        """Note all differences of a row that exists."""
-        content = self.content(want) if want is not None else {}
+    def compare(
+        self, record: Record, want: Want | None, content: Mapping[str, Any] | None, touched: Touched
+    ) -> Iterator[Edit]:
+        """All differences of a row that exists.
+
+        `content` is what a wanted row holds, None when that can't be written to this database: then only what
+        members put into other columns is compared.
+        """
         frozen: Collection[str] = ()
         if content is None:
             assert want is not None
             content, frozen = {}, {*want.row.columns, "external_ids"}
-        elif want is not None and self._may_rename(record, touched) and not self._host.rename(want, record):
-            return
         if touched is None and want is not None and self._same(record, want, content):
             record.share(content)
             return
         columns = touched if touched is not None else dict.fromkeys(self._columns(record, want, content))
         for name, elements in columns.items():
-            view = View(self, record, want, content, name)
+            view = View(self._state, record, want, content, name)
             if view.column is None or name not in record.values or name in frozen:
                 continue
             if view.column.shape is Shape.SET:
-                self._set(view, elements)
+                yield from self._set(view, view.column, elements)
             elif view.column.shape is Shape.MAP:
-                self._map(view, elements)
+                yield from self._map(view, view.column, elements)
             else:
-                self._scalar(view)
+                yield from self._scalar(view, view.column)
+
+    def beyond_content(
+        self, record: Record, want: Want, content: Mapping[str, Any], touched: Touched
+    ) -> dict[str, set[Any] | None]:
+        """What a row that is about to be inserted gets beside its own content, in the form of `touched`: members,
+        and elements of live sets that are written one by one."""
+        members, names_of_row = self._desired.members, self._state.names(record.uuid)
+        if touched is None and not want.live and not any(target in members for target in names_of_row):
+            return {}
+        names = set(content) if touched is None else set(touched)
+        if touched is None:
+            for target in names_of_row:
+                names.update(members.get(target, ()))
+        part: dict[str, set[Any] | None] = {}
+        for name in names:
+            value = content.get(name)
+            view = View(self._state, record, want, content, name)
+            if view.column is None or not (view.groups or isinstance(value, LiveView)):
+                continue
+            elements = None if touched is None else touched[name]
+            if isinstance(value, LiveView):
+                value = value.elements if is_inserted_whole(self._schema, want, name, value) else None
+                if value and touched is None and not view.groups:
+                    continue
+            wanted = view.all_wanted() if elements is None else elements
+            if value:
+                if isinstance(value, dict):
+                    for key in wanted.intersection(value):
+                        view.value_of(key)  # tells those who want another one
+                wanted = wanted.difference(value)
+            part[name] = None if view.column.shape is Shape.SCALAR else wanted
+        return part
 
     def _same(self, record: Record, want: Want, content: Mapping[str, Any]) -> bool:
         """Whether a row without members is as it should be: the quick answer to most comparisons."""
         members = self._desired.members
-        if not content or want.live or record.uuid in self._state.ledgered:
+        if not content or want.live or record.uuid in self._state.marks.ledgered:
             return False
         if any(target in members for target in self._state.names(record.uuid)):
             return False
@@ -99,18 +112,6 @@ class Differ:
             values[name] and name not in content and columns[name].reference is not None for name in values
         )
 
-    def _may_rename(self, record: Record, touched: Touched) -> bool:
-        keys = self._schema.tables[record.table].keys
-        return bool(keys) and (touched is None or any(name in touched for key in keys for name in key))
-
-    def content(self, want: Want) -> dict[str, Any] | None:
-        """What a wanted row holds, or None (and a report) when it can't be written to this database."""
-        try:
-            return self._desired.content(want)
-        except (BadValue, MissingSchema) as error:
-            self._state.report(want.owner, error)
-            return None
-
     def _columns(self, record: Record, want: Want | None, content: Mapping[str, Any]) -> Iterable[str]:
         """Every column that anybody has a say in."""
         found = dict.fromkeys(content)
@@ -118,7 +119,7 @@ class Differ:
             found.update(dict.fromkeys(self._desired.members.get(target, ())))
         ids = record.values.get("external_ids")
         if ids:
-            if record.uuid in self._state.ledgered:
+            if record.uuid in self._state.marks.ledgered:
                 found.update(dict.fromkeys(column for column, _, _ in ledger.entries(ids)))
             if any(key.startswith(ledger.ROW_PREFIX) for key in ids):
                 found["external_ids"] = None
@@ -129,108 +130,90 @@ class Differ:
 
     # --- sets -------------------------------------------------------------------------------------------------
 
-    def _set(self, view: View, elements: set[Any] | None) -> None:
+    def _set(self, view: View, column: Column, elements: set[Any] | None) -> Iterator[Edit]:
         actual = view.record.values[view.name]
         if elements is None:
             wanted = view.all_wanted()
             elements = wanted ^ actual if wanted != actual else set()
-            if view.record.uuid in self._state.ledgered:
+            if view.record.uuid in self._state.marks.ledgered:
                 elements |= view.ledger_elements()
         extra = []
         for element in elements:
             owner = view.wants(element)
             if owner is None:
                 extra.append(element)
-            elif element not in actual:
-                self._add(view, element, owner)
+            elif element not in actual and self._state.gate(owner) and view.fits(element, owner):
+                yield Edit(
+                    owner,
+                    column,
+                    Change.ADD,
+                    element,
+                    target=element if column.reference is not None else None,
+                    entered=self._entry(view, element, "") if view.keeps_ledger(element) else None,
+                )
         for element in extra:
-            self._remove(view, element, present=element in actual)
+            yield from self._remove(view, column, element, present=element in actual)
 
-    def _add(self, view: View, element: Any, owner: Owner) -> None:
-        assert view.column is not None
-        if not self._state.gate(owner) or not view.fits(element, owner):
+    def _remove(self, view: View, column: Column, element: Any, *, present: bool) -> Iterator[Edit]:
+        owner = self._remover(view, element)
+        if owner is None or self._state.marks.is_kept(element):
             return
-        if view.column.reference is not None:
-            waiting = (view.record.uuid, view.name)
-            if not self._host.reachable(view.column, element, waiting):
-                return
-        if self._batch.deletes(view.record.uuid):
-            return
-        view.operation(owner).add_element(view.column, element)
-        if view.keeps_ledger(element):
-            self._enter(view, element, "", owner)
+        struck = self._struck(view, element)
+        if present:
+            strong = column.reference is not None and column.reference.strong
+            released = element if strong else None
+            yield Edit(owner, column, Change.REMOVE, element, released=released, struck=struck)
+        elif struck is not None:
+            yield Edit(owner, column, Change.NOTHING, struck=struck)
 
-    def _remove(self, view: View, element: Any, *, present: bool) -> None:
+    def _remover(self, view: View, element: Any) -> Owner | None:
+        """On whose behalf an element or key goes now; None when it stays."""
         owner = view.may_remove(element)
         if owner is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
-            return
-        assert view.column is not None
-        if self._batch.deletes(view.record.uuid) or self._state.is_kept(element):
-            return
-        if present:
-            if view.column.min and len(view.record.values[view.name]) <= view.column.min:
-                operation = self._batch.rows.get(view.record.uuid)
-                if operation is None or not operation.add.get(view.name):
-                    return
-            reference = view.column.reference
-            if reference is not None and reference.strong:
-                self._host.keep_home(element)
-            view.operation(owner).remove_element(view.column, element)
-        self._strike(view, element, owner)
+            return None
+        return owner
 
     # --- maps -------------------------------------------------------------------------------------------------
 
-    def _map(self, view: View, keys: set[Any] | None) -> None:
+    def _map(self, view: View, column: Column, keys: set[Any] | None) -> Iterator[Edit]:
         actual = view.record.values[view.name]
         if keys is None:
             keys = view.all_wanted() | actual.keys()
-            if view.record.uuid in self._state.ledgered:
+            if view.record.uuid in self._state.marks.ledgered:
                 keys |= view.ledger_elements()
         for key in keys:
             owner = view.wants(key)
             if owner is None:
                 if view.name == "external_ids" and ledger.is_ours(key):
-                    self._own_key(view, key)
+                    yield from self._own_key(view, column, key)
                 else:
-                    self._remove_key(view, key)
+                    yield from self._remove_key(view, column, key)
                 continue
             value = view.value_of(key)
             if value is None or actual.get(key) == value or not self._state.gate(owner):
                 continue
-            if view.column is not None and view.column.reference is not None:
-                waiting = (view.record.uuid, view.name)
-                if not self._host.reachable(view.column, value, waiting):
-                    continue
-            self._put(view, key, value, owner)
+            entered = None
+            if view.keeps_ledger(key):
+                entered = self._entry(view, key, ledger.write_former(actual.get(key), None))
+            target = value if column.reference is not None else None
+            yield Edit(owner, column, Change.PUT, key, value, key in actual, target=target, entered=entered)
 
-    def _put(self, view: View, key: Any, value: Any, owner: Owner) -> None:
-        assert view.column is not None
-        if self._batch.deletes(view.record.uuid):
+    def _remove_key(self, view: View, column: Column, key: Any) -> Iterator[Edit]:
+        owner = self._remover(view, key)
+        if owner is None:
             return
         actual = view.record.values[view.name]
-        view.operation(owner).put_pair(view.column, key, value, replace=key in actual)
-        if view.keeps_ledger(key):
-            self._enter(view, key, ledger.write_former(actual.get(key), None), owner)
-
-    def _remove_key(self, view: View, key: Any) -> None:
-        owner = view.may_remove(key)
-        if owner is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
-            return
-        assert view.column is not None
-        if self._batch.deletes(view.record.uuid):
-            return
-        actual = view.record.values[view.name]
+        struck = self._struck(view, key)
         former = ledger.read_former(view.ledger_entry(key) or "", None)
-        if former is not None:
-            if actual.get(key) != former:
-                view.operation(owner).put_pair(view.column, key, former, replace=key in actual)
-        elif key in actual:
-            view.operation(owner).remove_pair(view.column, key)
-        self._strike(view, key, owner)
+        if former is not None and actual.get(key) != former:
+            yield Edit(owner, column, Change.PUT, key, former, key in actual, struck=struck)
+        elif former is None and key in actual:
+            yield Edit(owner, column, Change.DROP, key, struck=struck)
+        elif struck is not None:
+            yield Edit(owner, column, Change.NOTHING, struck=struck)
 
-    def _own_key(self, view: View, key: str) -> None:
-        """A key of the ledger, or an owner mark on a row that isn't wanted (that is the planner's)."""
-        assert view.column is not None
+    def _own_key(self, view: View, column: Column, key: str) -> Iterator[Edit]:
+        """A key of the ledger, or an owner mark on a row that isn't wanted (whose deletion is planned)."""
         actual = view.record.values[view.name]
         owner = leftover(view.record.uuid)
         if key == OWNER_KEY or not self._state.gate(owner):
@@ -238,94 +221,70 @@ class Differ:
         if key.startswith(ledger.ROW_PREFIX):
             gone = key[len(ledger.ROW_PREFIX) :] not in self._state.replica.rows
             if key in actual and gone and self._state.may_take_from(view.record.uuid):
-                view.operation(owner).remove_pair(view.column, key)
+                yield Edit(owner, column, Change.DROP, key)
             return
-        column, _, text = key[len(ledger.MEMBER_PREFIX) :].partition("/")
-        other = View(self, view.record, view.want, view.content, column)
-        if other.column is None or column not in view.record.values:
+        name, _, text = key[len(ledger.MEMBER_PREFIX) :].partition("/")
+        other = View(self._state, view.record, view.want, view.content, name)
+        if other.column is None or name not in view.record.values:
             return
         element = other.parse(text)
         if key in actual:
             if other.wants(element) is None or other.named_whole:
-                self._state.touch(view.record.uuid, column, (element,))
+                self._state.touch(view.record.uuid, name, (element,))
                 if other.named_whole and self._state.may_take_from(view.record.uuid):
-                    view.operation(owner).remove_pair(view.column, key)
+                    yield Edit(owner, column, Change.DROP, key)
         elif other.wants(element) is not None and other.keeps_ledger(element) and other.holds(element):
-            view.operation(owner).put_pair(view.column, key, "", replace=False)
+            yield Edit(owner, column, Change.PUT, key, "")
 
     # --- scalars ----------------------------------------------------------------------------------------------
 
-    def _scalar(self, view: View) -> None:
-        assert view.column is not None
+    def _scalar(self, view: View, column: Column) -> Iterator[Edit]:
         actual = view.record.values[view.name]
-        if self._batch.deletes(view.record.uuid):
-            return
         owner = view.scalar_owner()
         if owner is None:
-            self._restore(view)
+            yield from self._restore(view, column)
             return
         value = view.scalar_value(owner)
         if view.groups:
             view.tell_losers(owner, value)
-        if value == actual or (value is None and view.column.min) or not self._state.gate(owner):
+        if value == actual or (value is None and column.min) or not self._state.gate(owner):
             return
-        if view.column.reference is not None and value is not None:
-            waiting = (view.record.uuid, view.name)
-            if not self._host.reachable(view.column, value, waiting):
-                return
-        if view.name in NAMING and view.want is not None:
-            waiting = (view.record.uuid, view.name)
-            if not all(self._host.nameable(target, waiting) for target in view.want.named):
-                return
-        if view.name == "name" and view.record.table in SIGNS and not self._host.may_rename(view.record, owner):
-            return
-        if not view.column.mutable:
-            self._host.replace(view.record, owner)
-            return
-        reference = view.column.reference
-        if reference is not None and reference.strong and actual is not None:
-            self._host.keep_home(actual)
-        view.operation(owner).values[view.name] = value
+        entered = None
         if view.name not in view.content and view.keeps_ledger(ledger.SCALAR):
-            former = ledger.write_former(actual, default(view.column))
-            self._enter(view, ledger.SCALAR, former, owner)
+            entered = self._entry(view, ledger.SCALAR, ledger.write_former(actual, default(column)))
+        reference = column.reference
+        yield Edit(
+            owner,
+            column,
+            Change.ASSIGN,
+            value=value,
+            target=value if reference is not None else None,
+            named=view.want.named if view.name in NAMING and view.want is not None else (),
+            released=actual if reference is not None and reference.strong else None,
+            renames=view.name == "name" and view.record.table in SIGNS,
+            entered=entered,
+        )
 
-    def _restore(self, view: View) -> None:
+    def _restore(self, view: View, column: Column) -> Iterator[Edit]:
         """Nobody wants a value in a scalar any more: what was there before comes back."""
         text = view.ledger_entry(ledger.SCALAR)
         owner = leftover(view.record.uuid)
-        assert view.column is not None
         if text is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
             return
-        former = ledger.read_former(text, default(view.column))
-        if former != view.record.values[view.name]:
-            view.operation(owner).values[view.name] = former
-        self._strike(view, ledger.SCALAR, owner)
+        former, struck = ledger.read_former(text, default(column)), self._struck(view, ledger.SCALAR)
+        change = Change.ASSIGN if former != view.record.values[view.name] else Change.NOTHING
+        yield Edit(owner, column, change, value=former, struck=struck)
 
     # --- the ledger -------------------------------------------------------------------------------------------
 
-    def _enter(self, view: View, element: Any, former: str, owner: Owner) -> None:
+    def _entry(self, view: View, element: Any, former: str) -> tuple[str, str] | None:
         key = ledger.member_key(view.name, element)
-        if key not in view.record.values["external_ids"]:
-            ids = self._schema.tables[view.record.table].columns["external_ids"]
-            view.operation(owner).put_pair(ids, key, former, replace=False)
+        return (key, former) if key not in view.record.values["external_ids"] else None
 
-    def _strike(self, view: View, element: Any, owner: Owner) -> None:
-        if view.ledger_entry(element) is not None:
-            ids = self._schema.tables[view.record.table].columns["external_ids"]
-            view.operation(owner).remove_pair(ids, ledger.member_key(view.name, element))
+    def _struck(self, view: View, element: Any) -> str | None:
+        return ledger.member_key(view.name, element) if view.ledger_entry(element) is not None else None
 
-    # --- access for the view ----------------------------------------------------------------------------------
 
-    @property
-    def state(self) -> State:
-        """The shared state."""
-        return self._state
-
-    def kept(self, name: str, key: Any) -> bool:
-        """Whether a key of a map is somebody else's by convention."""
-        return name == "external_ids" and bool(self._kept) and str(key).startswith(self._kept)
-
-    def operation(self, record: Record, owner: Owner) -> RowOperation:
-        """The operation on a row."""
-        return self._batch.modify(record.table, record.uuid, owner)
+def is_inserted_whole(schema: Schema, want: Want, name: str, live: LiveView) -> bool:
+    """Whether a new row gets a live set as it is; references go one by one, as their rows may be missing."""
+    return bool(live.elements) and schema.tables[want.table].columns[name].reference is None

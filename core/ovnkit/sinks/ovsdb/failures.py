@@ -8,7 +8,6 @@ from attrs import define
 
 from ovnkit.engine.refusals import Halving
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.view import LEFTOVERS
 
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0
 """Seconds before an owner's change is tried again; doubled each time."""
@@ -34,15 +33,17 @@ class Failures:
     alone again.
     """
 
-    def __init__(self, later: Later, report: Callable[[Owner, Exception], None]) -> None:
+    def __init__(
+        self, later: Later, report: Callable[[Owner, Exception], None], retry: Callable[[Owner], None]
+    ) -> None:
         self.skipped = False
         """Whether the gate has kept an owner out only because others are being tried."""
         self._later = later
         self._report = report
+        self._retry = retry
         self._offences: dict[Owner, Offence] = {}
         self._trials: Halving[Owner] = Halving()
         self._only: frozenset[Owner] | None = None
-        self.retry: Callable[[Owner], None] = lambda _: None
 
     def gate(self, owner: Owner) -> bool:
         """Whether changes of an owner may go into the batch in the making."""
@@ -105,7 +106,7 @@ class Failures:
         if self._offences.get(owner) is offence and offence.generation == generation:
             offence.blocked = False
             self._trials.last((owner,))
-            self.retry(owner)
+            self._retry(owner)
 
     def pardon(self, owner: Owner) -> bool:
         """The owner wants something else: forget what was refused; returns whether anything was."""
@@ -120,8 +121,3 @@ class Failures:
     def errors(self) -> dict[str, str]:
         """Owners that are blocked, and why."""
         return {str(owner): str(offence.error) for owner, offence in self._offences.items() if offence.blocked}
-
-
-def is_leftover(owner: Owner) -> bool:
-    """Whether an owner is made up (see `view.leftover`)."""
-    return (owner.plugin, owner.renderer) == LEFTOVERS

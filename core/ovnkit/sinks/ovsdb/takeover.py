@@ -7,10 +7,10 @@ from typing import Any
 
 from ovnkit.api.identity import is_of_ovn_kubernetes
 from ovnkit.sinks.ovsdb.desired import Want
+from ovnkit.sinks.ovsdb.foreign import IDENTITIES, identity
 from ovnkit.sinks.ovsdb.replica import Record, index_key
 from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
 from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.strangers import IDENTITIES, identity
 
 
 def kept_elements(state: State, schema: Schema, want: Want, former: Record) -> Iterator[tuple[Column, str]]:

@@ -26,7 +26,7 @@ def identity(table: str, values: Mapping[str, Any]) -> IndexKey | None:
     return index_key({"policy": None, **values}, columns)
 
 
-class Strangers:
+class ForeignRows:
     """An index of the rows that aren't ours; of ours there are many, which would only take memory."""
 
     def __init__(self) -> None:
