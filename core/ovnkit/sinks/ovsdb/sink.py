@@ -1,4 +1,9 @@
-"""The sink for rows of an OVSDB database: one writer that batches, compares, and puts right."""
+"""The sink for rows of an OVSDB database: one writer that batches, compares, and puts right.
+
+`want` only notes what may differ. `flush` plans one transaction of that (`plan.planner`) and sends it. The changes
+that the database tells, by us or by others, come in `on_update` and may make rows differ again; the reply starts the
+next transaction. docs/row.md walks one row through it.
+"""
 
 from __future__ import annotations
 
@@ -14,18 +19,18 @@ import structlog
 from ovnkit.api.items import Absent, Member, Row, RowItem
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report, Sink
-from ovnkit.sinks.ovsdb.batch import Batch, Touched, Verb, merge
-from ovnkit.sinks.ovsdb.deletions import Deletions
-from ovnkit.sinks.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
-from ovnkit.sinks.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later
-from ovnkit.sinks.ovsdb.leftovers import is_leftover
-from ovnkit.sinks.ovsdb.needs import columns_of
-from ovnkit.sinks.ovsdb.planner import Planner
-from ovnkit.sinks.ovsdb.replica import Change
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.needs import columns_of
+from ovnkit.sinks.ovsdb.model.replica import Change
+from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb, merge
+from ovnkit.sinks.ovsdb.plan.deletions import Deletions
+from ovnkit.sinks.ovsdb.plan.failures import FIRST_DELAY, LAST_DELAY, Failures, Later
+from ovnkit.sinks.ovsdb.plan.leftovers import is_leftover
+from ovnkit.sinks.ovsdb.plan.planner import Planner
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.wait_status import Waits
 from ovnkit.sinks.ovsdb.session import Post, Session
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.waiting import Waits
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, Collected, Disconnected, TransactionError
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 BATCH_ROWS = 1000

@@ -16,7 +16,7 @@ Later = Callable[[float, Callable[[], None]], object]
 
 
 @define
-class Offence:
+class Refusal:
     """An owner whose change the server refused."""
 
     error: Exception
@@ -41,7 +41,7 @@ class Failures:
         self._later = later
         self._report = report
         self._retry = retry
-        self._offences: dict[Owner, Offence] = {}
+        self._refusals: dict[Owner, Refusal] = {}
         self._trials: Halving[Owner] = Halving()
         self._only: frozenset[Owner] | None = None
 
@@ -50,10 +50,10 @@ class Failures:
         if self._only is not None and owner not in self._only:
             self.skipped = True
             return False
-        if not self._offences:
+        if not self._refusals:
             return True
-        offence = self._offences.get(owner)
-        return offence is None or not offence.blocked
+        refusal = self._refusals.get(owner)
+        return refusal is None or not refusal.blocked
 
     @property
     def trying(self) -> bool:
@@ -75,7 +75,7 @@ class Failures:
         """The batch was accepted; a trial with more to do goes on with its next batch."""
         self._only = None
         for owner in owners:
-            self._offences.pop(owner, None)
+            self._refusals.pop(owner, None)
 
     def failed(self, owners: Sequence[Owner], culprit: Owner | None, error: Exception) -> None:
         """The batch was refused; `culprit` is given when the server named the operation."""
@@ -87,30 +87,30 @@ class Failures:
                 self._blame(owner, error)
 
     def _blame(self, owner: Owner, error: Exception) -> None:
-        offence = self._offences.get(owner)
-        if offence is None:
-            offence = self._offences[owner] = Offence(error, FIRST_DELAY)
+        refusal = self._refusals.get(owner)
+        if refusal is None:
+            refusal = self._refusals[owner] = Refusal(error, FIRST_DELAY)
         else:
-            offence.error, offence.blocked = error, True
-            offence.delay = min(offence.delay * 2, LAST_DELAY)
-        offence.generation += 1
-        generation = offence.generation
+            refusal.error, refusal.blocked = error, True
+            refusal.delay = min(refusal.delay * 2, LAST_DELAY)
+        refusal.generation += 1
+        generation = refusal.generation
         self._report(owner, error)
-        self._later(offence.delay, lambda: self._again(owner, offence, generation))
+        self._later(refusal.delay, lambda: self._again(owner, refusal, generation))
 
     def blame(self, owner: Owner, error: Exception) -> None:
         """An owner's change can't work for a reason the sink found out itself."""
         self._blame(owner, error)
 
-    def _again(self, owner: Owner, offence: Offence, generation: int) -> None:
-        if self._offences.get(owner) is offence and offence.generation == generation:
-            offence.blocked = False
+    def _again(self, owner: Owner, refusal: Refusal, generation: int) -> None:
+        if self._refusals.get(owner) is refusal and refusal.generation == generation:
+            refusal.blocked = False
             self._trials.last((owner,))
             self._retry(owner)
 
     def pardon(self, owner: Owner) -> bool:
         """The owner wants something else: forget what was refused; returns whether anything was."""
-        return self._offences.pop(owner, None) is not None
+        return self._refusals.pop(owner, None) is not None
 
     def reset(self) -> None:
         """The connection is new: nothing is being tried any more."""
@@ -120,4 +120,4 @@ class Failures:
     @property
     def errors(self) -> dict[str, str]:
         """Owners that are blocked, and why."""
-        return {str(owner): str(offence.error) for owner, offence in self._offences.items() if offence.blocked}
+        return {str(owner): str(refusal.error) for owner, refusal in self._refusals.items() if refusal.blocked}

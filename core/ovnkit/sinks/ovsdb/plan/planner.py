@@ -14,21 +14,21 @@ from typing import Any
 import structlog
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.batch import Batch, Touched, Verb
-from ovnkit.sinks.ovsdb.desired import Target, Want
-from ovnkit.sinks.ovsdb.differ import Differ, is_inserted_whole
-from ovnkit.sinks.ovsdb.edits import Change, Edit
-from ovnkit.sinks.ovsdb.errors import BadValue, MissingSchema, NameTaken
-from ovnkit.sinks.ovsdb.leftovers import leftover
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.naming import SIGNS
-from ovnkit.sinks.ovsdb.occupants import Occupants
-from ovnkit.sinks.ovsdb.references import drop_reference
-from ovnkit.sinks.ovsdb.replica import Record, index_key
-from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.takeover import kept_elements
-from ovnkit.sinks.ovsdb.values import default
+from ovnkit.sinks.ovsdb.model.desired import Target, WantedRow
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.names import SIGNS
+from ovnkit.sinks.ovsdb.model.replica import Record, index_key
+from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb
+from ovnkit.sinks.ovsdb.plan.differ import Differ, is_inserted_whole
+from ovnkit.sinks.ovsdb.plan.edits import Change, Edit
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.occupants import Occupants
+from ovnkit.sinks.ovsdb.plan.references import drop_reference
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.takeover import kept_elements
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, MissingSchema, NameTaken
+from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
+from ovnkit.sinks.ovsdb.wire.values import default
 
 log = structlog.get_logger()
 
@@ -69,7 +69,7 @@ class Planner:
             self._compare(record, want, touched)
             self._comparing.discard(uuid)
 
-    def _compare(self, record: Record, want: Want | None, touched: Touched) -> None:
+    def _compare(self, record: Record, want: WantedRow | None, touched: Touched) -> None:
         content: Mapping[str, Any] | None = {}
         if want is not None:
             content = self._content(want)
@@ -77,7 +77,7 @@ class Planner:
                 return
         self._write_all(record, self._differ.compare(record, want, content, touched))
 
-    def _content(self, want: Want) -> dict[str, Any] | None:
+    def _content(self, want: WantedRow) -> dict[str, Any] | None:
         """What a wanted row holds, or None (and a report) when it can't be written to this database."""
         try:
             return self._state.desired.content(want)
@@ -186,12 +186,12 @@ class Planner:
         )
         return False
 
-    def _is_pulled(self, want: Want) -> bool:
+    def _is_pulled(self, want: WantedRow) -> bool:
         """Whether only a reference keeps the row alive, so that it goes with the row that refers to it."""
         table = self._schema.tables.get(want.table)
         return want.parent is None and table is not None and not table.root
 
-    def _try_insert(self, want: Want) -> None:
+    def _try_insert(self, want: WantedRow) -> None:
         blocker = self._blocker(want.uuid, {want.uuid})
         if blocker is None:
             self._insert(want)
@@ -230,7 +230,7 @@ class Planner:
                 return blocker
         return None
 
-    def _insert(self, want: Want) -> None:
+    def _insert(self, want: WantedRow) -> None:
         content = self._state.desired.content(want)
         evicted = [record for _, record in self._occupants.find(want, content) if record.uuid not in self._rows]
         for occupant in evicted:
@@ -328,7 +328,7 @@ class Planner:
 
     # --- unique names -----------------------------------------------------------------------------------------
 
-    def _make_room(self, want: Want, content: Mapping[str, Any], record: Record, touched: Touched) -> bool:
+    def _make_room(self, want: WantedRow, content: Mapping[str, Any], record: Record, touched: Touched) -> bool:
         """Make room for the unique values a row is about to get; whether there is room."""
         keys = self._schema.tables[record.table].keys
         if not keys or (touched is not None and touched.keys().isdisjoint(name for key in keys for name in key)):
@@ -345,7 +345,7 @@ class Planner:
         self._keep_elements(want, evicted)
         return True
 
-    def _name_is_free(self, want: Want, content: Mapping[str, Any]) -> bool:
+    def _name_is_free(self, want: WantedRow, content: Mapping[str, Any]) -> bool:
         """Whether no other wanted row has, and keeps, a unique value of this one."""
         record = self._state.replica.rows.get(want.uuid)
         actual = record.values if record is not None else None
@@ -369,7 +369,7 @@ class Planner:
             return False
         return True
 
-    def _evict(self, want: Want, occupant: Record) -> None:
+    def _evict(self, want: WantedRow, occupant: Record) -> None:
         log.warning("row replaced: it has a name that is ours", table=occupant.table, uuid=occupant.uuid,
                     owner=want.path, former=self._state.marks.paths.get(occupant.uuid, ""))  # fmt: skip
         self.delete(occupant, want.owner)
@@ -377,7 +377,7 @@ class Planner:
             operation = self.batch.rows[home]
             operation.remove_element(self._schema.tables[operation.table].columns[name], occupant.uuid)
 
-    def _keep_elements(self, want: Want, evicted: Iterable[Record]) -> None:
+    def _keep_elements(self, want: WantedRow, evicted: Iterable[Record]) -> None:
         """What others have in rows that go, goes on in the wanted row."""
         for occupant in evicted:
             for column, element in kept_elements(self._state, self._schema, want, occupant):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ovnkit.sinks.ovsdb.batch import Batch
-from ovnkit.sinks.ovsdb.desired import Want
-from ovnkit.sinks.ovsdb.foreign import IDENTITIES
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.replica import IndexKey, Record, index_key
-from ovnkit.sinks.ovsdb.schema import Schema
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.values import default
+from ovnkit.sinks.ovsdb.model.desired import WantedRow
+from ovnkit.sinks.ovsdb.model.foreign_rows import IDENTITIES
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.replica import IndexKey, Record, index_key
+from ovnkit.sinks.ovsdb.plan.batch import Batch
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.wire.schema import Schema
+from ovnkit.sinks.ovsdb.wire.values import default
 
 
 class Occupants:
@@ -30,7 +30,7 @@ class Occupants:
         self._moved = moved
 
     def find(
-        self, want: Want, content: Mapping[str, Any], actual: Mapping[str, Any] | None = None
+        self, want: WantedRow, content: Mapping[str, Any], actual: Mapping[str, Any] | None = None
     ) -> Iterator[tuple[tuple[str, ...], Record]]:
         """The columns of a unique value, and the other row that has it.
 
@@ -53,7 +53,7 @@ class Occupants:
                 yield IDENTITIES[want.table], rows[uuid]
 
     def key(
-        self, want: Want, content: Mapping[str, Any], index: tuple[str, ...], actual: Mapping[str, Any] | None
+        self, want: WantedRow, content: Mapping[str, Any], index: tuple[str, ...], actual: Mapping[str, Any] | None
     ) -> IndexKey | None:
         """A unique value that a wanted row gets; None when it isn't known."""
         values: dict[str, Any] = {}
@@ -68,7 +68,7 @@ class Occupants:
                 return None
         return index_key(values, index)
 
-    def _is_sibling(self, want: Want, uuid: str) -> bool:
+    def _is_sibling(self, want: WantedRow, uuid: str) -> bool:
         """Whether a row is, or is about to be, in the column that a wanted row is for."""
         if want.parent is None:
             return False

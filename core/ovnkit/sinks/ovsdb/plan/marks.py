@@ -7,8 +7,8 @@ from itertools import accumulate
 from typing import Any
 
 from ovnkit.api.identity import OWNER_KEY, row_uuid
-from ovnkit.sinks.ovsdb.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
-from ovnkit.sinks.ovsdb.replica import Record, Replica
+from ovnkit.sinks.ovsdb.model.ledger import MEMBER_PREFIX, ROW_PREFIX, entries
+from ovnkit.sinks.ovsdb.model.replica import Record, Replica
 
 Touch = Callable[[str, str | None, Iterable[Any] | None], None]
 Need = Callable[[str, Iterable[str]], bool]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb import ledger
-from ovnkit.sinks.ovsdb.batch import Batch
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.schema import Shape
-from ovnkit.sinks.ovsdb.values import DEFAULTS
+from ovnkit.sinks.ovsdb.model import ledger
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.batch import Batch
+from ovnkit.sinks.ovsdb.wire.schema import Shape
+from ovnkit.sinks.ovsdb.wire.values import DEFAULTS
 
 
 def drop_reference(batch: Batch, row: Record, name: str, target: str, owner: Owner) -> None:

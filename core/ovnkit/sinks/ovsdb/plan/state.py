@@ -12,18 +12,19 @@ from typing import Any
 from ovnkit.api.items import Lookup
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report
-from ovnkit.sinks.ovsdb import batch as batches
-from ovnkit.sinks.ovsdb.batch import Touched
-from ovnkit.sinks.ovsdb.desired import Desired, Target
-from ovnkit.sinks.ovsdb.foreign import ForeignRows
-from ovnkit.sinks.ovsdb.leftovers import is_leftover
-from ovnkit.sinks.ovsdb.live import LiveViews
-from ovnkit.sinks.ovsdb.lookups import Lookups
-from ovnkit.sinks.ovsdb.marks import Marks, Need
-from ovnkit.sinks.ovsdb.naming import NAMING, SIGNS, Naming
-from ovnkit.sinks.ovsdb.replica import Change, Record, Replica, index_key
-from ovnkit.sinks.ovsdb.reports import Reports
-from ovnkit.sinks.ovsdb.waiters import Waiter, Waiters
+from ovnkit.sinks.ovsdb.model.desired import Desired, Target
+from ovnkit.sinks.ovsdb.model.foreign_rows import ForeignRows
+from ovnkit.sinks.ovsdb.model.live_views import LiveViews
+from ovnkit.sinks.ovsdb.model.lookups import Lookups
+from ovnkit.sinks.ovsdb.model.names import NAMING, SIGNS
+from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica, index_key
+from ovnkit.sinks.ovsdb.plan import batch as batches
+from ovnkit.sinks.ovsdb.plan.batch import Touched
+from ovnkit.sinks.ovsdb.plan.leftovers import is_leftover
+from ovnkit.sinks.ovsdb.plan.marks import Marks, Need
+from ovnkit.sinks.ovsdb.plan.naming import Naming
+from ovnkit.sinks.ovsdb.plan.reports import Reports
+from ovnkit.sinks.ovsdb.plan.waiters import Waiter, Waiters
 
 Gate = Callable[[Owner], bool]
 

@@ -9,8 +9,8 @@ from typing import Any
 from attrs import define
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.batch import RowOperation
-from ovnkit.sinks.ovsdb.schema import Column
+from ovnkit.sinks.ovsdb.plan.batch import RowOperation
+from ovnkit.sinks.ovsdb.wire.schema import Column
 
 
 class Change(Enum):

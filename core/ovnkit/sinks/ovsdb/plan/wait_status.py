@@ -11,9 +11,9 @@ from attrs import frozen
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.desired import Target
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.state import State
+from ovnkit.sinks.ovsdb.model.desired import Target
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.state import State
 
 SHOWN = 100
 """How many of those that wait are listed; all are counted."""
@@ -119,8 +119,8 @@ class Waits:
 
     def _path(self, uuid: str, owner: Owner) -> str:
         """The owner path by which an owner names a row, or its UUID where it names only that."""
-        wishes = self.state.desired.owners.get(owner)
-        for item in wishes.items if wishes is not None else ():
+        wanted_items = self.state.desired.owners.get(owner)
+        for item in wanted_items.items if wanted_items is not None else ():
             for row in _named(item):
                 if row.uuid == uuid:
                     return row.path

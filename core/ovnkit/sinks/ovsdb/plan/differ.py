@@ -11,18 +11,18 @@ from typing import Any
 
 from ovnkit.api.identity import OWNER_KEY
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb import ledger
-from ovnkit.sinks.ovsdb.batch import Touched
-from ovnkit.sinks.ovsdb.desired import Want
-from ovnkit.sinks.ovsdb.edits import Change, Edit
-from ovnkit.sinks.ovsdb.leftovers import leftover
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.naming import NAMING, SIGNS
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.values import default
-from ovnkit.sinks.ovsdb.view import View
+from ovnkit.sinks.ovsdb.model import ledger
+from ovnkit.sinks.ovsdb.model.desired import WantedRow
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.names import NAMING, SIGNS
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.batch import Touched
+from ovnkit.sinks.ovsdb.plan.column_view import View
+from ovnkit.sinks.ovsdb.plan.edits import Change, Edit
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
+from ovnkit.sinks.ovsdb.wire.values import default
 
 
 class Differ:
@@ -34,7 +34,7 @@ class Differ:
         self._schema = schema
 
     def compare(
-        self, record: Record, want: Want | None, content: Mapping[str, Any] | None, touched: Touched
+        self, record: Record, want: WantedRow | None, content: Mapping[str, Any] | None, touched: Touched
     ) -> Iterator[Edit]:
         """All differences of a row that exists.
 
@@ -61,7 +61,7 @@ class Differ:
                 yield from self._scalar(view, view.column)
 
     def beyond_content(
-        self, record: Record, want: Want, content: Mapping[str, Any], touched: Touched
+        self, record: Record, want: WantedRow, content: Mapping[str, Any], touched: Touched
     ) -> dict[str, set[Any] | None]:
         """What a row that is about to be inserted gets beside its own content, in the form of `touched`: members,
         and elements of live sets that are written one by one."""
@@ -92,7 +92,7 @@ class Differ:
             part[name] = None if view.column.shape is Shape.SCALAR else wanted
         return part
 
-    def _same(self, record: Record, want: Want, content: Mapping[str, Any]) -> bool:
+    def _same(self, record: Record, want: WantedRow, content: Mapping[str, Any]) -> bool:
         """Whether a row without members is as it should be: the quick answer to most comparisons."""
         members = self._desired.members
         if not content or want.live or record.uuid in self._state.marks.ledgered:
@@ -112,7 +112,7 @@ class Differ:
             values[name] and name not in content and columns[name].reference is not None for name in values
         )
 
-    def _columns(self, record: Record, want: Want | None, content: Mapping[str, Any]) -> Iterable[str]:
+    def _columns(self, record: Record, want: WantedRow | None, content: Mapping[str, Any]) -> Iterable[str]:
         """Every column that anybody has a say in."""
         found = dict.fromkeys(content)
         for target in self._state.names(record.uuid):
@@ -246,7 +246,7 @@ class Differ:
             return
         value = view.scalar_value(owner)
         if view.groups:
-            view.tell_losers(owner, value)
+            view.report_contested(owner, value)
         if value == actual or (value is None and column.min) or not self._state.gate(owner):
             return
         entered = None
@@ -285,6 +285,6 @@ class Differ:
         return ledger.member_key(view.name, element) if view.ledger_entry(element) is not None else None
 
 
-def is_inserted_whole(schema: Schema, want: Want, name: str, live: LiveView) -> bool:
+def is_inserted_whole(schema: Schema, want: WantedRow, name: str, live: LiveView) -> bool:
     """Whether a new row gets a live set as it is; references go one by one, as their rows may be missing."""
     return bool(live.elements) and schema.tables[want.table].columns[name].reference is None

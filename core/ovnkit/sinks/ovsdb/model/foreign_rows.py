@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ovnkit.sinks.ovsdb.replica import IndexKey, Record, index_key
+from ovnkit.sinks.ovsdb.model.replica import IndexKey, Record, index_key
 
 IDENTITIES: Mapping[str, tuple[str, ...]] = {
     "ACL": ("direction", "priority", "match"),

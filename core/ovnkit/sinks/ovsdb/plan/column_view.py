@@ -8,14 +8,14 @@ from collections.abc import Set as AbstractSet
 from typing import Any
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb import ledger
-from ovnkit.sinks.ovsdb.desired import Elements, Want
-from ovnkit.sinks.ovsdb.errors import BadValue, Contested, MissingSchema
-from ovnkit.sinks.ovsdb.leftovers import leftover
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.values import atom, map_value, normal
+from ovnkit.sinks.ovsdb.model import ledger
+from ovnkit.sinks.ovsdb.model.desired import Elements, WantedRow
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, Contested, MissingSchema
+from ovnkit.sinks.ovsdb.wire.values import atom, map_value, normal
 
 KEPT_KEYS: Mapping[str, tuple[str, ...]] = {"ovs": ("ovn-", "ct-zone-")}
 """Keys in `external_ids` of the vswitch database that ovn-controller writes into rows of others."""
@@ -25,7 +25,7 @@ class View:
     """One column of one row: what is wanted there, by whom, and what may go."""
 
     def __init__(
-        self, state: State, record: Record, want: Want | None, content: Mapping[str, Any], name: str
+        self, state: State, record: Record, want: WantedRow | None, content: Mapping[str, Any], name: str
     ) -> None:
         self.record, self.want, self.content, self.name = record, want, content, name
         self._state = state
@@ -76,7 +76,7 @@ class View:
         column, place = self.column, f"{self.name}:{key}"
         if self.want is not None and self.named and key in self.named:
             value = self.named[key]
-            self._tell_losers(self.want.owner, key, lambda wish: map_value(column, wish) == value, place)
+            self._report_contested(self.want.owner, key, lambda other: map_value(column, other) == value, place)
             return value
         owner = self.wants(key)
         value = next((group[key][owner] for group in self.groups if key in group and owner in group[key]), None)
@@ -86,22 +86,24 @@ class View:
             if owner is not None:
                 self._state.reports.tell(owner, error)
             return None
-        self._tell_losers(owner, key, lambda wish: map_value(column, wish) == found, place)
+        self._report_contested(owner, key, lambda other: map_value(column, other) == found, place)
         return found
 
-    def tell_losers(self, winner: Owner, value: Any) -> None:
+    def report_contested(self, winner: Owner, value: Any) -> None:
         """Tell those who want another value in this scalar that `winner` has it."""
         assert self.column is not None
         column = self.column
         for group in self.groups:
             for element in group:
-                self._tell_losers(winner, element, lambda wish: normal(column, wish) == value, self.name)
+                self._report_contested(winner, element, lambda other: normal(column, other) == value, self.name)
 
-    def _tell_losers(self, winner: Owner | None, element: Any, same: Callable[[Any], bool], place: str) -> None:
+    def _report_contested(
+        self, winner: Owner | None, element: Any, same: Callable[[Any], bool], place: str
+    ) -> None:
         for group in self.groups:
-            for owner, wish in group.get(element, {}).items():
+            for owner, other in group.get(element, {}).items():
                 try:
-                    agrees = owner == winner or same(wish)
+                    agrees = owner == winner or same(other)
                 except BadValue as error:
                     self._state.reports.tell(owner, error)
                     continue
@@ -109,7 +111,7 @@ class View:
                     path = self.want.path if self.want is not None else self.record.values.get("name", "")
                     where = f"{self.record.table} {path or self.record.uuid}, {place}"
                     self._state.reports.tell(
-                        owner, Contested(f"{where}: {wish!r} is not written, {winner} has the say")
+                        owner, Contested(f"{where}: {other!r} is not written: {winner} decides")
                     )
 
     def scalar_owner(self) -> Owner | None:

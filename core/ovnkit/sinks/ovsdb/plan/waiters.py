@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 
-from ovnkit.sinks.ovsdb.desired import Target
+from ovnkit.sinks.ovsdb.model.desired import Target
 
 Waiter = tuple[str, str | None]
 """Who waits: (UUID, None) is a row that can't be written yet, (UUID, column) an element that isn't there yet."""
