@@ -1,8 +1,8 @@
 """The sink for rows of an OVSDB database: one writer that batches, compares, and puts right.
 
 `want` only notes what may differ. `flush` plans one transaction of that (`plan.planner`) and sends it. The changes
-that the database tells, by us or by others, come in `on_update` and may make rows differ again; the reply starts the
-next transaction. docs/row.md walks one row through it.
+that the database tells, by us or by others, come in `on_update` and may make rows differ again; the reply starts
+the next transaction. docs/row.md walks one row through it.
 """
 
 from __future__ import annotations
