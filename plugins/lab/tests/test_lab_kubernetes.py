@@ -70,6 +70,29 @@ def test_a_lab_has_the_processes_of_its_record_whatever_the_environment_says(
         assert list(Lab.open("x").daemons(CONTROL)) == expected
 
 
+@pytest.mark.parametrize(
+    ("spec", "without"),
+    [
+        (SPEC, {"--no-cleanup"}),
+        (REAL, set()),
+        (evolve(REAL, kubernetes=evolve(REAL.kubernetes, scheduler="/k/s")), {"--no-scheduler"}),
+        (
+            evolve(REAL, kubernetes=evolve(REAL.kubernetes, controller_manager="/k/m")),
+            {"--no-workloads", "--no-cleanup"},
+        ),
+    ],
+)
+def test_our_controllers_do_what_no_other_program_does(spec: LabSpec, without: set[str]) -> None:
+    command = control_plane.controllers(spec)["controllers"].command
+    assert {word for word in command if word.startswith("--no-")} == without
+    assert control_plane.controllers(ALL) == {}
+
+
+def test_the_api_server_names_the_commands_that_do_what_a_kubelet_would() -> None:
+    command = control_plane.daemons(SPEC)["apiserver"].command
+    assert {"log=ovnkit lab logs", "exec=ovnkit lab exec"} <= set(command)
+
+
 def test_commands_of_kubernetes_programs() -> None:
     server = control_plane.daemons(ALL)["apiserver"].command
     assert "--kubelet-preferred-address-types=InternalIP" in server
