@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from bench.cases import PEER, Bench
+from bench.cases import PEER, Cases
 from bench.load import Load
 from bench.report import Row, show
 from bench.sinks import sinks
@@ -27,13 +27,13 @@ MARGIN = 10.0
 
 def _rows(load: Load, repeat: int, quick: bool, only: tuple[str, ...]) -> Iterator[Row]:
     with tempfile.TemporaryDirectory(prefix="ovnkit-bench-") as folder:
-        bench = Bench(Path(folder), load, repeat=repeat, quick=quick)
+        cases = Cases(Path(folder), load, repeat=repeat, quick=quick)
         try:
-            for row in bench.run(only):
+            for row in cases.run(only):
                 click.echo(f"{row.load}: {row.case}: {row.value:.4g} {row.unit}", err=True)
                 yield row
         finally:
-            bench.close()
+            cases.close()
 
 
 @click.command()

@@ -25,7 +25,7 @@ PATCHED = 2000
 """Pods on which the floor of annotation patches is measured, for each concurrency a quarter; then scaled."""
 
 
-class Bench:
+class Cases:
     """All cases on one load. `quick` does fewer single changes and a short idle."""
 
     def __init__(self, folder: Path, load: Load, *, repeat: int, quick: bool) -> None:

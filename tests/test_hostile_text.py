@@ -384,8 +384,8 @@ class Cluster:
         for item in self.zone.kube.items:
             if isinstance(item, Annotation) and item.value and item.value[0] in "{[":
                 self._check_annotation(item)
-        self.flows |= dict.fromkeys(self.node.flows.items)
-        self.nft |= dict.fromkeys(self.node.nft.items)
+        self.flows |= dict.fromkeys(self.node.node["flows"].items)
+        self.nft |= dict.fromkeys(self.node.node["nft"].items)
 
     def _check_row(self, bench: Bench, row: Row) -> None:
         columns = {name: bench._value(value) for name, value in row.columns.items()}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.config.load import Override, load_config
 from ovnkit.plugins.api_page import public_names
@@ -91,7 +91,7 @@ def all_renderers(layout: str) -> list[tuple[str, Renderer]]:
     config = load_config(overrides=[every, zones], plugin_options=plugins.options).config
     plugins.configure(config)
     scope = Scope(frozenset(Role), "n1", "n1", layout == "per-node")
-    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    answers = plugins.calls.each(Hooks.ovnkit_renderers, config=config, scope=scope, hooks=plugins.calls)
     assert not plugins.calls.failures
     return [(plugin, renderer) for plugin, renderers in answers for renderer in renderers]
 
@@ -160,3 +160,21 @@ def test_what_the_table_allows_is_what_the_linter_allows() -> None:
     assert sorted(in_layers) == sorted(place)
     assert [place[name] for name in in_layers] == sorted((place[name] for name in in_layers), reverse=True)
     assert contracts["plugins import ovnkit.api and ovnkit.network"]["type"] == "forbidden"
+
+
+def test_the_page_on_rows_names_what_is_there() -> None:
+    """Each module and each function or class that docs/row.md names exists."""
+    page = (ROOT / "docs/row.md").read_text()
+    core = ROOT / "core/ovnkit"
+    modules = set(re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", page))
+    assert len(modules) > 20
+    assert [name for name in modules if not any((core / up / name).is_file() for up in (".", "sinks/ovsdb"))] == []
+    defined = {
+        node.name
+        for folder in ("sinks/ovsdb", "engine")
+        for path in (core / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    named = {part for text in re.findall(r"`([A-Z]\w+(?:\.\w+)?|_\w+)`", page) for part in text.split(".")}
+    assert named - defined == {"Row"}

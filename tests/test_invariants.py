@@ -19,32 +19,24 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ovnkit.api.config import Config
-from ovnkit.api.items import Annotation, Ask, Condition, Event, Finalizer, Label, Status
+from ovnkit.api.items import Annotation
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.engine.inbox import Inbox
-from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Owner
-from ovnkit.plugins.calls import Calls
-from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.engine.sink import Owner, Sink
+from ovnkit.plugins.registry import Plugins
+from ovnkit.process.wiring import Wiring
+from ovnkit.sinks.kube.writer import KubeSink
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
-from ovnkit.testing.bench import MemorySink, scope
+from ovnkit.testing.bench import scope
+from ovnkit.testing.doubles import DoubleEdges, MemorySink, check_enabled
+from ovnkit.testing.harness import only
 from ovnkit.testing.objects import namespace, node, pod
 from ovnkit.testing.ovsdb import OvsdbServer
-from ovnkit_gateway.plugin import GatewayPlugin
-from ovnkit_pods.plugin import PodsPlugin
-from ovnkit_services.plugin import ServicesPlugin
-from ovnkit_topology.plugin import TopologyPlugin
 
 pytestmark = pytest.mark.ovn
 
-PLUGINS = {
-    "topology": TopologyPlugin(),
-    "pods": PodsPlugin(),
-    "gateway": GatewayPlugin(),
-    "services": ServicesPlugin(),
-}
+PLUGINS = ("topology", "pods", "gateway", "services")
 CONFIG = Config()
 SCOPE = scope(Role.ZONE, node="n1", zone="global", per_node_zones=False)
 NB = "OVN_Northbound"
@@ -68,13 +60,13 @@ class Api:
         self.objects[kind][view.key] = view
 
 
-class KubeSink(MemorySink):
+class ApiSink(MemorySink):
     """Applies annotations to the API, at once."""
 
-    def __init__(self, api: Api) -> None:
-        super().__init__("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
+    def __init__(self, api: Api, wiring: Wiring) -> None:
+        super().__init__(KubeSink.name, KubeSink.item_types)
         self.api = api
-        self.observe: Any = None
+        self.observe = lambda kind, changes: wiring.inbox.post(lambda: wiring.reconciler.observe(kind, changes))
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         super().want(owner, items)
@@ -87,48 +79,42 @@ class KubeSink(MemorySink):
                 self.observe(item.kind, [(item.object, view)])
 
 
+class Edges(DoubleEdges):
+    """A real northbound, and the API."""
+
+    def __init__(self, server: OvsdbServer, api: Api) -> None:
+        super().__init__({"nb": server.endpoint})
+        self.api = api
+
+    def kube(self, wiring: Wiring) -> Sink:
+        return ApiSink(self.api, wiring)
+
+
 ALIVE: list[Process] = []
 
 
 class Process:
     """One life of a zone process: from its start to its crash."""
 
-    def __init__(self, server: OvsdbServer, api: Api, *, plugins: Sequence[str] = tuple(PLUGINS)) -> None:
-        self.inbox = Inbox()
+    def __init__(self, server: OvsdbServer, api: Api, *, plugins: Sequence[str] = PLUGINS) -> None:
         self.api = api
-        self.reconciler = Reconciler(self.inbox)
-        needs: dict[str, set[str]] = {}
-        hooks = Calls(lambda: list(plugins))
-        for name in plugins:
-            hooks.register(name, PLUGINS[name])
-        kinds: set[Kind[Any]] = {NODES, NAMESPACES, PODS}
-        renderers = {}
-        for name in plugins:
-            declaration = hooks.call(name, "ovnkit_declare", config=CONFIG)
-            kinds.update(declaration.kinds)
-            for columns in declaration.columns:
-                if columns.db == "nb":
-                    needs.setdefault(columns.table, set()).update(columns.columns)
-            found = hooks.call(name, "ovnkit_renderers", config=CONFIG, scope=SCOPE, hooks=hooks)
-            renderers[name] = [item for item in found or () if item.role is Role.ZONE]
-        self.session = Session("nb", server.endpoint, database=NB, post=self.inbox.post, needs=needs)
+        found = Plugins.discover()
+        config = only(CONFIG, plugins, found.all)
+        found.configure(config)
+        self.wiring = wiring = Wiring(config, SCOPE, found, Edges(server, api))
+        self.inbox, self.reconciler = wiring.inbox, wiring.reconciler
+        sink = wiring.databases.databases["nb"].sink
+        assert isinstance(sink, OvsdbSink)
+        self.sink, self.session = sink, sink.session
         self.written: list[Any] = []
         transact = self.session.transact
         self.session.transact = lambda ops, done: (self.written.extend(ops), transact(ops, done))  # type: ignore
         ALIVE.append(self)
-        self.sink = OvsdbSink(
-            "nb", self.session, post=self.inbox.post, report=self.reconciler.report, live=self.reconciler.live,
-            allow_mass_delete=True, later=self.inbox.post_later,
-        )  # fmt: skip
-        kube = KubeSink(api)
-        kube.observe = lambda kind, changes: self.inbox.post(lambda: self.reconciler.observe(kind, changes))
-        for sink in (self.sink, kube, MemorySink("answers", (Ask,))):
-            self.reconciler.add_sink(sink)
-        for name, items in renderers.items():
-            self.reconciler.add_plugin(name, items)
-        self._list(kinds)
-        self.reconciler.activate([Role.ZONE])
-        self.session.start()
+        wiring.databases.start()
+        assert self.inbox.run_until(lambda: wiring.rendering, 30)
+        check_enabled(found, plugins)
+        self._list(set(wiring.kinds.values()))
+        wiring.activate(SCOPE.roles)
 
     def _list(self, kinds: set[Kind[Any]]) -> None:
         """The first listings, in any order."""
@@ -159,7 +145,7 @@ class Process:
         assert not troubles
 
     def crash(self) -> None:
-        self.session.stop()
+        self.wiring.databases.stop()
         ALIVE.remove(self)
 
 

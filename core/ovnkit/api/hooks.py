@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from ipaddress import IPv4Interface, IPv6Interface
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Concatenate, Protocol
 
 import click
 import pluggy
@@ -16,11 +16,11 @@ from attrs import field, frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.identity import RowId
-from ovnkit.api.kinds import Kind, V
-from ovnkit.api.metrics import Metric
+from ovnkit.api.kinds import Changes, Kind, V, View
+from ovnkit.api.metrics import Latency, Metric
 from ovnkit.api.models import Pod
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.world import World
+from ovnkit.api.world import P, T, World
 
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
@@ -32,7 +32,9 @@ __all__ = [
     "Columns",
     "Declaration",
     "HookCalls",
+    "Hooks",
     "HostFactsReader",
+    "PlugRequest",
     "PodInterface",
     "Privilege",
     "Runtime",
@@ -87,7 +89,7 @@ class AppliedStatus:
     cluster role what was under any.
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     ours: Callable[[str, Mapping[str, Any]], bool]
 
 
@@ -102,17 +104,19 @@ class Declaration:
     `crds`       CustomResourceDefinition manifests (decoded) it ships
     `applies`    status it applies under managers that it names
     `privileges` what its service account must be allowed
+    `latencies`  histograms that the core measures for it
     `default`    whether it is enabled without being named in the configuration
     `unavailable` why it can't be used in this installation, which keeps it off; empty when it can
     """
 
     needs: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
-    kinds: tuple[Kind[Any], ...] = ()
+    kinds: tuple[Kind[View], ...] = ()
     columns: tuple[Columns, ...] = ()
     crds: tuple[Mapping[str, Any], ...] = field(default=(), hash=False)
     applies: tuple[AppliedStatus, ...] = ()
     privileges: tuple[Privilege, ...] = ()
+    latencies: tuple[Latency[View], ...] = ()
     default: bool = False
     summary: str = ""
     unavailable: str = ""
@@ -135,25 +139,35 @@ class Scope:
         return not self.per_node_zones or node == self.zone
 
 
-HostFactsReader = Callable[[Kind[Any]], Sequence[Any]]
-"""Reads the views of a kind of host facts once."""
+class HostFactsReader(Protocol):
+    """Reads the views of a kind of host facts once."""
+
+    def __call__(self, kind: Kind[V], /) -> Sequence[V]:
+        """The views as they are now."""
 
 
 class HookCalls(Protocol):
     """How a plugin asks the others: it calls the hooks meant for that (`decide`, `decorate`) through this.
 
+    A hook is named by its specification, and takes the arguments of that by name:
+    `hooks.each(Hooks.ovnkit_port_options, world=world, pod=pod)`.
+
     A plugin that raises is logged and counted under its name, and its answer left out; `Reject` and `Retry`
     pass through to the caller. Safe from any thread, and inside renderers (reads stay tracked).
     """
 
-    def each(self, hook: str, **arguments: Any) -> Sequence[tuple[str, Any]]:
+    def each(
+        self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> Sequence[tuple[str, T]]:
         """The answers of all enabled plugins that implement `hook` as (plugin, answer), None left out."""
 
-    def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+    def first(
+        self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> tuple[str, T] | None:
         """The first answer that is not None, in plugin order, with the plugin's name."""
 
 
-Tell = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
+Tell = Callable[[Kind[View], Changes], None]
 """Tells the views of an `Answers` kind by key, None for an answer that is withdrawn. From any thread."""
 
 
@@ -164,7 +178,9 @@ class Answerer(Protocol):
     and give what they found to `tell`. What is told about a key that nobody asks for is ignored.
     """
 
-    kind: Kind[Any]
+    @property
+    def kind(self) -> Kind[View]:
+        """What it answers questions about."""
 
     def ask(self, keys: Collection[str]) -> None:
         """From now on somebody wants to know, and to be told of changes."""
@@ -189,13 +205,13 @@ class Runtime(Protocol):
     def list(self, kind: Kind[V], index: str = "", value: str = "") -> Sequence[V]:
         """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """Their keys."""
 
-    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Any) -> V | None:
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Callable[[V | None], bool]) -> V | None:
         """Block until `ready(view or None)` is true; the view then. Raises TimeoutError after `timeout` s."""
 
-    def refresh(self, kind: Kind[Any], key: str) -> Any:
+    def refresh(self, kind: Kind[V], key: str) -> V | None:
         """Read one object from the API server now, past the cache; None when it doesn't exist."""
 
     def ovs(self) -> OvsdbIdl:
@@ -204,7 +220,7 @@ class Runtime(Protocol):
         Columns with statistics and status are not there.
         """
 
-    def call_soon(self, function: Any) -> None:
+    def call_soon(self, function: Callable[[], None]) -> None:
         """Run a function in the reconciler's thread."""
 
     def disconnected(self, db: str) -> str:
@@ -226,6 +242,28 @@ class PodInterface:
     gateways: tuple[str, ...]
     routes: tuple[tuple[str, str], ...]
     mtu: int
+
+
+class PlugRequest(Protocol):
+    """What the container runtime asks for: an interface `ifname` of the pod's `sandbox` in the network namespace
+    `netns` (a path), and a result in the CNI `version`.
+    """
+
+    @property
+    def sandbox(self) -> str:
+        """The container ID of the sandbox."""
+
+    @property
+    def netns(self) -> str:
+        """Path of its network namespace."""
+
+    @property
+    def ifname(self) -> str:
+        """Name of the interface in the pod."""
+
+    @property
+    def version(self) -> str:
+        """Version of the CNI specification that the result is for."""
 
 
 @frozen
@@ -271,7 +309,7 @@ class Hooks:
     def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
         """The renderers for the roles in `scope.roles` (others are left out by the core as well).
 
-        `hooks` asks the other plugins (`hooks.each("ovnkit_port_options", world=world, pod=pod)`).
+        `hooks` asks the other plugins (`hooks.each(Hooks.ovnkit_port_options, world=world, pod=pod)`).
         An implementation may leave out arguments it doesn't use, as with every hook.
         """
         raise NotImplementedError
@@ -287,8 +325,13 @@ class Hooks:
     # -- decide (first result wins) -----------------------------------------------------------------------
 
     @hookspec(firstresult=True)
-    def ovnkit_plug_pod(self, runtime: Runtime, interface: PodInterface, request: Any) -> Any:
-        """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass."""
+    def ovnkit_plug_pod(
+        self, runtime: Runtime, interface: PodInterface, request: PlugRequest
+    ) -> Mapping[str, Any] | None:
+        """Plug a pod's interface in another way than by a veth (SR-IOV, user networks); None to pass.
+
+        The answer is the result that the CNI specification asks for.
+        """
 
     @hookspec(firstresult=True)
     def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:

@@ -27,6 +27,7 @@ __all__ = [
     "RouteView",
     "Rule",
     "Sysctl",
+    "Tracked",
     "TrackedFront",
     "TrackedPath",
     "UplinkBridge",
@@ -161,6 +162,7 @@ class HttpAnswer:
 
 
 HostItem = Link | LinkAddress | Route | Rule | Neighbour | Sysctl
+Tracked = TrackedPath | TrackedFront
 
 ROUTE_PROTOCOL = 79
 """Protocol number of the routes, rules, addresses and neighbours that ovnkit makes (none of rt_protos)."""

@@ -8,10 +8,14 @@ from typing import Any, Final
 
 from attrs import field, frozen
 
+from ovnkit.api.flows import FlowItem
+from ovnkit.api.host import HostItem, HttpAnswer, Tracked, UplinkBridge
 from ovnkit.api.identity import RowId
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
+from ovnkit.api.models import ObjectView
+from ovnkit.api.nft import NftItem
 
 __all__ = [
     "NOW",
@@ -21,11 +25,14 @@ __all__ = [
     "Condition",
     "Event",
     "Finalizer",
+    "Item",
+    "KubeItem",
     "Label",
     "Lookup",
     "Member",
     "Ref",
     "Row",
+    "RowItem",
     "Slot",
     "Status",
     "Value",
@@ -139,7 +146,7 @@ NOW: Final = Stamp.NOW
 class Annotation:
     """An annotation of a Kubernetes object; `value` None: it must not be there; NOW: it tells since when."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
     value: str | Stamp | None
@@ -149,7 +156,7 @@ class Annotation:
 class Label:
     """A label of a Kubernetes object; `value` None says it must not be there."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
     value: str | None
@@ -159,7 +166,7 @@ class Label:
 class Finalizer:
     """A finalizer on a Kubernetes object, removed when no renderer asks for it any more."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     name: str
 
@@ -174,7 +181,7 @@ class Status:
     it (`Declaration.applies`), so that it goes when the plugin is disabled.
     """
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     content: Mapping[str, Any] = field(hash=False)
     manager: str = ""
@@ -184,7 +191,7 @@ class Status:
 class Condition:
     """A condition of a Kubernetes object (`status.conditions`, merged by type)."""
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     type: str
     status: bool
@@ -200,7 +207,7 @@ class Event:
     a former one has posted the same.
     """
 
-    kind: Kind[Any]
+    kind: Kind[ObjectView]
     object: str
     reason: str
     message: str
@@ -215,9 +222,11 @@ class Ask:
     The plugin's answerer is asked once for a key, however many renders ask, and told when the last one ceases.
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     key: str
 
 
+RowItem = Row | Member | Absent
 KubeItem = Annotation | Label | Finalizer | Status | Condition | Event
-"""Host items (addresses, routes, nftables, flows) are in `ovnkit.api.host`."""
+Item = RowItem | KubeItem | Ask | FlowItem | HostItem | UplinkBridge | NftItem | HttpAnswer | Tracked
+"""What a renderer may yield. Those of a node are in `ovnkit.api.host`, `ovnkit.api.flows` and `ovnkit.api.nft`."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from attrs import field, frozen
 
 __all__ = [
     "Answers",
+    "Changes",
     "HostFacts",
     "Kind",
     "Raw",
@@ -32,6 +33,10 @@ class View(Protocol):
 
 V = TypeVar("V", bound=View)
 V_co = TypeVar("V_co", bound=View, covariant=True)
+
+
+Changes = Sequence[tuple[str, View | None]]
+"""Objects that came or changed, each with its key and its new view, or went (None)."""
 
 
 @frozen
@@ -102,7 +107,7 @@ Source = Resource | Table | HostFacts | Answers
 
 
 @frozen(eq=False)
-class Kind(Generic[V]):
+class Kind(Generic[V_co]):
     """One kind of observed thing. Define it once, at module level; identity is the object itself.
 
     `view` turns a raw object into a frozen attrs view. Two views that are equal cause no work, so a view must
@@ -114,8 +119,8 @@ class Kind(Generic[V]):
 
     name: str
     source: Source
-    view: Callable[[Raw], V]
-    indexes: Mapping[str, Callable[[V], Iterable[str]]] = field(factory=dict)
+    view: Callable[[Raw], V_co]
+    indexes: Mapping[str, Callable[[V_co], Iterable[str]]] = field(factory=dict)
 
     @property
     def resource(self) -> Resource:

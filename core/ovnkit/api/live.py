@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from typing import Any, Protocol
 
 from attrs import frozen
 
 from ovnkit.api.kinds import Kind
+from ovnkit.api.models import ObjectView
 from ovnkit.api.selectors import EVERYTHING, LabelSelector
 
 __all__ = [
@@ -27,8 +28,8 @@ class LiveSet:
     `where`       further condition: a module-level function or a frozen callable, or None
     """
 
-    kind: Kind[Any]
-    project: Callable[[Any], Iterable[Any]]
+    kind: Kind[ObjectView]
+    project: Callable[[Any], Iterable[Hashable]]
     labels: LabelSelector = EVERYTHING
     namespaces: str | LabelSelector | None = None
     where: Callable[[Any], bool] | None = None
@@ -38,8 +39,10 @@ class LiveContent(Protocol):
     """The content of a live set, as a sink sees it. Used in the reconciler's thread only."""
 
     @property
-    def values(self) -> Collection[Any]:
+    def values(self) -> Collection[Hashable]:
         """The values in the set now."""
 
-    def subscribe(self, changed: Callable[[Collection[Any], Collection[Any]], None]) -> Callable[[], None]:
+    def subscribe(
+        self, changed: Callable[[Collection[Hashable], Collection[Hashable]], None]
+    ) -> Callable[[], None]:
         """Call `changed(added, removed)` on each change; returns the function that ends it."""

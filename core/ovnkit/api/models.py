@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from attrs import field, frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Raw, Resource
+from ovnkit.api.kinds import Kind, Raw, Resource, View
 from ovnkit.api.text import check_port, check_strings, quoted
 
 __all__ = [
+    "COMMON_KINDS",
     "NAMESPACES",
     "NODES",
     "PODS",
@@ -22,6 +23,7 @@ __all__ = [
     "Node",
     "ObjectView",
     "Pod",
+    "is_object_kind",
     "lasting_containers",
     "metadata",
 ]
@@ -52,6 +54,11 @@ class ObjectView:
     def key(self) -> str:
         """`namespace/name`, or `name` of a cluster-wide object."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
+
+
+def is_object_kind(kind: Kind[View]) -> TypeGuard[Kind[ObjectView]]:
+    """Whether objects of a kind come from the Kubernetes API."""
+    return isinstance(kind.source, Resource)
 
 
 def strings(raw: Any) -> Mapping[str, str]:
@@ -187,3 +194,6 @@ PODS: Kind[Pod] = Kind(
     _pod,
     indexes={"node": lambda pod: (pod.node,), "namespace": lambda pod: (pod.namespace,)},
 )
+
+COMMON_KINDS: tuple[Kind[View], ...] = (NAMESPACES, NODES, PODS)
+"""The kinds that every process observes, whether or not a plugin declares them."""

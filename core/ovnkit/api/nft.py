@@ -51,17 +51,17 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,126}")
 _LINK = re.compile(r"[A-Za-z0-9_.@+-]{1,15}")
 
 
-def _name(_instance: Any, _attribute: Any, value: str) -> None:
+def _name(_instance: object, _attribute: object, value: str) -> None:
     if not _NAME.fullmatch(value):
         raise ValueError(f"{value!r} is no name of a chain or set")
 
 
-def _link(_instance: Any, _attribute: Any, value: str) -> None:
+def _link(_instance: object, _attribute: object, value: str) -> None:
     if not _LINK.fullmatch(value):
         raise ValueError(f"{value!r} is no interface name")
 
 
-def _no_zone_ids(_instance: Any, _attribute: Any, value: Any) -> None:
+def _no_zone_ids(_instance: object, _attribute: object, value: Any) -> None:
     for atom in value if isinstance(value, tuple) else (value,):
         no_zone_id(atom[0] if isinstance(atom, tuple) else atom)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import Enum
-from typing import Any
 
 from attrs import frozen
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.items import Item
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.world import World
 
 __all__ = [
@@ -28,7 +28,7 @@ class Role(Enum):
     NODE = "node"
 
 
-Render = Callable[[World, str], Iterable[Any]]
+Render = Callable[[World, str], Iterable[Item]]
 Keys = Callable[[World], Iterable[str]]
 
 
@@ -40,7 +40,7 @@ class KeysOf:
     object's own keys cost, however many objects there are.
     """
 
-    kind: Kind[Any]
+    kind: Kind[View]
     keys: Callable[[World, str], Iterable[str]]
 
 
@@ -58,11 +58,11 @@ class Renderer:
     name: str
     role: Role
     render: Render
-    each: Kind[Any] | KeysOf | Keys | None = None
-    subject: Kind[Any] | None = None
+    each: Kind[View] | KeysOf | Keys | None = None
+    subject: Kind[View] | None = None
 
     @property
-    def reports_on(self) -> Kind[Any] | None:
+    def reports_on(self) -> Kind[View] | None:
         """Kind of the object that gets the Event when this renderer's key is rejected."""
         if self.subject is not None:
             return self.subject

@@ -8,7 +8,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar
 
 from attrs import field, frozen
 
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 
 __all__ = [
     "Pool",
@@ -19,10 +19,11 @@ __all__ = [
 P = ParamSpec("P")
 T = TypeVar("T")
 A = TypeVar("A", bound=Hashable)
+A_co = TypeVar("A_co", bound=Hashable, covariant=True)
 
 
 @frozen(eq=False)
-class Pool(Generic[A]):
+class Pool(Generic[A_co]):
     """Things that are handed out once each: addresses of a subnet, node ids. Define it at module level.
 
     `candidates(world, scope)` yields what may be handed out in `scope` (a node's name, a network), in order;
@@ -34,8 +35,8 @@ class Pool(Generic[A]):
 
     name: str
     what: str
-    candidates: Callable[[World, str], Iterable[A]]
-    taken: Callable[[World, str], Mapping[str, Collection[A]]] = field(default=lambda _world, _scope: {})
+    candidates: Callable[[World, str], Iterable[A_co]]
+    taken: Callable[[World, str], Mapping[str, Collection[A_co]]] = field(default=lambda _world, _scope: {})
 
 
 class World(Protocol):
@@ -47,7 +48,7 @@ class World(Protocol):
     def list(self, kind: Kind[V], index: str = "", value: str = "") -> Collection[V]:
         """All objects of a kind, or those an index lists under `value`. Tracks members and their content."""
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """As `list`, but only keys; tracks which members there are, not what they contain."""
 
     def allocate(self, pool: Pool[A], scope: str, owner: str, wanted: A | None = None) -> A:
@@ -64,7 +65,7 @@ class World(Protocol):
         The only way for a render to depend on time: a moment that an object names, never "now".
         """
 
-    def derive(self, function: Derived[Any, T], arguments: tuple[Any, ...]) -> T:
+    def derive(self, function: Derived[Any, T], arguments: tuple[object, ...]) -> T:
         """The value of a derived function; called by `Derived`, not by plugins."""
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ovnkit import __version__
+from ovnkit.api.hooks import Hooks
 from ovnkit.cli.errors import Failure, run_told, warn
 
 _COMMANDS = {
@@ -51,7 +52,7 @@ class Commands(click.Group):
         plugins = Plugins.discover(only)
         for plugin in plugins.all.values():
             try:
-                commands = plugins.calls.call(plugin.name, "ovnkit_commands") or ()
+                commands = plugins.calls.call(plugin.name, Hooks.ovnkit_commands) or ()
                 if not isinstance(commands, Iterable) or not all(isinstance(c, click.Command) for c in commands):
                     plugin.fail(f"ovnkit_commands: it must give commands of click, not {commands!r}")
                 else:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ovnkit.api.hooks import Hooks
 from ovnkit.cli.common import config_options, load, refuse_missing
 from ovnkit.cli.errors import EXIT_CONFIG, Failure
 
@@ -101,7 +102,7 @@ def _run(
             ):
                 log.error("plugin does not run", plugin=plugin.name, state=plugin.state.value, why=plugin.why)
         plugins.calls.each(
-            "ovnkit_check_host", config=loaded.config, scope=scope, facts=partial(read_fact, loaded.config)
+            Hooks.ovnkit_check_host, config=loaded.config, scope=scope, facts=partial(read_fact, loaded.config)
         )
         return Process(loaded, plugins, scope, allow_mass_delete=allow_mass_delete, identity=identity).run()
     except ConfigError as error:

@@ -11,21 +11,21 @@ import structlog
 
 from ovnkit.api.hooks import Answerer
 from ovnkit.api.items import Ask
-from ovnkit.api.kinds import Answers, Kind
+from ovnkit.api.kinds import Answers, Changes, Kind, View
 from ovnkit.engine.inbox import Task
 from ovnkit.engine.sink import Owner, Report, Sink
 
 log = structlog.get_logger()
 
-Observe = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
+Observe = Callable[[Kind[View], Changes], None]
 
 
-def answer_kinds(kinds: Iterable[Kind[Any]]) -> list[Kind[Any]]:
+def answer_kinds(kinds: Iterable[Kind[View]]) -> list[Kind[View]]:
     """The kinds among them that are answers. They count as listed: without an answer there is no view."""
     return [kind for kind in kinds if isinstance(kind.source, Answers)]
 
 
-class AnswerSink(Sink):
+class AnswerSink(Sink[Ask]):
     """The sink of `Ask` items. All methods but `tell` are called in the reconciler's thread."""
 
     name = "answers"
@@ -37,7 +37,7 @@ class AnswerSink(Sink):
         self._post = post
         self._observe = observe
         self._report = report
-        self._answerers: dict[Kind[Any], Answerer] = {}
+        self._answerers: dict[Kind[View], Answerer] = {}
         self._asking: dict[Owner, frozenset[Ask]] = {}
         self._counts: Counter[Ask] = Counter()
         self._touched: dict[Ask, None] = {}
@@ -48,16 +48,16 @@ class AnswerSink(Sink):
         if self._answerers.setdefault(answerer.kind, answerer) is not answerer:
             log.error("a kind has two answerers; the second is not asked", plugin=plugin, kind=answerer.kind.name)
 
-    def tell(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def tell(self, kind: Kind[View], changes: Changes) -> None:
         """Answers have come, from any thread."""
         self._post(partial(self._told, kind, changes))
 
-    def _told(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def _told(self, kind: Kind[View], changes: Changes) -> None:
         wanted = [(key, view) for key, view in changes if Ask(kind, key) in self._asked]
         if wanted:
             self._observe(kind, wanted)
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[Ask]) -> None:
         """From now on `owner` asks exactly this."""
         before, now = self._asking.pop(owner, frozenset()), frozenset(items)
         if now:
@@ -71,8 +71,8 @@ class AnswerSink(Sink):
     def flush(self) -> None:
         """Pass on what is asked now and wasn't, and the other way round."""
         touched, self._touched = self._touched, {}
-        asked: dict[Kind[Any], list[str]] = {}
-        dropped: dict[Kind[Any], list[str]] = {}
+        asked: dict[Kind[View], list[str]] = {}
+        dropped: dict[Kind[View], list[str]] = {}
         for question in touched:
             wanted = self._counts[question] > 0
             if not wanted:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 import structlog
 from attrs import define, evolve, field, frozen
 
 from ovnkit.api.errors import Reject, Retry
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.sink import Owner
 
@@ -27,7 +26,7 @@ QUARANTINE_AFTER = 20
 QUARANTINE_FOR = 300.0
 """Seconds until a plugin in quarantine gets another try."""
 
-OnEvent = Callable[[Kind[Any], str, str, str, bool], None]
+OnEvent = Callable[[Kind[View], str, str, str, bool], None]
 
 
 @frozen
@@ -63,7 +62,7 @@ class Troubles:
         self.quarantined: dict[str, str] = {}
         self.failures_total: dict[tuple[str, str, str], int] = {}
 
-    def failed(self, owner: Owner, kind: Kind[Any] | None, error: Exception) -> None:
+    def failed(self, owner: Owner, kind: Kind[View] | None, error: Exception) -> None:
         """A render raised; it keeps what it wanted before."""
         if isinstance(error, Reject):
             self._note(owner, kind, "rejected", error.reason, error.message)
@@ -72,7 +71,7 @@ class Troubles:
         else:
             self._bug(owner, kind, error)
 
-    def refused(self, owner: Owner, kind: Kind[Any] | None, error: Exception | None) -> None:
+    def refused(self, owner: Owner, kind: Kind[View] | None, error: Exception | None) -> None:
         """A sink could not apply what the owner wants; None: it could, after all."""
         if error is None:
             former = self._refused.pop(owner, None)
@@ -126,7 +125,7 @@ class Troubles:
 
     # -- kinds of trouble -----------------------------------------------------------------------------------
 
-    def _note(self, owner: Owner, kind: Kind[Any] | None, what: str, reason: str, message: str) -> _State:
+    def _note(self, owner: Owner, kind: Kind[View] | None, what: str, reason: str, message: str) -> _State:
         """Record, and tell the object's author once per message."""
         before = self._states.get(owner)
         state = _State(Trouble(owner, what, message), before.attempts if before else 0)
@@ -153,7 +152,7 @@ class Troubles:
         if error.after is not None:
             state.cancel = self._inbox.post_later(error.after, lambda: self._retry(owner))
 
-    def _bug(self, owner: Owner, kind: Kind[Any] | None, error: Exception) -> None:
+    def _bug(self, owner: Owner, kind: Kind[View] | None, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}"
         if owner not in self._states or self._states[owner].trouble.message != message:
             log.error("render failed", **_fields(owner, kind), exc_info=error)
@@ -182,12 +181,12 @@ class Troubles:
         key = (owner.plugin, owner.renderer, what)
         self.failures_total[key] = self.failures_total.get(key, 0) + 1
 
-    def _tell(self, owner: Owner, kind: Kind[Any] | None, reason: str, message: str) -> None:
+    def _tell(self, owner: Owner, kind: Kind[View] | None, reason: str, message: str) -> None:
         if kind is not None and owner.key:
             self._on_event(kind, owner.key, reason, message, True)
 
 
-def _fields(owner: Owner, kind: Kind[Any] | None) -> Mapping[str, str]:
+def _fields(owner: Owner, kind: Kind[View] | None) -> Mapping[str, str]:
     return {
         "plugin": owner.plugin,
         "renderer": owner.renderer,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 
 
 class Leftovers:
@@ -40,7 +40,7 @@ class Leftovers:
         """There is another sink to tell."""
         self._changed = True
 
-    def tell(self, sinks: Iterable[Sink]) -> None:
+    def tell(self, sinks: Iterable[AnySink]) -> None:
         """Let the sinks know, if anything has changed."""
         if not self._changed:
             return

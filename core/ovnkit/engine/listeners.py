@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 
 Callback = Callable[[Any], None]
 
@@ -15,10 +15,10 @@ class Listeners:
     """Callbacks by object. They come and go from any thread; `tell` is called in the reconciler's."""
 
     def __init__(self) -> None:
-        self._callbacks: dict[tuple[Kind[Any], str], list[Callback]] = {}
+        self._callbacks: dict[tuple[Kind[View], str], list[Callback]] = {}
         self._lock = threading.Lock()
 
-    def add(self, kind: Kind[Any], key: str, callback: Callback) -> Callable[[], None]:
+    def add(self, kind: Kind[View], key: str, callback: Callback) -> Callable[[], None]:
         """Call back with each new view of one object; returns how to end it."""
         with self._lock:
             self._callbacks.setdefault((kind, key), []).append(callback)
@@ -32,7 +32,7 @@ class Listeners:
 
         return leave
 
-    def tell(self, kind: Kind[Any], key: str, view: Any) -> None:
+    def tell(self, kind: Kind[View], key: str, view: View | None) -> None:
         """An object has a new view; None when it is gone."""
         with self._lock:
             callbacks = list(self._callbacks.get((kind, key), ()))

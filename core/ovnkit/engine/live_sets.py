@@ -7,26 +7,26 @@ made while a policy waits for it.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping
 from itertools import chain
 from typing import Any
 
 import structlog
 from attrs import define, field
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
-from ovnkit.api.models import NAMESPACES
+from ovnkit.api.models import NAMESPACES, ObjectView
 from ovnkit.api.selectors import LabelSelector, Operator, SelectorIndex, most_selective
 from ovnkit.engine.store import Change, Store
 
 log = structlog.get_logger()
 
-Changed = Callable[[Collection[Any], Collection[Any]], None]
-Values = tuple[Any, ...]
-Project = Callable[[Any], Iterable[Any]]
+Changed = Callable[[Collection[Hashable], Collection[Hashable]], None]
+Values = tuple[Hashable, ...]
+Project = Callable[[Any], Iterable[Hashable]]
 _NO_LABELS: Mapping[str, str] = {}
-_NONE: Mapping[Any, Any] = {}
+_NONE: Mapping[Hashable, Any] = {}
 
 
 @define(eq=False)
@@ -43,13 +43,13 @@ class Content:
     def __init__(self, spec: LiveSet, engine: LiveSets) -> None:
         self.spec = spec
         self._engine = engine
-        self._counts: Counter[Any] = Counter()
+        self._counts: Counter[Hashable] = Counter()
         self._by_object: dict[str, Values] = {}
         self._subscribers: list[Changed] = []
-        self._before: dict[Any, bool] = {}
+        self._before: dict[Hashable, bool] = {}
 
     @property
-    def values(self) -> Collection[Any]:
+    def values(self) -> Collection[Hashable]:
         """The values in the set now."""
         return self._counts.keys()
 
@@ -113,10 +113,10 @@ class LiveSets:
         self._store = store
         self.touched: set[Content] = set()
         self._contents: dict[LiveSet, Content] = {}
-        self._scopes: dict[tuple[Kind[Any], str], SelectorIndex[Content]] = {}
+        self._scopes: dict[tuple[Kind[View], str], SelectorIndex[Content]] = {}
         self._namespace_selectors: SelectorIndex[Content] = SelectorIndex()
-        self._label_postings: dict[Kind[Any], dict[tuple[str, str], _Posting]] = {}
-        self._projected: dict[Kind[Any], dict[Project, dict[str, Values]]] = {}
+        self._label_postings: dict[Kind[View], dict[tuple[str, str], _Posting]] = {}
+        self._projected: dict[Kind[View], dict[Project, dict[str, Values]]] = {}
 
     def content(self, spec: LiveSet) -> Content:
         """The shared content of equal live sets."""
@@ -143,7 +143,7 @@ class LiveSets:
         for projected in self._projected.get(change.kind, _NONE).values():
             projected.pop(change.key, None)
         old, new = _labels(change.old), _labels(change.new)
-        namespace = (change.new or change.old).namespace if _namespaced(change.kind) else ""
+        namespace = _namespace(change.new or change.old)
         touched: dict[Content, None] = {}
         for scope in {"", namespace}:
             index = self._scopes.get((change.kind, scope))
@@ -192,7 +192,7 @@ class LiveSets:
         namespaces = self._store.select(NAMESPACES, "", "")
         return [name for name, view in namespaces.items() if spec.namespaces.matches(view.labels)]
 
-    def _scope(self, kind: Kind[Any], namespace: str) -> SelectorIndex[Content]:
+    def _scope(self, kind: Kind[View], namespace: str) -> SelectorIndex[Content]:
         return self._scopes.setdefault((kind, namespace), SelectorIndex())
 
     def _contributions(self, spec: LiveSet, namespace: str) -> dict[str, Values]:
@@ -216,7 +216,9 @@ class LiveSets:
                 found[key] = values
         return found
 
-    def _posted(self, spec: LiveSet, objects: Mapping[str, Any], having: Iterable[_Posting]) -> dict[str, Values]:
+    def _posted(
+        self, spec: LiveSet, objects: Mapping[str, ObjectView], having: Iterable[_Posting]
+    ) -> dict[str, Values]:
         """What all objects with one of these labels contribute: copies of tables, whatever their number."""
         found: dict[str, Values] = {}
         for posting in having:
@@ -249,13 +251,13 @@ class LiveSets:
 
     # -- labels to objects ----------------------------------------------------------------------------------
 
-    def _postings(self, kind: Kind[Any]) -> dict[tuple[str, str], _Posting]:
+    def _postings(self, kind: Kind[View]) -> dict[tuple[str, str], _Posting]:
         """Objects by label, kept from the first time a set of this kind asks for them."""
         postings = self._label_postings.get(kind)
         if postings is None:
             postings = self._label_postings[kind] = {}
             for key, view in self._store.select(kind, "", "").items():
-                for label in view.labels.items():
+                for label in _labels(view).items():
                     postings.setdefault(label, _Posting()).keys[key] = None
         return postings
 
@@ -278,5 +280,5 @@ def _labels(view: Any) -> Mapping[str, str]:
     return getattr(view, "labels", _NO_LABELS) if view is not None else _NO_LABELS
 
 
-def _namespaced(kind: Kind[Any]) -> bool:
-    return getattr(kind.source, "namespaced", False)
+def _namespace(view: View | None) -> str:
+    return getattr(view, "namespace", "")

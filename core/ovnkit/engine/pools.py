@@ -8,9 +8,9 @@ from typing import Any
 from attrs import define, field, frozen
 
 from ovnkit.api.errors import Exhausted, OvnkitError, Reject
-from ovnkit.api.world import Derived, Pool
+from ovnkit.api.world import Derived, Pool, T, World
 
-Token = tuple[Any, ...]
+Token = tuple[Hashable, ...]
 """What a run that got nothing waits for: `(pool, scope)` any release, `(pool, scope, value)` that one value."""
 
 
@@ -18,7 +18,7 @@ Token = tuple[Any, ...]
 class Claim:
     """One value held by one owner."""
 
-    pool: Pool[Any]
+    pool: Pool[Hashable]
     scope: str
     owner: str
     value: Hashable
@@ -50,24 +50,24 @@ class Pools:
     """All pools. The state is rebuilt from the objects' annotations (`Pool.taken`), never stored here."""
 
     def __init__(self) -> None:
-        self._books: dict[tuple[Pool[Any], str], _Book] = {}
-        self._seeded: dict[tuple[Pool[Any], str], _Book] = {}
+        self._books: dict[tuple[Pool[Hashable], str], _Book] = {}
+        self._seeded: dict[tuple[Pool[Hashable], str], _Book] = {}
         """Those with values that nobody has claimed yet; looked at after each piece of work, unlike the others."""
-        self._candidates: dict[Pool[Any], Derived[Any, Any]] = {}
+        self._candidates: dict[Pool[Hashable], Derived[Any, Any]] = {}
 
-    def candidates(self, pool: Pool[Any]) -> Derived[Any, Any]:
+    def candidates(self, pool: Pool[Hashable]) -> Derived[Any, Any]:
         """The derived function that gives a scope's candidates as a sequence."""
         function = self._candidates.get(pool)
         if function is None:
 
-            def evaluate(world: Any, scope: str) -> Sequence[Any]:
+            def evaluate(world: World, scope: str) -> Sequence[Hashable]:
                 return _sequence(pool.candidates(world, scope))
 
             function = self._candidates[pool] = Derived(evaluate)
         return function
 
     def prepare(
-        self, pool: Pool[Any], scope: str, taken: Callable[[], Mapping[str, Collection[Hashable]]]
+        self, pool: Pool[Hashable], scope: str, taken: Callable[[], Mapping[str, Collection[Hashable]]]
     ) -> None:
         """Before the first claim in a scope: reserve what objects already hold. First come keeps a double one."""
         if (pool, scope) in self._books:
@@ -83,7 +83,7 @@ class Pools:
             self._seeded[pool, scope] = book
 
     def claim(
-        self, pool: Pool[Any], scope: str, owner: str, wanted: Any, candidates: Sequence[Any]
+        self, pool: Pool[Hashable], scope: str, owner: str, wanted: Hashable | None, candidates: Sequence[Hashable]
     ) -> tuple[Claim | OvnkitError, Token | None]:
         """A claim, or the error to raise and the token whose touch makes another try worthwhile."""
         book = self._books[pool, scope]
@@ -115,7 +115,7 @@ class Pools:
         book.drop(claim.value)
         return True
 
-    def free(self, pool: Pool[Any], scope: str, candidates: Sequence[Any]) -> int:
+    def free(self, pool: Pool[Hashable], scope: str, candidates: Sequence[Hashable]) -> int:
         """How many values could be handed out."""
         book = self._books[pool, scope]
         return len(candidates) - sum(value in candidates for value in book.holder)
@@ -145,7 +145,7 @@ class Pools:
         return counts
 
 
-def _next_free(book: _Book, candidates: Sequence[Any]) -> Any:
+def _next_free(book: _Book, candidates: Sequence[Hashable]) -> Hashable | None:
     """The next free candidate after the one handed out last, wrapping: a freed value rests before it is reused."""
     count = len(candidates)
     if len(book.holder) >= count and all(value in book.holder for value in candidates):
@@ -159,5 +159,5 @@ def _next_free(book: _Book, candidates: Sequence[Any]) -> Any:
     return None
 
 
-def _sequence(values: Iterable[Any]) -> Sequence[Any]:
+def _sequence(values: Iterable[T]) -> Sequence[T]:
     return values if isinstance(values, Sequence) else tuple(values)

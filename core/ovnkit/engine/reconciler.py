@@ -6,13 +6,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 import structlog
 from attrs import define
 
-from ovnkit.api.items import Row
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.items import Absent, Item, Member, Row
+from ovnkit.api.kinds import Changes, Kind, V, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.engine.failures import OnEvent, Trouble, Troubles
@@ -20,7 +19,7 @@ from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.leftovers import Leftovers
 from ovnkit.engine.listeners import Listeners
 from ovnkit.engine.live_sets import LiveSets
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.engine.store import Change, Store
 from ovnkit.engine.tasks import KeySet, Render, Task, need_listed
 from ovnkit.engine.tracking import Computation, NotListed, TrackedWorld, Tracker, wall_clock
@@ -35,7 +34,7 @@ ALL_ROLES = frozenset(Role)
 
 @define(eq=False)
 class _SinkState:
-    sink: Sink
+    sink: AnySink
     roles: frozenset[Role]
     settled: bool = False
     error: str = ""
@@ -53,7 +52,7 @@ class Reconciler:
         *,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = wall_clock,
-        sinks: Sequence[Sink] = (),
+        sinks: Sequence[AnySink] = (),
     ) -> None:
         self.inbox = inbox
         self.on_event: OnEvent = lambda *_: None
@@ -64,10 +63,10 @@ class Reconciler:
         self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
         self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
         self._tasks: list[Task] = []
-        self._by_kind: dict[Kind[Any], list[Task]] = {}
+        self._by_kind: dict[Kind[View], list[Task]] = {}
         self._queue: deque[Computation] = deque()
         self._sinks: list[_SinkState] = []
-        self._route: dict[Any, Sink] = {}
+        self._route: dict[type | tuple[type, str], AnySink] = {}
         self._waiting = 0
         self._listeners = Listeners()
         self._clock = clock
@@ -77,7 +76,7 @@ class Reconciler:
 
     # -- set-up ---------------------------------------------------------------------------------------------
 
-    def add_sink(self, sink: Sink, roles: frozenset[Role] = ALL_ROLES) -> None:
+    def add_sink(self, sink: AnySink, roles: frozenset[Role] = ALL_ROLES) -> None:
         """A sink and the roles whose renderers write to it: its leftovers go once those have all run."""
         self._sinks.append(_SinkState(sink, roles))
         self.leftovers.retell()
@@ -109,7 +108,7 @@ class Reconciler:
 
     # -- what is observed -----------------------------------------------------------------------------------
 
-    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Changes) -> None:
         """Objects came, changed (their new view) or went (None)."""
         for key, view in changes:
             change = self._store.put(kind, key, view)
@@ -129,7 +128,7 @@ class Reconciler:
             state.sink.observed_changed(kind, key)
         self._listeners.tell(kind, key, change.new)
 
-    def listed(self, kind: Kind[Any]) -> None:
+    def listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
         if not self._store.is_listed(kind):
             self._store.mark_listed(kind)
@@ -143,7 +142,7 @@ class Reconciler:
         """The views of a kind, or of a bucket of one of its indexes, by key as they are now; from any thread."""
         return dict(self._store.select(kind, index, value))
 
-    def subscribe(self, kind: Kind[Any], key: str, callback: Callable[[Any], None]) -> Callable[[], None]:
+    def subscribe(self, kind: Kind[V], key: str, callback: Callable[[V | None], None]) -> Callable[[], None]:
         """Call back (in the reconciler's thread) with each new view of one object; returns how to end it."""
         return self._listeners.add(kind, key, callback)
 
@@ -313,7 +312,7 @@ class Reconciler:
         self._finished(render)
         self.leftovers.known(owner)
 
-    def _tell_sinks(self, render: Render, wanted: Mapping[Sink, Sequence[Any]]) -> Exception | None:
+    def _tell_sinks(self, render: Render, wanted: Mapping[AnySink, Sequence[Item]]) -> Exception | None:
         """Tell the sinks what an owner wants. Returns an error of those that can't take it and keep what was."""
         failure: Exception | None = None
         for sink in dict.fromkeys((*render.sinks, *wanted)):
@@ -329,12 +328,12 @@ class Reconciler:
             render.done = True
             self._waiting -= 1
 
-    def _items(self, world: TrackedWorld, renderer: Renderer, key: str) -> dict[Sink, list[Any]]:
+    def _items(self, world: TrackedWorld, renderer: Renderer, key: str) -> dict[AnySink, list[Item]]:
         """Render, and sort the items by the sink that takes them."""
-        wanted: dict[Sink, list[Any]] = {}
+        wanted: dict[AnySink, list[Item]] = {}
         route = self._route
         for item in renderer.render(world, key):
-            database = getattr(item, "db", None)
+            database = item.db if isinstance(item, Row | Member | Absent) else ""
             try:
                 sink = route[(type(item), database) if database else type(item)]
             except KeyError:
@@ -394,7 +393,7 @@ class Reconciler:
         """Values handed out, by pool and scope."""
         return self._tracker.pools.usage()
 
-    def unlisted(self, kinds: Collection[Kind[Any]]) -> list[str]:
+    def unlisted(self, kinds: Collection[Kind[View]]) -> list[str]:
         """Names of the kinds among `kinds` that have not been listed yet."""
         return sorted(kind.name for kind in kinds if not self._store.is_listed(kind))
 

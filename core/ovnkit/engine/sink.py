@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 
-from ovnkit.api.kinds import Kind
+from ovnkit.api.items import Item
+from ovnkit.api.kinds import Kind, View
 
 
 @frozen
@@ -22,15 +23,20 @@ class Owner:
         return f"{self.plugin}/{self.renderer}/{self.key}"
 
 
-class Sink(Protocol):
+I_contra = TypeVar("I_contra", bound=Item, contravariant=True)
+
+
+class Sink(Protocol[I_contra]):
     """Holds the items that should exist and what is there, and applies the difference.
+
+    `Sink[KubeItem]` is a sink that takes items of these types.
 
     All methods are called in the reconciler's thread and never block; I/O happens in threads of the sink's
     own, which come back through the reconciler's inbox. A sink is level-triggered: it converges from any
     state, and a change from outside is put right.
 
     Sinks inherit from this class, so that what the kernel tells all of them has one name, one meaning and one
-    type. `keep` and `observed_changed` do nothing unless a sink has use for them.
+    type. `start`, `stop`, `plugins_active`, `keep` and `observed_changed` do nothing unless a sink needs them.
     """
 
     name: str
@@ -38,7 +44,7 @@ class Sink(Protocol):
     db: str = ""
     """The database whose rows it takes; empty for other items."""
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[I_contra]) -> None:
         """From now on `owner` wants exactly `items` (of this sink's types); empty when it is gone."""
 
     def flush(self) -> None:
@@ -47,6 +53,18 @@ class Sink(Protocol):
     def settle(self) -> None:
         """Everything has been rendered once: leftovers that carry our mark and nobody wants may go."""
 
+    def start(self) -> None:
+        """Start the threads that look at what is there, where a sink has some."""
+        return
+
+    def stop(self) -> None:
+        """End the sink's threads; what was applied stays."""
+        return
+
+    def plugins_active(self, plugins: Collection[str]) -> None:  # noqa: ARG002 (of no interest by default)
+        """These plugins run, or failed to: what a sink finds of any other is a leftover."""
+        return
+
     def keep(self, paths: Collection[str]) -> None:  # noqa: ARG002 (nothing to keep by default)
         """Leftovers of these plugins and owner paths stay, because nobody knows what they want.
 
@@ -54,7 +72,7 @@ class Sink(Protocol):
         """
         return
 
-    def observed_changed(self, kind: Kind[Any], key: str) -> None:  # noqa: ARG002 (of no interest by default)
+    def observed_changed(self, kind: Kind[View], key: str) -> None:  # noqa: ARG002 (of no interest by default)
         """The view of an object has come, changed or gone."""
         return
 
@@ -75,6 +93,9 @@ class Sink(Protocol):
         `wants` (what is missing) and `since` (seconds since the epoch).
         """
 
+
+AnySink = Sink[Any]
+"""A sink among others: what it takes, `item_types` says."""
 
 Report = Callable[[Owner, Exception | None], None]
 """How a sink tells that the items of an owner could not be applied (it keeps trying with back-off). None: what it

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from attrs import define, field, frozen
 
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 
-_NONE: dict[str, Any] = {}
+_EMPTY: Mapping[str, View] = {}
 
 
 @frozen
 class Change:
     """One object came, changed or went; `old` or `new` is None for the first and the last."""
 
-    kind: Kind[Any]
+    kind: Kind[View]
     key: str
-    old: Any
-    new: Any
+    old: View | None
+    new: View | None
 
 
 @define
 class _Shelf:
     """The objects of one kind. `by_index[index][value]` holds those listed under a value."""
 
-    objects: dict[str, Any] = field(factory=dict)
-    by_index: dict[str, dict[str, dict[str, Any]]] = field(factory=dict)
+    objects: dict[str, View] = field(factory=dict)
+    by_index: dict[str, dict[str, dict[str, View]]] = field(factory=dict)
     listed: bool = False
 
 
@@ -35,15 +35,15 @@ class Store:
     """Views by kind. Written by the reconciler's thread only; `get` may be called from any thread."""
 
     def __init__(self) -> None:
-        self._shelves: dict[Kind[Any], _Shelf] = {}
+        self._shelves: dict[Kind[View], _Shelf] = {}
 
-    def _shelf(self, kind: Kind[Any]) -> _Shelf:
+    def _shelf(self, kind: Kind[View]) -> _Shelf:
         shelf = self._shelves.get(kind)
         if shelf is None:
             shelf = self._shelves[kind] = _Shelf(by_index={index: {} for index in kind.indexes})
         return shelf
 
-    def put(self, kind: Kind[Any], key: str, view: Any) -> Change | None:
+    def put(self, kind: Kind[View], key: str, view: View | None) -> Change | None:
         """Store a view, or drop it (`view` None); None when nothing that anybody reads has changed."""
         shelf = self._shelf(kind)
         old = shelf.objects.get(key)
@@ -61,19 +61,20 @@ class Store:
 
     def get(self, kind: Kind[V], key: str) -> V | None:
         """The view, or None."""
-        view: V | None = self._shelf(kind).objects.get(key)
+        view: V | None = self._shelf(kind).objects.get(key)  # type: ignore[assignment]
         return view
 
-    def select(self, kind: Kind[Any], index: str, value: str) -> dict[str, Any]:
+    def select(self, kind: Kind[V], index: str, value: str) -> Mapping[str, V]:
         """Views by key: all of them, or those `index` lists under `value`. Not a copy."""
         shelf = self._shelf(kind)
-        return shelf.by_index[index].get(value, _NONE) if index else shelf.objects
+        found: Mapping[str, Any] = shelf.by_index[index].get(value, _EMPTY) if index else shelf.objects
+        return found
 
-    def mark_listed(self, kind: Kind[Any]) -> None:
+    def mark_listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
         self._shelf(kind).listed = True
 
-    def is_listed(self, kind: Kind[Any]) -> bool:
+    def is_listed(self, kind: Kind[View]) -> bool:
         """Whether everything of this kind has been observed once."""
         return self._shelf(kind).listed
 
@@ -83,7 +84,7 @@ class Store:
 
 
 def _reindex(
-    buckets: dict[str, dict[str, Any]], key: str, before: Iterable[str], after: Iterable[str], view: Any
+    buckets: dict[str, dict[str, View]], key: str, before: Iterable[str], after: Iterable[str], view: View | None
 ) -> None:
     after = tuple(after)
     for value in before:
@@ -92,6 +93,8 @@ def _reindex(
             bucket.pop(key, None)
             if not bucket:
                 del buckets[value]
+    if view is None:
+        return
     for value in after:
         buckets.setdefault(value, {})[key] = view
 

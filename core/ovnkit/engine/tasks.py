@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import Any
 
 from attrs import define, field
 
 from ovnkit.api.items import Row
-from ovnkit.api.kinds import Kind
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES
 from ovnkit.api.renderers import KeysOf, Renderer
 from ovnkit.api.world import World
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.engine.tracking import Computation, TrackedWorld
 
 _KEYS = " keys"
@@ -30,7 +29,7 @@ class Render(Computation):
         super().__init__()
         self.owner = owner
         self.renderer = renderer
-        self.sinks: tuple[Sink, ...] = ()
+        self.sinks: tuple[AnySink, ...] = ()
         self.done = False
         self.gone = False
 
@@ -59,7 +58,7 @@ class KeySet(Computation):
         return f"{self.task.plugin}/{self.task.renderer.name}"
 
     @property
-    def reports_on(self) -> Kind[Any] | None:
+    def reports_on(self) -> Kind[View] | None:
         """Kind of the object that gets the Event when it fails."""
         each = self.task.renderer.each
         return each.kind if isinstance(each, KeysOf) else None
@@ -86,7 +85,7 @@ class Task:
     _asked: Counter[str] = field(factory=Counter)
 
     @property
-    def kind(self) -> Kind[Any] | None:
+    def kind(self) -> Kind[View] | None:
         """The kind whose objects have a render, or a key set, each."""
         each = self.renderer.each
         return each.kind if isinstance(each, KeysOf) else each if isinstance(each, Kind) else None

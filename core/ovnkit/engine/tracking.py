@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from ovnkit.api.errors import OvnkitError
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.api.world import A, Derived, Pool, T
 from ovnkit.engine.pools import Claim, Pools
 from ovnkit.engine.store import Change, Store, moved
@@ -48,7 +48,7 @@ class Cell(Computation):
 
     __slots__ = ("arguments", "error", "function", "value")
 
-    def __init__(self, function: Derived[Any, Any], arguments: tuple[Any, ...]) -> None:
+    def __init__(self, function: Derived[Any, Any], arguments: tuple[object, ...]) -> None:
         super().__init__()
         self.function = function
         self.arguments = arguments
@@ -79,7 +79,7 @@ class Tracker:
         self._alarms: set[datetime] = set()
         # most have one reader, and there are several for each pod: a set takes 200 bytes
         self._readers: dict[Dependency, Computation | set[Computation]] = {}
-        self._cells: dict[tuple[Derived[Any, Any], tuple[Any, ...]], Cell] = {}
+        self._cells: dict[tuple[Derived[Any, Any], tuple[object, ...]], Cell] = {}
         self._dirty_cells: deque[Cell] = deque()
         self._freed: set[tuple[Any, ...]] = set()
 
@@ -231,7 +231,7 @@ class Tracker:
         if cell.value != before or repr(cell.error) != repr(failure_before):
             self.touch(cell)
 
-    def derive(self, function: Derived[Any, Any], arguments: tuple[Any, ...]) -> Cell:
+    def derive(self, function: Derived[Any, Any], arguments: tuple[object, ...]) -> Cell:
         """The up-to-date cell of a derived function."""
         cell = self._cells.get((function, arguments))
         if cell is None:
@@ -253,7 +253,7 @@ class TrackedWorld:
         self.reads: set[Dependency] = set()
         self.claims: set[Claim] = set()
 
-    def need(self, kind: Kind[Any]) -> None:
+    def need(self, kind: Kind[View]) -> None:
         """Go on only when everything of this kind has been observed once."""
         if not self._tracker.store.is_listed(kind):
             self.reads.add((kind, "listed"))
@@ -271,7 +271,7 @@ class TrackedWorld:
         self.reads.add((kind, "list", index, value))
         return self._tracker.store.select(kind, index, value).values()
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """See `World.keys`."""
         self.need(kind)
         self.reads.add((kind, "keys", index, value))
@@ -284,7 +284,7 @@ class TrackedWorld:
             self.reads.add(moment)
         return over
 
-    def derive(self, function: Derived[Any, T], arguments: tuple[Any, ...]) -> T:
+    def derive(self, function: Derived[Any, T], arguments: tuple[object, ...]) -> T:
         """See `World.derive`."""
         cell = self._tracker.derive(function, arguments)
         self.reads.add(cell)

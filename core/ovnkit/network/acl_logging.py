@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ovnkit.api.hooks import AclLogging, HookCalls
+from ovnkit.api.hooks import AclLogging, HookCalls, Hooks
 from ovnkit.api.items import Value
 from ovnkit.api.matches import Match
 from ovnkit.api.world import World
@@ -32,7 +32,7 @@ OFF = AclLogging()
 
 def acl_logging(hooks: HookCalls, world: World, namespace: str) -> AclLogging:
     """How ACLs of a namespace are to be logged."""
-    found = hooks.first("ovnkit_acl_logging", world=world, namespace=namespace)
+    found = hooks.first(Hooks.ovnkit_acl_logging, world=world, namespace=namespace)
     return found[1] if found is not None and isinstance(found[1], AclLogging) else OFF
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import inspect
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Concatenate
 
 import pluggy
 import structlog
 
 from ovnkit.api.errors import ConfigError, HostError, Reject, Retry, did_you_mean
 from ovnkit.api.hooks import PROJECT, Hooks
+from ovnkit.api.world import P, T
 
 log = structlog.get_logger()
 
@@ -91,24 +92,32 @@ class Calls:
 
         return call
 
-    def implements(self, plugin: str, hook: str) -> bool:
+    def implements(self, plugin: str, hook: Callable[..., object]) -> bool:
         """Whether a plugin has an implementation of a hook."""
-        return plugin in self._callers.get(hook, ())
+        return plugin in self._callers.get(hook.__name__, ())
 
-    def call(self, plugin: str, hook: str, **arguments: Any) -> Any:
+    def call(
+        self, plugin: str, hook: Callable[Concatenate[Any, P], T | None], *_: P.args, **arguments: P.kwargs
+    ) -> T | None:
         """One plugin's answer, None if it doesn't implement the hook; raises what it raises."""
+        answer: T | None = self._call(plugin, hook.__name__, arguments)
+        return answer
+
+    def _call(self, plugin: str, hook: str, arguments: Mapping[str, object]) -> Any:
         caller = self._callers.get(hook, {}).get(plugin)
         return None if caller is None else caller(**arguments)
 
-    def attempt(self, plugin: str, hook: str, **arguments: Any) -> tuple[Any, Exception | None]:
+    def attempt(
+        self, plugin: str, hook: Callable[Concatenate[Any, P], T | None], *_: P.args, **arguments: P.kwargs
+    ) -> tuple[T | None, Exception | None]:
         """One plugin's answer and the exception it failed with, logged and counted."""
-        return self._attempt(plugin, hook, arguments, _DELIBERATE)
+        return self._attempt(plugin, hook.__name__, arguments, _DELIBERATE)
 
     def _attempt(
-        self, plugin: str, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
+        self, plugin: str, hook: str, arguments: Mapping[str, object], passing: tuple[type[Exception], ...]
     ) -> tuple[Any, Exception | None]:
         try:
-            return self.call(plugin, hook, **arguments), None
+            return self._call(plugin, hook, arguments), None
         except passing:
             raise
         except Exception as error:
@@ -116,16 +125,20 @@ class Calls:
             log.exception("plugin failed in a hook", plugin=plugin, hook=hook)
             return None, error
 
-    def each(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    def each(
+        self, hook: Callable[Concatenate[Any, P], T | None], *_: P.args, **arguments: P.kwargs
+    ) -> list[tuple[str, T]]:
         """All active plugins' answers as (plugin, answer); those that failed or passed are left out."""
-        return self._each(hook, arguments, _DELIBERATE)
+        return self._each(hook.__name__, arguments, _DELIBERATE)
 
-    def observe(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
-        """`each` for those who only look on: nobody waits for what a plugin raises on purpose, it is a failure."""
-        return self._each(hook, arguments, ())
+    def observe(
+        self, hook: Callable[Concatenate[Any, P], T | None], *_: P.args, **arguments: P.kwargs
+    ) -> list[tuple[str, T]]:
+        """`each` for callers that only observe: what a plugin raises on purpose is a failure, too."""
+        return self._each(hook.__name__, arguments, ())
 
     def _each(
-        self, hook: str, arguments: Mapping[str, Any], passing: tuple[type[Exception], ...]
+        self, hook: str, arguments: Mapping[str, object], passing: tuple[type[Exception], ...]
     ) -> list[tuple[str, Any]]:
         answers = []
         for plugin in self._asked(hook):
@@ -139,10 +152,12 @@ class Calls:
         callers = self._callers.get(hook)
         return [plugin for plugin in self._active() if plugin in callers] if callers else ()
 
-    def first(self, hook: str, **arguments: Any) -> tuple[str, Any] | None:
+    def first(
+        self, hook: Callable[Concatenate[Any, P], T | None], *_: P.args, **arguments: P.kwargs
+    ) -> tuple[str, T] | None:
         """The first answer that is not None, with the plugin's name."""
-        for plugin in self._asked(hook):
-            answer, _error = self.attempt(plugin, hook, **arguments)
+        for plugin in self._asked(hook.__name__):
+            answer, _error = self._attempt(plugin, hook.__name__, arguments, _DELIBERATE)
             if answer is not None:
                 return plugin, answer
         return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from enum import Enum
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Concatenate
 
 import attrs
 import structlog
@@ -14,8 +14,10 @@ from attrs import define, field
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, did_you_mean
-from ovnkit.api.hooks import AppliedStatus, Columns, Declaration, Privilege
+from ovnkit.api.hooks import AppliedStatus, Columns, Declaration, Hooks, Privilege
 from ovnkit.api.kinds import Kind
+from ovnkit.api.metrics import Latency
+from ovnkit.api.world import P, T
 from ovnkit.config.load import core_sections
 from ovnkit.plugins.calls import Calls, InvalidPlugin
 from ovnkit.plugins.ordering import order
@@ -71,7 +73,7 @@ class Plugins:
         self._order: tuple[str, ...] = ()
         self._disabled: tuple[str, ...] = ()
         self.calls = Calls(self.active)
-        for name in sorted(instances):
+        for name in instances:
             self._add(name, instances[name])
 
     @classmethod
@@ -103,7 +105,7 @@ class Plugins:
             if extension.name in found:
                 twice[extension.name] = _twice(extension.name)
             found[extension.name] = extension.obj
-        plugins = cls({name: instance for name, instance in found.items() if name not in twice})
+        plugins = cls({name: found[name] for name in sorted(found) if name not in twice})
         for name, why in (failed | twice).items():
             plugins.all[name] = Plugin(name)
             plugins.all[name].fail(why)
@@ -116,7 +118,7 @@ class Plugins:
         except InvalidPlugin as error:
             plugin.fail(str(error))
             return
-        options = self._ask(plugin, "ovnkit_options")
+        options = self._ask(plugin, Hooks.ovnkit_options)
         if options is not None and name in core_sections():
             plugin.fail(f"it has options, but section [{name}] of the configuration is the core's")
         elif options is not None and not attrs.has(options):
@@ -124,11 +126,13 @@ class Plugins:
         else:
             plugin.options = options
 
-    def _ask(self, plugin: Plugin, hook: str, **arguments: Any) -> Any:
+    def _ask(
+        self, plugin: Plugin, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> T | None:
         """A hook without which the plugin can't be used: raising takes it out."""
-        answer, error = self.calls.attempt(plugin.name, hook, **arguments)
+        answer, error = self.calls.attempt(plugin.name, hook, *args, **arguments)
         if error is not None:
-            plugin.fail(f"{hook}: {type(error).__name__}: {error}")
+            plugin.fail(f"{hook.__name__}: {type(error).__name__}: {error}")
         return answer
 
     # -- what configuration needs -------------------------------------------------------------------------
@@ -148,7 +152,7 @@ class Plugins:
         self._disabled = config.plugins.disabled
         self._name_missing(config)
         for plugin in self._usable():
-            declared = self._ask(plugin, "ovnkit_declare", config=config)
+            declared = self._ask(plugin, Hooks.ovnkit_declare, config=config)
             plugin.declaration = declared if isinstance(declared, Declaration) else Declaration()
             if declared is not None and (problem := _problem(declared)):
                 plugin.fail(f"ovnkit_declare: {problem}")
@@ -165,7 +169,7 @@ class Plugins:
             wanted[name].state, wanted[name].why = State.ENABLED, ""
         self._order = decided.names
         for plugin in self.enabled:
-            self._ask(plugin, "ovnkit_check_config", config=config)
+            self._ask(plugin, Hooks.ovnkit_check_config, config=config)
 
     def _usable(self) -> list[Plugin]:
         return [plugin for plugin in self.all.values() if plugin.state not in (State.FAILED, State.MISSING)]
@@ -213,19 +217,21 @@ class Plugins:
             log.error("plugin is quarantined", plugin=name, reason=why)
         plugin.state, plugin.why = State.QUARANTINED, why
 
-    def require(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    def require(
+        self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
+    ) -> list[tuple[str, T]]:
         """`each` for a hook that plugins need at start: one that raises is quarantined."""
         answers = []
         for plugin in self.enabled:
             try:
-                answer, error = self.calls.attempt(plugin.name, hook, **arguments)
+                answer, error = self.calls.attempt(plugin.name, hook, *args, **arguments)
             except ConfigError:
                 raise
             except Exception as deliberate:
                 answer, error = None, deliberate
             if error is not None:
                 plugin.held_at_start = True
-                self.quarantine(plugin.name, f"{hook}: {type(error).__name__}: {error}")
+                self.quarantine(plugin.name, f"{hook.__name__}: {type(error).__name__}: {error}")
             elif answer is not None:
                 answers.append((plugin.name, answer))
         return answers
@@ -284,7 +290,7 @@ def _twice(name: str) -> str:
 
 _DECLARED: Mapping[str, type] = {
     "needs": str, "after": str, "kinds": Kind, "columns": Columns, "crds": Mapping, "applies": AppliedStatus,
-    "privileges": Privilege,
+    "privileges": Privilege, "latencies": Latency,
 }  # fmt: skip
 """What the fields of a Declaration hold several of."""
 

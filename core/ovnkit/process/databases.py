@@ -11,19 +11,20 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Declaration, Scope
-from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.kinds import Changes, Kind, Table, V, View
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Owner
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.tables import TableFeed
 from ovnkit.process.watches import tables_of
-from ovnkit.sinks.ovsdb.locations import NAMES, endpoint, tls_for
-from ovnkit.sinks.ovsdb.replica import Change
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.replica import Change
 from ovnkit.sinks.ovsdb.session import Session
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
+from ovnkit.sinks.ovsdb.wire.endpoint import Tls
+from ovnkit.sinks.ovsdb.wire.locations import NAMES, endpoint
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 
@@ -49,14 +50,39 @@ southbound has none: what plugins write there they declare, and its other tables
 
 @frozen
 class Database:
-    """One database: its session, and its sink."""
+    """One database: its sink, and its session; tests may have a sink that keeps rows in memory, and no session."""
 
     db: str
-    session: Session
-    sink: OvsdbSink
+    sink: AnySink
+    session: Session | None = None
 
 
-def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[Any]]) -> dict[str, set[str]]:
+def connect(
+    reconciler: Reconciler,
+    db: str,
+    where: str,
+    needs: Mapping[str, Iterable[str]],
+    *,
+    tls: Tls | None = None,
+    allow_mass_delete: bool = False,
+    sink: type[OvsdbSink] = OvsdbSink,
+) -> Database:
+    """A real database: a session that isn't started yet, with a sink (of the class `sink`)."""
+    inbox = reconciler.inbox
+    session = Session(db, where, post=inbox.post, database=NAMES[db], needs=needs, tls=tls)
+    made = sink(
+        db,
+        session,
+        post=inbox.post,
+        report=reconciler.report,
+        live=reconciler.live,
+        allow_mass_delete=allow_mass_delete,
+        later=inbox.post_later,
+    )
+    return Database(db, made, session)
+
+
+def needs(db: str, declarations: Iterable[Declaration], kinds: Iterable[Kind[View]]) -> dict[str, set[str]]:
     """Tables and columns to monitor: the marked ones, what plugins write, what kinds are made of."""
     found: dict[str, set[str]] = {table: {"external_ids"} for table in _MARKED[db]}
     for declaration in declarations:
@@ -79,68 +105,62 @@ class Databases:
     """All databases that the roles of this process write or read. `known(schemas)` comes when all have answered.
 
     `declarations` are those of all installed plugins: rows of the disabled ones must be seen to be removed.
+    `connect(db, needs)` makes a database; `needs` are the columns to monitor by table.
     """
 
     def __init__(
         self,
-        config: Config,
         scope: Scope,
         reconciler: Reconciler,
         declarations: Iterable[Declaration],
-        kinds: Iterable[Kind[Any]],
+        kinds: Iterable[Kind[View]],
         *,
+        connect: Callable[[str, Mapping[str, set[str]]], Database],
         known: Callable[[Mapping[str, Schema]], None],
-        allow_mass_delete: bool = False,
     ) -> None:
         self.databases: dict[str, Database] = {}
         self.schemas: dict[str, Schema] = {}
         self._known = known
+        self._post = reconciler.inbox.post
         declared, kinds = list(declarations), list(kinds)
         for db in NAMES:
             wanted = needs(db, declared, kinds)
             if ROLES[db] not in scope.roles or not wanted:
                 continue
-            session = Session(
-                db,
-                endpoint(config, db),
-                post=reconciler.inbox.post,
-                database=NAMES[db],
-                needs=wanted,
-                tls=tls_for(config, db),
-            )
-            sink = OvsdbSink(
-                db,
-                session,
-                post=reconciler.inbox.post,
-                report=reconciler.report,
-                live=reconciler.live,
-                allow_mass_delete=allow_mass_delete,
-                later=reconciler.inbox.post_later,
-            )
-            session.listeners.append(_SchemaListener(db, self._schema_known))
+            database = self.databases[db] = connect(db, wanted)
+            if database.session is None:
+                continue
+            database.session.listeners.append(_SchemaListener(db, self._schema_known))
             if tables := tables_of(kinds, db):
-                session.listeners.append(TableFeed(session.replica, tables, reconciler))
-            self.databases[db] = Database(db, session, sink)
+                database.session.listeners.append(TableFeed(database.session.replica, tables, reconciler))
+
+    @property
+    def sessions(self) -> Mapping[str, Session]:
+        """The sessions by database."""
+        return {db: d.session for db, d in self.databases.items() if d.session is not None}
 
     def start(self) -> None:
         """Start connecting; without any database everything is known at once."""
-        for database in self.databases.values():
-            database.session.start()
+        for session in self.sessions.values():
+            session.start()
+        if not self.sessions:
+            self._post(lambda: self._known({}))
 
     def session(self, db: str) -> Session | None:
         """The session of a database; None when this process has none."""
-        found = self.databases.get(db)
-        return found.session if found is not None else None
+        return self.sessions.get(db)
 
     @property
     def waiting(self) -> list[str]:
         """Databases that haven't answered yet."""
-        return [db for db in self.databases if db not in self.schemas]
+        return [db for db in self.sessions if db not in self.schemas]
 
     def owners_of_match(self, text: str) -> Sequence[Owner]:
         """Who wants a match that is all or a part of a text; nobody where the northbound isn't written."""
         database = self.databases.get("nb")
-        return database.sink.owners_of_match(text) if database is not None else ()
+        if database is None or not isinstance(database.sink, OvsdbSink):
+            return ()
+        return database.sink.owners_of_match(text)
 
     def _schema_known(self, db: str, schema: Schema) -> None:
         former = self.schemas.get(db)
@@ -152,17 +172,13 @@ class Databases:
         if not self.waiting:
             self._known(self.schemas)
 
-    def status(self) -> Mapping[str, Mapping[str, Any]]:
-        """State of the sinks by database."""
-        return {db: database.sink.status() for db, database in self.databases.items()}
-
     def stop(self) -> None:
         """End all sessions."""
-        for database in self.databases.values():
-            database.session.stop()
+        for session in self.sessions.values():
+            session.stop()
 
 
-def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
+def read_fact(config: Config, kind: Kind[V]) -> Sequence[V]:
     """The views of a kind of this host as they are now, from its kernel or its Open vSwitch.
 
     Raises TimeoutError when these don't answer, ValueError for a kind of another place.
@@ -172,7 +188,7 @@ def read_fact(config: Config, kind: Kind[Any]) -> list[Any]:
     return _read_table(config, kind, READ_DEADLINE) if isinstance(kind.source, Table) else read_once(kind)
 
 
-def _read_table(config: Config, kind: Kind[Any], deadline: float) -> list[Any]:
+def _read_table(config: Config, kind: Kind[V], deadline: float) -> Sequence[V]:
     """Where there is no Open vSwitch, it has nothing."""
     assert isinstance(kind.source, Table)
     if kind.source.db != "ovs":
@@ -199,11 +215,11 @@ class _Once:
         self.views: dict[str, Any] = {}
         self.complete = False
 
-    def observe(self, _kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, _kind: Kind[View], changes: Changes) -> None:
         """Keep the views."""
         self.views.update(changes)
 
-    def listed(self, _kind: Kind[Any]) -> None:
+    def listed(self, _kind: Kind[View]) -> None:
         """That was all."""
         self.complete = True
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Privilege
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.leadership import lease_names
@@ -18,7 +18,7 @@ _READ = ("get", "list", "watch")
 _GROUP = "rbac.authorization.k8s.io"
 
 
-def core_privileges(config: Config, roles: Iterable[Role], kinds: Iterable[Kind[Any]]) -> list[Privilege]:
+def core_privileges(config: Config, roles: Iterable[Role], kinds: Iterable[Kind[View]]) -> list[Privilege]:
     """What the core itself does: watch the kinds, write Events, compete for Leases."""
     found = [Privilege("", ("events",), ("create", "get", "patch"))]
     found += [

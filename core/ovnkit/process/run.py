@@ -6,43 +6,33 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import FrameType
 
 import structlog
 
-from ovnkit.api.config import Config
-from ovnkit.api.hooks import Scope
-from ovnkit.api.kinds import Answers, Kind, Resource
-from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.hooks import Hooks, Scope
+from ovnkit.api.kinds import View
+from ovnkit.api.metrics import Latency, Metric
+from ovnkit.api.renderers import Role
 from ovnkit.config.load import Loaded
-from ovnkit.engine.answers import AnswerSink, answer_kinds
-from ovnkit.engine.inbox import Inbox
-from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Sink
-from ovnkit.plugins.registry import Plugins, State
+from ovnkit.plugins.registry import Plugins
 from ovnkit.process import shutdown
 from ovnkit.process.complaints import Complaints
-from ovnkit.process.databases import ROLES, Databases, schema_columns
+from ovnkit.process.edges import ProcessEdges
 from ovnkit.process.garbage import LoadPhase, collect_at_rest
 from ovnkit.process.leadership import Leadership
 from ovnkit.process.memory import give_back_large_blocks
 from ovnkit.process.runtime import PluginRuntime
-from ovnkit.process.watches import Watches, kinds_of, stand_in
-from ovnkit.sinks.kube.client import Client
-from ovnkit.sinks.kube.managers import FieldManagers
-from ovnkit.sinks.kube.residue import Residue
-from ovnkit.sinks.kube.writer import KubeSink
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.process.watches import Watches
+from ovnkit.process.wiring import Wiring
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 from ovnkit.status.metrics import Metrics
 from ovnkit.status.read import socket_path
 from ovnkit.status.server import HealthServer, json_answer
 from ovnkit.status.snapshot import Snapshots
 from ovnkit.status.state import Progress, StateReader, health_answer, public, ready_answer
-
-if TYPE_CHECKING:
-    from ovnkit.process.node_sinks import NodeSink, NodeSinks
 
 log = structlog.get_logger()
 
@@ -77,35 +67,12 @@ class Process:
         self._told: queue.SimpleQueue[signal.Signals | None] = queue.SimpleQueue()
         self._halt = threading.Event()
         self._progress = Progress()
-        self._inbox = Inbox()
-        self._reconciler = Reconciler(self._inbox)
+        self._edges = ProcessEdges(config, scope, allow_mass_delete=allow_mass_delete)
+        self._wiring = Wiring(config, scope, plugins, self._edges, known=self._schemas_known)
+        self._inbox, self._reconciler = self._wiring.inbox, self._wiring.reconciler
+        self._databases = self._wiring.databases
         self._inbox.at_rest = collect_at_rest
         self._load_phase = LoadPhase(lambda: self._reconciler.synced, self._inbox.post_later)
-        self._client = Client.connect(config.kubernetes)
-        self._kinds = kinds_of(plugin.declaration for plugin in plugins.enabled)
-        self._managers = FieldManagers(scope, self._reconciler.role_of)
-        self._kube = KubeSink(
-            self._client,
-            observed=self._reconciler.get,
-            post=self._inbox.post,
-            post_later=self._inbox.post_later,
-            report=self._reconciler.report,
-            manager=self._managers.name,
-        )
-        self._residues = {role: self._residue(role, allow_mass_delete) for role in scope.roles}
-        self._reconciler.on_event = self._event
-        self._answers = AnswerSink(self._inbox.post, self._reconciler.observe, self._reconciler.report)
-        self._node = _node_sinks(config, scope, self._reconciler)
-        self._of_node: Sequence[NodeSink] = self._node.all if self._node is not None else ()
-        self._databases = Databases(
-            config,
-            scope,
-            self._reconciler,
-            [plugin.declaration for plugin in plugins.all.values()],
-            self._kinds.values(),
-            known=self._schemas_known,
-            allow_mass_delete=allow_mass_delete,
-        )
         self._complaints = Complaints(
             Path(config.ovspaths.ovn_log_dir),
             post=self._inbox.post,
@@ -114,25 +81,24 @@ class Process:
         )
         self._leadership = Leadership(config, scope, gained=self._gained, lost=self._lost, identity=identity)
         self.runtime = PluginRuntime(
-            config, scope, plugins.calls, self._reconciler, self._client, self._databases.session
+            config, scope, plugins.calls, self._reconciler, self._edges.client, self._databases.session
         )
-        self._won: set[Role] = set()
         self._rendered_at = 0.0
         self._state = StateReader(
             scope,
             plugins,
             self._reconciler,
             self._progress,
-            kinds=[kind for kind in self._kinds.values() if self._observes(kind)],
-            sinks=self._sinks,
+            unlisted=lambda: self._wiring.unlisted,
+            sinks=lambda: self._wiring.sinks,
             watches=lambda: self._watches.status(),
             leases=self._leadership.status,
             waiting=lambda: self._databases.waiting,
             complaints=self._complaints.counts,
         )
         self._snapshots = Snapshots(self._inbox, self._state.read)
-        self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, config)
-        self._watches = Watches(self._reconciler, scope, [self._metrics.pods.observe])
+        self._metrics = Metrics(lambda: self._snapshots.take().content, self._plugin_metrics, _latencies(plugins))
+        self._watches = Watches(self._reconciler, scope, [self._metrics.latencies.observe])
         self._health = HealthServer(
             {
                 "/healthz": lambda: health_answer(self._snapshots.take()),
@@ -170,7 +136,7 @@ class Process:
             self._stop.set()
             self._told.put(None)
 
-    def _signalled(self, number: int, _frame: Any) -> None:
+    def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # It runs in the middle of whatever the main thread does, which may hold the lock of a log or an event.
         self._told.put(signal.Signals(number))
 
@@ -193,35 +159,35 @@ class Process:
             node=self._scope.node,
             zone=self._scope.zone,
             plugins=[plugin.name for plugin in self._plugins.enabled],
-            api_server=self._client.host,
+            api_server=self._edges.client.host,
             databases=list(self._databases.databases),
         )
-        taps = [self._kube.tap, *(residue.tap for residue in self._residues.values())]
-        self._watches.start(self._client, self._kinds.values(), taps)
-        if self._node is not None:
-            self._node.start()
+        self._watches.start(self._edges.client, self._wiring.kinds.values(), self._edges.taps)
+        for sink in self._wiring.node:
+            sink.start()
+        if Role.NODE in self._scope.roles:
             self._complaints.start()
         self._databases.start()
-        if not self._databases.databases:
-            self._inbox.post(lambda: self._schemas_known({}))
         self._inbox.post_later(_POLL, self._look)
         self._inbox.post_later(WAITING_LINE, self._tell_waiting)
 
     def _shut_down(self) -> None:
         self._progress.stopping = True
         lost = self._exit_code == EXIT_LEASE_LOST
-        steps: list[tuple[str, Any]] = [("plugins", lambda: shutdown.stop_plugins(self._plugins, self.runtime))]
-        if not lost and self._progress.rendering:
+        steps: list[tuple[str, Callable[[], object]]] = [
+            ("plugins", lambda: shutdown.stop_plugins(self._plugins, self.runtime))
+        ]
+        if not lost and self._wiring.rendering:
             steps.append(("sinks", lambda: shutdown.flush(self._reconciler)))
         steps += [
             ("leases", self._leadership.stop),
             ("reconciler", self._halt_reconciler),
-            ("kubernetes writer", lambda: self._kube.stop(0.0 if lost else 2.0)),
-            ("answers", self._answers.stop),
+            ("kubernetes writer", lambda: self._edges.stop_writing(0.0 if lost else 2.0)),
+            ("answers", self._wiring.answers.stop),
             ("complaints", self._complaints.stop),
             ("watches", self._watches.stop),
             ("databases", self._databases.stop),
-            *((sink.name, sink.stop) for sink in self._of_node),
+            *((sink.name, sink.stop) for sink in self._wiring.node),
             ("runtime", self.runtime.close),
             ("status", self._health.stop),
         ]
@@ -235,41 +201,14 @@ class Process:
 
     def _schemas_known(self, schemas: Mapping[str, Schema]) -> None:
         """All databases have answered: plugins whose columns exist begin to render."""
-        plugins, reconciler = self._plugins, self._reconciler
-        plugins.check_schema(schema_columns(schemas))
-        answers = plugins.require("ovnkit_renderers", config=self._config, scope=self._scope, hooks=plugins.calls)
-        self._add_answerers()
-        for plugin, renderers in answers:
-            mine = [renderer for renderer in _checked(plugin, renderers) if renderer.role in self._scope.roles]
-            reconciler.add_plugin(plugin, mine)
-        reconciler.leftovers.keep(plugins.silent)
-        reconciler.add_sink(self._kube, frozenset())
-        reconciler.add_sink(self._answers, frozenset())
-        for db, database in self._databases.databases.items():
-            reconciler.add_sink(database.sink, frozenset({ROLES[db]}))
-        if self._node is not None:
-            self._node.plugins_active((*plugins.active(), *plugins.silent))
-        for sink in self._of_node:
-            reconciler.add_sink(sink, frozenset({Role.NODE}))
-        self._progress.rendering = True
+        self._wiring.render(schemas)
         self._activate(self._scope.roles - self._leadership.elected)
-        self._leadership.start(self._client)
-
-    def _add_answerers(self) -> None:
-        calls = self._plugins.calls
-        tell = self._answers.tell
-        for plugin, found in calls.each("ovnkit_answerers", config=self._config, scope=self._scope, tell=tell):
-            for answerer in found:
-                self._answers.add(plugin, answerer)
-        for kind in answer_kinds(self._kinds.values()):
-            self._reconciler.listed(kind)
+        self._leadership.start(self._edges.client)
 
     def _activate(self, roles: frozenset[Role]) -> None:
-        if self._progress.rendering and roles:
+        if self._wiring.rendering and roles:
             self._load_phase.begin()
-            self._reconciler.activate(roles)
-            for role in roles:
-                self._reconciler.add_sink(self._residues[role], frozenset({role}))
+            self._wiring.activate(roles)
             log.info("acting", roles=sorted(role.value for role in roles))
 
     def _look(self) -> None:
@@ -277,7 +216,7 @@ class Process:
         if self._progress.started or self._stop.is_set():
             return
         now = time.monotonic()
-        done = self._progress.rendering and self._reconciler.rendered
+        done = self._wiring.rendering and self._reconciler.rendered
         if not done:
             self._rendered_at = 0.0
         elif not self._rendered_at:
@@ -291,13 +230,13 @@ class Process:
         self._inbox.post_later(_POLL, self._look)
 
     def _start_services(self) -> None:
-        self._plugins.calls.each("ovnkit_started", runtime=self.runtime)
+        self._plugins.calls.each(Hooks.ovnkit_started, runtime=self.runtime)
 
     def _tell_waiting(self) -> None:
         if self._progress.started or self._stop.is_set():
             return
-        unlisted = self._reconciler.unlisted([kind for kind in self._kinds.values() if self._observes(kind)])
-        sinks = [sink.name for sink in self._sinks() if not sink.ready]
+        unlisted = self._wiring.unlisted
+        sinks = [sink.name for sink in self._wiring.sinks if not sink.ready]
         log.warning("still waiting", databases=self._databases.waiting, sinks=sinks, unlisted=unlisted)
         self._inbox.post_later(WAITING_LINE, self._tell_waiting)
 
@@ -312,71 +251,21 @@ class Process:
             self._halt_reconciler()
             self.stop(EXIT_LEASE_LOST)
 
-    # -- parts ----------------------------------------------------------------------------------------------
-
-    def _sinks(self) -> Sequence[Sink]:
-        sinks: list[Sink] = [database.sink for database in self._databases.databases.values()]
-        return [self._kube, self._answers, *sinks, *self._of_node, *self._residues.values()]
-
-    def _residue(self, role: Role, allow_mass_delete: bool) -> Residue:
-        observed = [kind for kind in self._kinds.values() if isinstance(kind.source, Resource)]
-        disabled = [plugin for name, plugin in self._plugins.all.items() if name not in self._plugins.silent]
-        others = kinds_of(plugin.declaration for plugin in disabled).values()
-        return Residue(
-            role,
-            self._client,
-            self._managers,
-            self._kube,
-            post=self._inbox.post,
-            post_later=self._inbox.post_later,
-            listed=lambda: not self._reconciler.unlisted(observed),
-            applied=[
-                (plugin.name, status)
-                for plugin in disabled
-                if plugin.state is not State.ENABLED
-                for status in plugin.declaration.applies
-            ],
-            unwatched=[k for k in others if k.name not in self._kinds and isinstance(k.source, Resource)],
-            allow_mass_delete=allow_mass_delete,
-        )
-
-    def _observes(self, kind: Kind[Any]) -> bool:
-        """Whether this process is a place where the kind can be observed."""
-        if isinstance(kind.source, Resource | Answers):
-            return True
-        db = getattr(kind.source, "db", "")
-        return db in self._databases.databases if db else self._node is not None
-
-    def _event(self, kind: Kind[Any], key: str, reason: str, message: str, warning: bool) -> None:
-        if isinstance(kind.source, Resource):
-            view = self._reconciler.get(kind, key) or stand_in(key)
-            self._kube.events.record(kind, view, reason, message, warning=warning)
+    # -- what plugins say -----------------------------------------------------------------------------------
 
     def _plugin_health(self) -> dict[str, Mapping[str, str]]:
         """What plugins say is wrong with them, by plugin."""
         if not self._progress.started:
             return {}
-        answers = self._plugins.calls.observe("ovnkit_health", runtime=self.runtime)
+        answers = self._plugins.calls.observe(Hooks.ovnkit_health, runtime=self.runtime)
         return {name: found for name, found in answers if found}
 
-    def _plugin_metrics(self) -> Sequence[tuple[str, Any]]:
+    def _plugin_metrics(self) -> Sequence[tuple[str, Iterable[Metric]]]:
         """What plugins tell in numbers, as they give it."""
         if not self._progress.started:
             return ()
-        return self._plugins.calls.observe("ovnkit_metrics", runtime=self.runtime)
+        return self._plugins.calls.observe(Hooks.ovnkit_metrics, runtime=self.runtime)
 
 
-def _node_sinks(config: Config, scope: Scope, reconciler: Reconciler) -> NodeSinks | None:
-    if Role.NODE not in scope.roles:
-        return None
-    from ovnkit.process.node_sinks import NodeSinks
-
-    return NodeSinks(config, reconciler)
-
-
-def _checked(plugin: str, renderers: Any) -> list[Renderer]:
-    found = list(renderers)
-    for renderer in found:
-        if not isinstance(renderer, Renderer):
-            raise TypeError(f"{plugin}: ovnkit_renderers gave {renderer!r}, which is no Renderer")
-    return found
+def _latencies(plugins: Plugins) -> list[tuple[str, Sequence[Latency[View]]]]:
+    return [(plugin.name, plugin.declaration.latencies) for plugin in plugins.enabled]

@@ -6,14 +6,14 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import HookCalls, Scope
-from ovnkit.api.kinds import Kind, V
+from ovnkit.api.kinds import Kind, V, View
 from ovnkit.engine.inbox import Task
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.sinks.kube.client import Client
@@ -32,8 +32,6 @@ OVS_TIMEOUT = 30
 OVS_TABLES = ("Open_vSwitch", "Bridge", "Port", "Interface", "QoS", "Queue", "Controller")
 OVS_MEASURED = frozenset({"statistics", "rstp_statistics", "status", "rstp_status", "link_resets", "link_speed"})
 """Columns that ovs-vswitchd writes every few seconds for each interface, and nobody here reads."""
-
-Ready = Callable[[Any], bool]
 
 
 class PluginRuntime:
@@ -66,11 +64,11 @@ class PluginRuntime:
         """All objects of a kind as last observed, or those in a bucket of an index; not tracked."""
         return tuple(self._reconciler.select(kind, index, value).values())
 
-    def keys(self, kind: Kind[Any], index: str = "", value: str = "") -> Collection[str]:
+    def keys(self, kind: Kind[View], index: str = "", value: str = "") -> Collection[str]:
         """Their keys."""
         return frozenset(self._reconciler.select(kind, index, value))
 
-    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Ready) -> V | None:
+    def wait_for(self, kind: Kind[V], key: str, timeout: float, ready: Callable[[V | None], bool]) -> V | None:
         """Block until `ready(view or None)` holds; the view then. Raises TimeoutError after `timeout` s."""
         seen: queue.SimpleQueue[V | None] = queue.SimpleQueue()
         deadline = time.monotonic() + timeout
@@ -87,7 +85,7 @@ class PluginRuntime:
         finally:
             leave()
 
-    def refresh(self, kind: Kind[Any], key: str) -> Any:
+    def refresh(self, kind: Kind[V], key: str) -> V | None:
         """Read one object from the API server now, past the cache; None when it doesn't exist.
 
         Raises Retry when this process has no API server, a KubeError when it can't be asked.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from ovnkit.api.hooks import Runtime
+from ovnkit.api.hooks import Hooks, Runtime
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.plugins.registry import Plugins
 
@@ -23,11 +23,11 @@ FLUSH_DEADLINE = 5.0
 def stop_plugins(plugins: Plugins, runtime: Runtime) -> None:
     """Call `ovnkit_stopping` on each plugin, last started first; one that takes too long is left behind."""
     for name in reversed(plugins.active()):
-        if not plugins.calls.implements(name, "ovnkit_stopping"):
+        if not plugins.calls.implements(name, Hooks.ovnkit_stopping):
             continue
         call = threading.Thread(
             target=plugins.calls.attempt,
-            args=(name, "ovnkit_stopping"),
+            args=(name, Hooks.ovnkit_stopping),
             kwargs={"runtime": runtime},
             name=f"stopping-{name}",
             daemon=True,

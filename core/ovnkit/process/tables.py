@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 import structlog
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Table
-from ovnkit.sinks.ovsdb.replica import Change, Record, Replica, raw_row
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.api.kinds import Changes, Kind, Table, View
+from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica, raw_row
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 
@@ -18,21 +18,21 @@ log = structlog.get_logger()
 class World(Protocol):
     """What the feed tells: the reconciler."""
 
-    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def observe(self, kind: Kind[View], changes: Changes) -> None:
         """Objects came, changed or went."""
 
-    def listed(self, kind: Kind[Any]) -> None:
+    def listed(self, kind: Kind[View]) -> None:
         """Everything of this kind has been observed once."""
 
 
 class TableFeed:
     """Listener of a session (`ovnkit.sinks.ovsdb.session.Listener`) that feeds kinds. Reconciler's thread only."""
 
-    def __init__(self, replica: Replica, kinds: Iterable[Kind[Any]], world: World) -> None:
+    def __init__(self, replica: Replica, kinds: Iterable[Kind[View]], world: World) -> None:
         self._replica = replica
         self._world = world
-        self._kinds: dict[str, list[Kind[Any]]] = {}
-        self._known: dict[Kind[Any], dict[str, str]] = {}
+        self._kinds: dict[str, list[Kind[View]]] = {}
+        self._known: dict[Kind[View], dict[str, str]] = {}
         for kind in kinds:
             assert isinstance(kind.source, Table)
             self._kinds.setdefault(kind.source.table, []).append(kind)
@@ -72,12 +72,12 @@ class TableFeed:
                 ],
             )
 
-    def _tell(self, kind: Kind[Any], rows: list[tuple[str, Record | None]]) -> None:
+    def _tell(self, kind: Kind[View], rows: list[tuple[str, Record | None]]) -> None:
         """Views are stored under their own key, which need not be the row's UUID."""
         known = self._known[kind]
         assert isinstance(kind.source, Table)
         having = kind.source.having
-        changes: list[tuple[str, Any]] = []
+        changes: list[tuple[str, View | None]] = []
         for uuid, record in rows:
             if record is None or not _has(record, having):
                 key = known.pop(uuid, None)

@@ -13,8 +13,8 @@ import structlog
 from ovnkit.api.errors import Reject
 from ovnkit.api.hooks import Declaration, Scope
 from ovnkit.api.host import ADDRESSES, ROUTE_PROTOCOL
-from ovnkit.api.kinds import HostFacts, Kind, Resource, Table
-from ovnkit.api.models import NAMESPACES, NODES, PODS, ObjectView
+from ovnkit.api.kinds import Changes, HostFacts, Kind, Table, View
+from ovnkit.api.models import COMMON_KINDS, ObjectView, is_object_kind
 from ovnkit.api.renderers import Role
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.sinks.kube.watch import RawChanges, Watcher
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
-Observer = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
-Tap = Callable[[Kind[Any], RawChanges], None]
+Observer = Callable[[Kind[View], Changes], None]
+Tap = Callable[[Kind[ObjectView], RawChanges], None]
 
 
-def kinds_of(declarations: Iterable[Declaration]) -> dict[str, Kind[Any]]:
+def kinds_of(declarations: Iterable[Declaration]) -> dict[str, Kind[View]]:
     """The kinds to observe by name: those every cluster has, and the declared ones. Host facts and tables are
     among them."""
-    kinds: dict[str, Kind[Any]] = {kind.name: kind for kind in (NAMESPACES, NODES, PODS)}
+    kinds: dict[str, Kind[View]] = {kind.name: kind for kind in COMMON_KINDS}
     for declaration in declarations:
         for kind in declaration.kinds:
             other = kinds.setdefault(kind.name, kind)
@@ -41,7 +41,7 @@ def kinds_of(declarations: Iterable[Declaration]) -> dict[str, Kind[Any]]:
     return kinds
 
 
-def tables_of(kinds: Iterable[Kind[Any]], db: str) -> list[Kind[Any]]:
+def tables_of(kinds: Iterable[Kind[View]], db: str) -> list[Kind[View]]:
     """The kinds among them whose source is a table of a database."""
     return [kind for kind in kinds if isinstance(kind.source, Table) and kind.source.db == db]
 
@@ -57,7 +57,7 @@ class Watches:
         self._host: HostFactsWatcher | None = None
         self._client: Client | None = None
 
-    def start(self, client: Client, kinds: Iterable[Kind[Any]], taps: Sequence[Tap]) -> None:
+    def start(self, client: Client, kinds: Iterable[Kind[View]], taps: Sequence[Tap]) -> None:
         """Start watching. A process that has only the node role sees only its own node's pods."""
         only_node = self._scope.node if self._scope.roles == {Role.NODE} else ""
         self._client = client
@@ -65,8 +65,8 @@ class Watches:
         for kind in kinds:
             if isinstance(kind.source, HostFacts):
                 host_kinds.append(kind)
-            elif isinstance(kind.source, Resource):
-                field = kind.source.node_field if only_node else None
+            elif is_object_kind(kind):
+                field = kind.resource.node_field if only_node else None
                 self._watchers[kind.name] = Watcher(
                     client,
                     kind,
@@ -90,7 +90,7 @@ class Watches:
             )
             self._host.start()
 
-    def _observed(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
+    def _observed(self, kind: Kind[View], changes: Changes) -> None:
         if kind is ADDRESSES and any(view is None and self._is_the_hosts(key) for key, view in changes):
             assert self._client is not None
             log.info("an address of the host is gone, connecting anew", addresses=[key for key, _ in changes])
@@ -108,7 +108,7 @@ class Watches:
             and not (view.deprecated or view.address.ip.is_link_local or view.address.ip.is_loopback)
         )
 
-    def _view_failed(self, kind: Kind[Any], key: str, error: Exception) -> None:
+    def _view_failed(self, kind: Kind[View], key: str, error: Exception) -> None:
         reason = error.reason if isinstance(error, Reject) else "InvalidObject"
         log.warning(
             "object can't be read; its last good state stays", kind=kind.name, object=key, error=str(error)
@@ -130,7 +130,7 @@ class Watches:
             self._host.stop()
 
 
-def _tap(taps: Sequence[Tap], kind: Kind[Any], changes: RawChanges) -> None:
+def _tap(taps: Sequence[Tap], kind: Kind[ObjectView], changes: RawChanges) -> None:
     for tap in taps:
         tap(kind, changes)
 

@@ -10,16 +10,16 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import OvnkitError
-from ovnkit.api.hooks import Scope
+from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.identity import OWNER_KEY, RowId
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
-from ovnkit.sinks.ovsdb.ledger import ROW_PREFIX
-from ovnkit.sinks.ovsdb.locations import NAMES, endpoint, tls_for
-from ovnkit.sinks.ovsdb.replica import Change, Record, Replica
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.ledger import ROW_PREFIX
+from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica
 from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.sinks.ovsdb.wire.locations import NAMES, endpoint, tls_for
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 READ_TIMEOUT = 15.0
 """Seconds the database may take to answer."""
@@ -102,14 +102,14 @@ def _ledger(record: Record) -> Iterable[tuple[str, str]]:
             yield key.removeprefix(ROW_PREFIX), text
 
 
-Subjects = Mapping[tuple[str, str], Kind[Any]]
+Subjects = Mapping[tuple[str, str], Kind[View]]
 """The kind whose objects a renderer renders for, by (plugin, renderer)."""
 
 
 def subjects(plugins: Plugins, config: Config) -> Subjects:
     """Those of the enabled plugins; one that can't say has none."""
     scope = Scope(frozenset(Role), "", "", config.default.zone_mode == "per-node")
-    answers = plugins.calls.each("ovnkit_renderers", config=config, scope=scope, hooks=plugins.calls)
+    answers = plugins.calls.each(Hooks.ovnkit_renderers, config=config, scope=scope, hooks=plugins.calls)
     return {
         (plugin, renderer.name): renderer.reports_on
         for plugin, renderers in answers
@@ -127,7 +127,7 @@ def explain_row(plugins: Plugins, subjects: Subjects, record: Record, ledger: Ma
     sentence = ""
     if plugin in plugins.all:
         said, error = plugins.calls.attempt(
-            plugin, "ovnkit_explain", row=row, table=record.table, external_ids=external_ids
+            plugin, Hooks.ovnkit_explain, row=row, table=record.table, external_ids=external_ids
         )
         sentence = f"(the plugin can't say: {error})" if error else said or ""
     elif owner:

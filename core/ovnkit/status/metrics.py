@@ -1,28 +1,27 @@
 """Prometheus metrics, read from counters and snapshots when scraped; nothing is counted twice.
 
-Names of OVN-Kubernetes where they mean the same. Those of plugins come from their hook `ovnkit_metrics`.
+Names of OVN-Kubernetes where they mean the same. Those of plugins come from their hook `ovnkit_metrics`, and from
+the latencies that they declare.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram, generate_latest
+from prometheus_client import REGISTRY, CollectorRegistry, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ovnkit import __version__
-from ovnkit.api.config import Config
-from ovnkit.api.kinds import Kind
-from ovnkit.api.models import PODS, Pod
+from ovnkit.api.kinds import View
+from ovnkit.api.metrics import Latency
+from ovnkit.status.latencies import Latencies
 from ovnkit.status.plugin_metrics import PluginMetrics
 from ovnkit.status.server import Answer
 from ovnkit.status.state import reasons_degraded
-
-POD_NETWORKS = "k8s.ovn.org/pod-networks"
 
 _READY_METRICS = {
     "cluster": "ovnkube_clustermanager_ready_duration_seconds",
@@ -42,63 +41,33 @@ _SINK_COUNTERS = {
 _SINK_GAUGES = ("owned", "pending", "in_flight", "held_back", "waiting")
 
 
-Told = Callable[[], Iterable[tuple[str, Any]]]
+Told = Callable[[], Iterable[tuple[str, object]]]
 """Asks plugins for their metrics: (plugin, answer)."""
-
-
-class PodLatency:
-    """Seconds from a pod being seen scheduled to its network annotation being seen."""
-
-    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
-        self._histogram = Histogram(
-            "ovnkube_controller_pod_creation_latency_seconds",
-            "From a pod being seen scheduled to its network annotation being seen.",
-            registry=registry,
-            buckets=(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60),
-        )
-        self._clock = clock
-        self._since: dict[str, float] = {}
-
-    def observe(self, kind: Kind[Any], changes: Sequence[tuple[str, Any]]) -> None:
-        """Look at changes of pods (reconciler's thread)."""
-        if kind is not PODS:
-            return
-        for key, pod in changes:
-            if pod is None:
-                self._since.pop(key, None)
-            elif POD_NETWORKS in pod.annotations:
-                since = self._since.pop(key, None)
-                if since is not None:
-                    self._histogram.observe(self._clock() - since)
-            elif _expects_network(pod):
-                self._since.setdefault(key, self._clock())
-
-
-def _expects_network(pod: Pod) -> bool:
-    return bool(pod.node) and not pod.host_network and not pod.completed
 
 
 class StateCollector(Collector):
     """Metrics made from the /status content, and those that plugins tell."""
 
-    def __init__(self, state: Callable[[], Mapping[str, Any]], told: Told, config: Config) -> None:
+    def __init__(
+        self, state: Callable[[], Mapping[str, Any]], told: Told, taken: Callable[[], Collection[str]]
+    ) -> None:
         self._state = state
         self._told = told
+        self._taken = taken
         self._plugins = PluginMetrics()
-        self._config = config
 
     def collect(self) -> Iterator[Metric]:
         """All families; called for each scrape."""
         told = self._told()  # first: who fails is counted in the state
         own = list(self._own(self._state()))
         yield from own
-        yield from self._plugins.families(told, {family.name for family in own})
+        yield from self._plugins.families(told, {family.name for family in own}.union(self._taken()))
 
     def _own(self, state: Mapping[str, Any]) -> Iterator[Metric]:
         yield _family(GaugeMetricFamily, "ovnkit_build_info", "Version.", ["version"], [((__version__,), 1)])
         degraded = bool(reasons_degraded(state, time.time()))
         yield GaugeMetricFamily("ovnkit_degraded", "1 while something wanted is not in effect.", degraded)
-        yield from _roles(state, self._config)
+        yield from _roles(state)
         yield from _renders(state)
         yield from _sinks(state.get("sinks", {}))
         yield from _watches(state.get("watches", {}))
@@ -139,33 +108,15 @@ def _family(cls: Any, name: str, text: str, labels: Sequence[str], samples: Samp
     return family
 
 
-def _roles(state: Mapping[str, Any], config: Config) -> Iterator[Metric]:
+def _roles(state: Mapping[str, Any]) -> Iterator[Metric]:
     ready = state.get("ready_duration_seconds")
     roles = state.get("roles", ())
     if ready is not None:
         for role in roles:
             yield GaugeMetricFamily(_READY_METRICS[role], "Seconds from start to being ready.", ready)
     leader = state.get("leases", {}).get("cluster")
-    if leader is None:
-        return
-    yield GaugeMetricFamily("ovnkube_clustermanager_leader", "1 if it holds the lease.", leader["leading"])
-    for family in (4, 6):
-        subnets = [s for s in config.default.cluster_subnets if s.network.version == family]
-        total = sum(2 ** (s.host_prefix - s.network.prefixlen) for s in subnets)
-        yield _family(
-            GaugeMetricFamily,
-            f"ovnkube_clustermanager_num_v{family}_host_subnets",
-            "Node subnets that there are to hand out.",
-            ["network_name"],
-            [(("default",), total)],
-        )
-        yield _family(
-            GaugeMetricFamily,
-            f"ovnkube_clustermanager_allocated_v{family}_host_subnets",
-            "Node subnets handed out.",
-            ["network_name"],
-            [(("default",), state.get("node_subnets", {}).get(family, 0))],
-        )
+    if leader is not None:
+        yield GaugeMetricFamily("ovnkube_clustermanager_leader", "1 if it holds the lease.", leader["leading"])
 
 
 def _renders(state: Mapping[str, Any]) -> Iterator[Metric]:
@@ -210,7 +161,7 @@ def _sinks(sinks: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     yield _family(GaugeMetricFamily, "ovnkit_sink_connected", "1 while connected.", ["sink"], connected)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -223,10 +174,16 @@ def _watches(watches: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
 class Metrics:
     """The metrics of one process: ours, those of plugins, and what libraries registered by default."""
 
-    def __init__(self, state: Callable[[], Mapping[str, Any]], told: Told, config: Config) -> None:
+    def __init__(
+        self,
+        state: Callable[[], Mapping[str, Any]],
+        told: Told,
+        latencies: Iterable[tuple[str, Sequence[Latency[View]]]] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._own = CollectorRegistry()
-        self._own.register(StateCollector(state, told, config))
-        self.pods = PodLatency(self._own)
+        self.latencies = Latencies(latencies, self._own, clock)
+        self._own.register(StateCollector(state, told, lambda: self.latencies.names))
 
     def answer(self) -> Answer:
         """The answer to /metrics."""

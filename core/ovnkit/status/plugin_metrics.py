@@ -10,7 +10,8 @@ import structlog
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric as Family
 
-from ovnkit.api.metrics import Metric, MetricKind, Sample
+from ovnkit.api.kinds import View
+from ovnkit.api.metrics import Latency, Metric, MetricKind, Sample
 
 log = structlog.get_logger()
 
@@ -19,6 +20,7 @@ _LABEL = re.compile(r"(?!__)[a-zA-Z_][a-zA-Z0-9_]*", re.ASCII)
 """Names of labels that begin with two underscores are Prometheus' own."""
 _TEXT = re.compile(r"[^\ud800-\udfff]*")
 """What can be sent: lone surrogates can't."""
+_UPSTREAM = ("ovnkube_", "ovn_", "ovs_")
 _FOREIGN = re.compile(r"[^a-zA-Z0-9_]")
 _FAMILIES = {MetricKind.COUNTER: CounterMetricFamily, MetricKind.GAUGE: GaugeMetricFamily}
 
@@ -33,7 +35,7 @@ class PluginMetrics:
     def __init__(self) -> None:
         self._told: dict[tuple[str, str], str] = {}
 
-    def families(self, answers: Iterable[tuple[str, Any]], taken: Iterable[str]) -> Iterator[Family]:
+    def families(self, answers: Iterable[tuple[str, object]], taken: Iterable[str]) -> Iterator[Family]:
         """The metrics among (plugin, answer), without those that are wrong or whose names are `taken`."""
         names = set(taken)
         for plugin, metrics in answers:
@@ -58,16 +60,14 @@ class PluginMetrics:
             log.error("metric is left out", plugin=plugin, metric=metric, error=why)
 
 
-def _family(plugin: str, metric: Any) -> Family:
+def _family(plugin: str, metric: object) -> Family:
     """The metric as Prometheus has it; raises BadMetric."""
-    _demand(isinstance(metric, Metric), "it is no Metric of ovnkit.api.metrics")
-    _demand(_is_text(metric.name, _NAME), "its name is not made of lower-case letters, digits and _")
-    _demand(not metric.name.endswith("_total"), "its name ends with _total, which the core adds to counters")
+    if not isinstance(metric, Metric):
+        raise BadMetric("it is no Metric of ovnkit.api.metrics")
+    name = shown_name(plugin, metric)
     _demand(metric.kind in _FAMILIES, "its kind is no MetricKind")
-    _demand(_is_text(metric.help) and bool(metric.help.strip()), "it has no help")
     samples = [_sample(sample) for sample in metric.samples]
     labels = sorted(samples[0][0]) if samples else []
-    name = f"ovnkit_{_FOREIGN.sub('_', plugin)}_{metric.name}"
     family: Any = _FAMILIES[metric.kind](name, metric.help, labels=labels)
     seen = set()
     for found, value in samples:
@@ -79,8 +79,20 @@ def _family(plugin: str, metric: Any) -> Family:
     return family  # type: ignore[no-any-return]
 
 
-def _sample(sample: Any) -> tuple[Mapping[str, str], float]:
-    _demand(isinstance(sample, Sample), "one of its samples is no Sample of ovnkit.api.metrics")
+def shown_name(plugin: str, metric: Metric | Latency[View]) -> str:
+    """The name under which /metrics shows what a plugin tells; raises BadMetric if its name or help is wrong."""
+    _demand(_is_text(metric.name, _NAME), "its name is not made of lower-case letters, digits and _")
+    _demand(not metric.name.endswith("_total"), "its name ends with _total, which the core adds to counters")
+    _demand(_is_text(metric.help) and bool(metric.help.strip()), "it has no help")
+    if not metric.upstream:
+        return f"ovnkit_{_FOREIGN.sub('_', plugin)}_{metric.name}"
+    _demand(metric.name.startswith(_UPSTREAM), f"OVN-Kubernetes' names begin with {', '.join(_UPSTREAM)}")
+    return metric.name
+
+
+def _sample(sample: object) -> tuple[Mapping[str, str], float]:
+    if not isinstance(sample, Sample):
+        raise BadMetric("one of its samples is no Sample of ovnkit.api.metrics")
     for name, value in sample.labels.items():
         _demand(_is_text(name, _LABEL), f"label {name!r} is not made of letters, digits and _")
         _demand(_is_text(value), f"the value of label {name} is no text: {value!r}")
@@ -93,5 +105,5 @@ def _demand(condition: bool, otherwise: str) -> None:
         raise BadMetric(otherwise)
 
 
-def _is_text(value: Any, pattern: re.Pattern[str] = _TEXT) -> bool:
+def _is_text(value: object, pattern: re.Pattern[str] = _TEXT) -> bool:
     return isinstance(value, str) and pattern.fullmatch(value) is not None

@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from attrs import define, field
 
 from ovnkit import __version__
 from ovnkit.api.hooks import Scope
-from ovnkit.api.kinds import Kind
-from ovnkit.api.models import NODES
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Sink
-from ovnkit.network.node import NODE_SUBNETS, parse_node_subnets
+from ovnkit.engine.sink import AnySink
 from ovnkit.plugins.registry import Plugins, State
 from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
@@ -33,7 +29,6 @@ class Progress:
 
     begun: float = field(factory=time.monotonic)
     began_at: float = field(factory=time.time)
-    rendering: bool = False
     started: bool = False
     stopping: bool = False
     ready_after: float | None = None
@@ -50,8 +45,8 @@ class StateReader:
         reconciler: Reconciler,
         progress: Progress,
         *,
-        kinds: Collection[Kind[Any]],
-        sinks: Callable[[], Sequence[Sink]],
+        unlisted: Callable[[], Sequence[str]],
+        sinks: Callable[[], Sequence[AnySink]],
         watches: Callable[[], Mapping[str, Mapping[str, Any]]],
         leases: Callable[[], Mapping[str, Mapping[str, Any]]],
         waiting: Callable[[], Sequence[str]],
@@ -61,7 +56,7 @@ class StateReader:
         self._plugins = plugins
         self._reconciler = reconciler
         self._progress = progress
-        self._kinds = kinds
+        self._unlisted = unlisted
         self._sinks = sinks
         self._watches = watches
         self._leases = leases
@@ -88,7 +83,7 @@ class StateReader:
             "ready_duration_seconds": progress.ready_after,
             "synced": reconciler.synced,
             "waiting_for_databases": list(self._waiting()),
-            "unlisted": reconciler.unlisted(self._kinds),
+            "unlisted": list(self._unlisted()),
             "plugins": [plugin_row(plugin) for plugin in self._plugins.all.values()],
             "quarantined": dict(reconciler.quarantined()),
             "kinds": dict(reconciler.kinds()),
@@ -109,7 +104,6 @@ class StateReader:
             "render_failures": dict(reconciler.troubles.failures_total),
             "hook_failures": dict(self._plugins.calls.failures),
             "match_complaints": dict(self._complaints),
-            "node_subnets": self._node_subnets(),
         }
 
     def _release(self) -> None:
@@ -118,22 +112,6 @@ class StateReader:
         for plugin in self._plugins.all.values():
             if plugin.state is State.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
                 plugin.state, plugin.why = State.ENABLED, ""
-
-    def _node_subnets(self) -> dict[int, int]:
-        """How many nodes have a subnet, by IP version."""
-        found = {4: 0, 6: 0}
-        for node in self._reconciler.objects(NODES):
-            for family in _families(node.annotations.get(NODE_SUBNETS, "")):
-                found[family] += 1
-        return found
-
-
-@lru_cache(maxsize=4096)
-def _families(subnets: str) -> frozenset[int]:
-    try:
-        return frozenset(subnet.version for subnet in parse_node_subnets(subnets))
-    except (ValueError, TypeError, AttributeError):
-        return frozenset()
 
 
 def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:

@@ -5,7 +5,8 @@
     assert bench.row("Logical_Switch", "n1")["other_config"] == {...}
 
 Annotations and labels that renderers want are applied to the objects, as the API server would. With `connect`
-rows go to a real database as well: `Bench(..., connect={"nb": "unix:/path"})`; call `stop()` at the end.
+rows go to a real database as well, and kinds come from its tables: `Bench(..., connect={"nb": "unix:/path"})`;
+call `stop()` at the end.
 """
 
 from __future__ import annotations
@@ -18,50 +19,19 @@ from typing import Any
 from attrs import evolve
 
 from ovnkit.api.config import Config
-from ovnkit.api.flows import Flow, Group
 from ovnkit.api.hooks import Scope
-from ovnkit.api.host import (
-    ADDRESSES,
-    LINKS,
-    ROUTES,
-    HttpAnswer,
-    Link,
-    LinkAddress,
-    Neighbour,
-    Route,
-    Rule,
-    Sysctl,
-    TrackedFront,
-    TrackedPath,
-    UplinkBridge,
-)
-from ovnkit.api.items import (
-    NOW,
-    Absent,
-    Annotation,
-    Ask,
-    Condition,
-    Event,
-    Finalizer,
-    Label,
-    Member,
-    Row,
-    Status,
-)
-from ovnkit.api.kinds import Kind
+from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
+from ovnkit.api.items import NOW, Annotation, Event, Label, Member, Row
+from ovnkit.api.kinds import Kind, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.matches import Match
-from ovnkit.api.models import NAMESPACES, NODES, PODS
-from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
 from ovnkit.api.renderers import Role
 from ovnkit.engine.inbox import Inbox
-from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Owner, Sink
-from ovnkit.plugins.calls import Calls
-from ovnkit.sinks.ovsdb.session import Session
-from ovnkit.sinks.ovsdb.sink import OvsdbSink
+from ovnkit.engine.sink import AnySink
+from ovnkit.process.watches import tables_of
+from ovnkit.process.wiring import Wiring
+from ovnkit.testing.doubles import DoubleEdges, MemorySink, OnlyThese, RecordingSink, check_enabled
 
-DATABASES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
 DEADLINE = 30.0
 """Seconds until everything must be in the databases."""
 
@@ -72,62 +42,11 @@ ROUNDS = 100
 """Rounds of rendering and applying after which a bench says that it never comes to rest."""
 
 
-class MemorySink(Sink):
-    """Remembers what is wanted; `db` is set for rows."""
-
-    idle = True
-    ready = True
-
-    def __init__(self, name: str, item_types: tuple[type, ...], db: str = "") -> None:
-        self.name = name
-        self.item_types = item_types
-        self.wanted: dict[Owner, tuple[Any, ...]] = {}
-        self.wants = 0
-        self.db = db
-
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
-        """Remember."""
-        self.wants += 1
-        self.wanted.pop(owner, None)
-        if items:
-            self.wanted[owner] = tuple(items)
-
-    def flush(self) -> None:
-        """Nothing to do."""
-
-    def settle(self) -> None:
-        """Nothing to do."""
-
-    def status(self) -> dict[str, Any]:
-        """Nothing to say."""
-        return {}
-
-    @property
-    def items(self) -> list[Any]:
-        """Everything wanted."""
-        return [item for items in self.wanted.values() for item in items]
-
-
-class RecordingSink(OvsdbSink):
-    """A database's sink that remembers what is wanted, too."""
-
-    def __init__(self, db: str, endpoint: str, reconciler: Reconciler) -> None:
-        session = Session(db, endpoint, post=reconciler.inbox.post, database=DATABASES[db])
-        super().__init__(
-            db,
-            session,
-            post=reconciler.inbox.post,
-            report=reconciler.report,
-            live=reconciler.live,
-            later=reconciler.inbox.post_later,
-        )
-        self.db = db
-        self.memory = MemorySink(db, self.item_types, db)
-
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
-        """Remember and apply."""
-        self.memory.want(owner, items)
-        super().want(owner, items)
+def _memory(sink: AnySink) -> MemorySink:
+    """Where a sink remembers."""
+    found = sink.memory if isinstance(sink, RecordingSink) else sink
+    assert isinstance(found, MemorySink)
+    return found
 
 
 def scope(*roles: Role, node: str = "", zone: str = "", per_node_zones: bool = True) -> Scope:
@@ -140,75 +59,67 @@ class Bench:
 
     def __init__(
         self,
-        *plugins: Any,
+        *plugins: object,
         scope: Scope,
         config: Config | None = None,
-        listed: Iterable[Kind[Any]] = (),
+        listed: Iterable[Kind[View]] = (),
         names: Sequence[str] = (),
         connect: Mapping[str, str] | None = None,
     ) -> None:
-        config = config or Config()
         self._slept = 0.0
-        self.inbox = Inbox(clock=lambda: time.monotonic() + self._slept)
-        self.kube = MemorySink("kube", (Annotation, Label, Finalizer, Status, Condition, Event))
-        self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
-        self.uplinks = MemorySink("uplinks", (UplinkBridge,))
-        self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
-        self.flows = MemorySink("flows", (Flow, Group))
-        self.answers = MemorySink("answers", (Ask,))
-        self.http = MemorySink("http", (HttpAnswer,))
-        self.tracks = MemorySink("conntrack", (TrackedPath, TrackedFront))
-        on_node = [self.host, self.uplinks, self.nft, self.flows, self.http, self.tracks]
-        sinks = [self.kube, self.answers, *on_node]
-        self.reconciler = Reconciler(self.inbox, sinks=sinks, now=self.now)
-        self.sinks: dict[str, RecordingSink] = {}
-        self.databases: dict[str, MemorySink] = {}
-        for db in DATABASES:
-            if connect and db in connect:
-                sink = self.sinks[db] = RecordingSink(db, connect[db], self.reconciler)
-                self.databases[db] = sink.memory
-                self.reconciler.add_sink(sink)
-            else:
-                self.databases[db] = MemorySink(db, (Row, Member, Absent), db)
-                self.reconciler.add_sink(self.databases[db])
+        names = names or [type(plugin).__module__.split(".")[0].removeprefix("ovnkit_") for plugin in plugins]
+        self.plugins = OnlyThese(dict(zip(names, plugins, strict=True)))
+        self.plugins.configure(config or Config())
         self._rejects: list[tuple[str, str, str]] = []
+        self._wiring = wiring = Wiring(
+            config or Config(),
+            scope,
+            self.plugins,
+            DoubleEdges(connect, RecordingSink),
+            inbox=Inbox(clock=lambda: time.monotonic() + self._slept),
+            now=self.now,
+        )
+        self.inbox, self.reconciler = wiring.inbox, wiring.reconciler
         self.reconciler.on_event = lambda _kind, key, reason, message, _warning: self._rejects.append(
             (key, reason, message)
         )
-        names = names or [type(plugin).__module__.split(".")[0].removeprefix("ovnkit_") for plugin in plugins]
-        hooks = Calls(lambda: names)
-        for name, plugin in zip(names, plugins, strict=True):
-            hooks.register(name, plugin)
-        kinds: set[Kind[Any]] = {NODES, PODS, NAMESPACES, LINKS, ADDRESSES, ROUTES, *listed}
-        for name in names:
-            kinds.update(hooks.call(name, "ovnkit_declare", config=config).kinds)
-            found = hooks.call(name, "ovnkit_renderers", config=config, scope=scope, hooks=hooks)
-            self.reconciler.add_plugin(name, [item for item in found or () if item.role in scope.roles])
-        for kind in kinds:
+        self.kube, self.answers = _memory(wiring.kube), _memory(wiring.answers)
+        self.node = {sink.name: _memory(sink) for sink in wiring.node}
+        """The sinks of the node by name."""
+        made = {db: database.sink for db, database in wiring.databases.databases.items()}
+        self.sinks = {db: sink for db, sink in made.items() if isinstance(sink, RecordingSink)}
+        """The sinks of the real databases."""
+        self.databases = {db: _memory(sink) for db, sink in made.items()}
+        """What is wanted in each database."""
+        wiring.databases.start()
+        if not self.inbox.run_until(lambda: wiring.rendering, DEADLINE):
+            raise TimeoutError(f"no answer from the databases {wiring.databases.waiting}")
+        check_enabled(self.plugins, names)
+        kinds: set[Kind[View]] = {LINKS, ADDRESSES, ROUTES, *listed, *wiring.kinds.values()}
+        fed = {kind for db in self.sinks for kind in tables_of(kinds, db)}
+        for kind in kinds - fed:
             self.reconciler.listed(kind)
-        for sink in self.sinks.values():
-            sink.session.start()
-        self.reconciler.activate(scope.roles)
+        wiring.activate(scope.roles)
         if not self.sinks:
             self.settle()
 
     # -- the world ----------------------------------------------------------------------------------------
 
-    def put(self, kind: Kind[Any], *views: Any) -> None:
+    def put(self, kind: Kind[View], *views: View) -> None:
         """Objects came or changed."""
         self.reconciler.observe(kind, [(view.key, view) for view in views])
         self.settle()
 
-    def drop(self, kind: Kind[Any], *keys: str) -> None:
+    def drop(self, kind: Kind[View], *keys: str) -> None:
         """Objects are gone."""
         self.reconciler.observe(kind, [(key, None) for key in keys])
         self.settle()
 
-    def get(self, kind: Kind[Any], key: str) -> Any:
+    def get(self, kind: Kind[View], key: str) -> Any:
         """An object as it is now."""
         return self.reconciler.get(kind, key)
 
-    def annotate(self, kind: Kind[Any], key: str, annotations: Mapping[str, str | None]) -> None:
+    def annotate(self, kind: Kind[View], key: str, annotations: Mapping[str, str | None]) -> None:
         """Somebody edits an object's annotations."""
         view = self.get(kind, key)
         merged = {**view.annotations, **annotations}
@@ -240,8 +151,7 @@ class Bench:
 
     def stop(self) -> None:
         """Leave the databases."""
-        for sink in self.sinks.values():
-            sink.session.stop()
+        self._wiring.databases.stop()
 
     def _apply(self) -> bool:
         changed = False

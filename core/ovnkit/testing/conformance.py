@@ -23,8 +23,8 @@ import attrs
 import pytest
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions, Network
-from ovnkit.api.hooks import Scope
-from ovnkit.api.kinds import Kind
+from ovnkit.api.hooks import Hooks, Scope
+from ovnkit.api.kinds import Kind, View
 from ovnkit.testing import ovsdb
 from ovnkit.testing.harness import ALL_ROLES, Content, Harness, difference, make_server
 from ovnkit.testing.manifests import Manifest, objects, ready_node
@@ -94,7 +94,7 @@ class ConformanceSuite:
         del family
         return text
 
-    def facts(self) -> Iterable[tuple[Kind[Any], Any]]:
+    def facts(self) -> Iterable[tuple[Kind[View], View]]:
         """Host facts and answers that the plugin reads, as (kind, view)."""
         return ()
 
@@ -111,7 +111,7 @@ class ConformanceSuite:
         from ovnkit.api.hooks import Declaration
         from ovnkit.plugins.registry import Plugins
 
-        declared = Plugins.discover().calls.call(self.plugin, "ovnkit_declare", config=config) or Declaration()
+        declared = Plugins.discover().calls.call(self.plugin, Hooks.ovnkit_declare, config=config) or Declaration()
         return Harness(server, declared.needs, manifests, config=config, scope=self.scope, facts=self.facts())
 
     @pytest.fixture

@@ -17,34 +17,14 @@ from typing import Any
 from attrs import evolve
 
 from ovnkit.api.config import Config, PluginsOptions
-from ovnkit.api.flows import Flow, Group
-from ovnkit.api.hooks import Declaration, Scope
-from ovnkit.api.host import (
-    HttpAnswer,
-    Link,
-    LinkAddress,
-    Neighbour,
-    Route,
-    Rule,
-    Sysctl,
-    TrackedFront,
-    TrackedPath,
-    UplinkBridge,
-)
-from ovnkit.api.items import Ask
-from ovnkit.api.kinds import Kind, Table
-from ovnkit.api.nft import NftChain, NftElement, NftRule, NftSet
+from ovnkit.api.hooks import Declaration, Hooks, Scope
+from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.api.renderers import Role
-from ovnkit.engine.inbox import Inbox
-from ovnkit.engine.reconciler import Reconciler
 from ovnkit.plugins.registry import Plugins
-from ovnkit.process.databases import ROLES, needs
-from ovnkit.process.tables import TableFeed
-from ovnkit.process.watches import kinds_of, tables_of
-from ovnkit.sinks.ovsdb.locations import NAMES
-from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.process.wiring import Wiring
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
-from ovnkit.testing.bench import MemorySink
+from ovnkit.sinks.ovsdb.wire.locations import NAMES
+from ovnkit.testing.doubles import DoubleEdges, check_enabled
 from ovnkit.testing.manifests import Manifest, MemoryKube
 from ovnkit.testing.namewatch import NameWatch
 from ovnkit.testing.ovsdb import OvsdbServer
@@ -54,7 +34,7 @@ DEADLINE = 30.0
 
 ALL_ROLES = Scope(frozenset(Role), "n1", "n1", True)
 
-Facts = Iterable[tuple[Kind[Any], Any]]
+Facts = Iterable[tuple[Kind[View], View]]
 
 
 def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> list[str]:
@@ -68,7 +48,7 @@ def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> li
             raise LookupError(f"plugin {name}: {plugin.why if plugin else 'not installed'}")
         if name not in found:
             found[name] = None
-            declaration = plugins.calls.call(name, "ovnkit_declare", config=config) or Declaration()
+            declaration = plugins.calls.call(name, Hooks.ovnkit_declare, config=config) or Declaration()
             todo += declaration.needs
     return list(found)
 
@@ -76,6 +56,21 @@ def needed_plugins(plugins: Plugins, names: Iterable[str], config: Config) -> li
 def only(config: Config, names: Sequence[str], everyone: Iterable[str]) -> Config:
     """The configuration with exactly these plugins enabled."""
     return evolve(config, plugins=PluginsOptions(tuple(names), tuple(sorted(set(everyone) - set(names)))))
+
+
+class _Edges(DoubleEdges):
+    """Real databases, and an API server of memory."""
+
+    def __init__(self, endpoints: Mapping[str, str], manifests: Iterable[Manifest]) -> None:
+        super().__init__(endpoints)
+        self._manifests = manifests
+        self.memory: MemoryKube
+
+    def kube(self, wiring: Wiring) -> MemoryKube:
+        """Its sink; what it writes is observed."""
+        self.memory = MemoryKube(self._manifests, wiring.kinds.values(), wiring.inbox.post)
+        self.memory.changed = wiring.reconciler.observe
+        return self.memory
 
 
 class Harness:
@@ -98,57 +93,23 @@ class Harness:
         shuffle: random.Random | None = None,
     ) -> None:
         self.server = server
-        self.inbox = Inbox()
-        self.reconciler = Reconciler(self.inbox)
         self.plugins = Plugins.discover()
         base = config or Config()
         self.names_enabled = needed_plugins(self.plugins, names, base)
         self.config = only(base, self.names_enabled, self.plugins.all)
         self.plugins.configure(self.config)
         self.scope = scope
-        kinds = kinds_of(plugin.declaration for plugin in self.plugins.enabled).values()
-        self.kube = MemoryKube(objects, kinds, self.inbox.post)
-        self.kube.changed = self.reconciler.observe
-        self.host = MemorySink("host", (Link, LinkAddress, Route, Rule, Neighbour, Sysctl))
-        self.flows = MemorySink("flows", (Flow, Group))
-        self.uplinks = MemorySink("uplinks", (UplinkBridge,))
-        self.nft = MemorySink("nft", (NftChain, NftRule, NftSet, NftElement))
-        self.http = MemorySink("http", (HttpAnswer,))
-        self.tracks = MemorySink("conntrack", (TrackedPath, TrackedFront))
-        self.name_watches: list[NameWatch] = []
-        self._sessions: dict[str, Session] = {}
-        self.sinks: dict[str, OvsdbSink] = {}
-        for db in NAMES:
-            self._connect(db, list(kinds))
-        self._feed(kinds, list(facts), shuffle)
-
-    def _connect(self, db: str, kinds: list[Kind[Any]]) -> None:
-        if ROLES[db] not in self.scope.roles:
-            return
-        declarations = [plugin.declaration for plugin in self.plugins.all.values()]
-        session = Session(
-            db,
-            self.server.endpoint,
-            post=self.inbox.post,
-            database=NAMES[db],
-            needs=needs(db, declarations, kinds),
-        )
-        self._sessions[db] = session
-        self.sinks[db] = OvsdbSink(
-            db,
-            session,
-            post=self.inbox.post,
-            report=self.reconciler.report,
-            live=self.reconciler.live,
-            allow_mass_delete=True,
-            later=self.inbox.post_later,
-        )
-        self.name_watches.append(NameWatch(self.sinks[db]))
-        if tables := tables_of(kinds, db):
-            session.listeners.append(TableFeed(session.replica, tables, self.reconciler))
+        edges = _Edges(dict.fromkeys(NAMES, server.endpoint), objects)
+        self._wiring = wiring = Wiring(self.config, scope, self.plugins, edges)
+        self.inbox, self.reconciler = wiring.inbox, wiring.reconciler
+        self.kube = edges.memory
+        made = {db: database.sink for db, database in wiring.databases.databases.items()}
+        self.sinks = {db: sink for db, sink in made.items() if isinstance(sink, OvsdbSink)}
+        self.name_watches = [NameWatch(sink) for sink in self.sinks.values()]
+        self._feed(wiring.kinds.values(), list(facts), shuffle)
 
     def _feed(
-        self, kinds: Iterable[Kind[Any]], facts: list[tuple[Kind[Any], Any]], rng: random.Random | None
+        self, kinds: Iterable[Kind[View]], facts: list[tuple[Kind[View], View]], rng: random.Random | None
     ) -> None:
         steps: list[Callable[[], None]] = []
         views = [*self.kube.views(), *((kind, view.key, view) for kind, view in facts)]
@@ -167,25 +128,12 @@ class Harness:
 
     def start(self) -> Harness:
         """Connect, render, apply; returns when nothing is left to do."""
-        for session in self._sessions.values():
-            session.start()
-        reconciler = self.reconciler
-        for name, renderers in self.plugins.calls.each(
-            "ovnkit_renderers", config=self.config, scope=self.scope, hooks=self.plugins.calls
-        ):
-            reconciler.add_plugin(name, [item for item in renderers if item.role in self.scope.roles])
-        for db, sink in self.sinks.items():
-            reconciler.add_sink(sink, frozenset({ROLES[db]}))
-        reconciler.add_sink(self.kube, frozenset())
-        reconciler.add_sink(MemorySink("answers", (Ask,)), frozenset())
-        if Role.NODE in self.scope.roles:
-            reconciler.add_sink(self.host, frozenset({Role.NODE}))
-            reconciler.add_sink(self.flows, frozenset({Role.NODE}))
-            reconciler.add_sink(self.nft, frozenset({Role.NODE}))
-            reconciler.add_sink(self.uplinks, frozenset({Role.NODE}))
-            reconciler.add_sink(self.http, frozenset({Role.NODE}))
-            reconciler.add_sink(self.tracks, frozenset({Role.NODE}))
-        reconciler.activate(self.scope.roles)
+        wiring = self._wiring
+        wiring.databases.start()
+        if not self.inbox.run_until(lambda: wiring.rendering, DEADLINE):
+            raise AssertionError(f"no answer from the databases {wiring.databases.waiting}")
+        check_enabled(self.plugins, self.names_enabled)
+        wiring.activate(self.scope.roles)
         for step in self._steps:
             self.inbox.post(step)
             self.inbox.run_until(lambda: True, 0)
@@ -204,7 +152,9 @@ class Harness:
             assert not watch.all_faults(), watch.all_faults()
 
     def _at_rest(self) -> bool:
-        return self.reconciler.synced and all(session.loaded for session in self._sessions.values())
+        return self.reconciler.synced and all(
+            session.loaded for session in self._wiring.databases.sessions.values()
+        )
 
     def problems(self) -> dict[str, Any]:
         """What is wrong: troubles of renderers and sinks, kinds that were not listed."""
@@ -239,8 +189,7 @@ class Harness:
 
     def stop(self) -> None:
         """Go as a killed process does: nothing is cleaned up."""
-        for session in self._sessions.values():
-            session.stop()
+        self._wiring.databases.stop()
 
     def __enter__(self) -> Harness:
         return self.start()
@@ -266,7 +215,7 @@ class Harness:
 
     def content(self) -> Content:
         """Everything that is in the databases."""
-        return content(self.server, self._sessions)
+        return content(self.server, self.sinks)
 
 
 Content = dict[str, dict[str, dict[str, Any]]]

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, Label, Status
-from ovnkit.api.kinds import Kind, Resource
+from ovnkit.api.items import NOW, Annotation, Condition, Event, Finalizer, KubeItem, Label, Status
+from ovnkit.api.kinds import Changes, Kind, Resource, View
 from ovnkit.api.text import print_json
 from ovnkit.engine.sink import Owner, Sink
 
@@ -64,7 +64,7 @@ def key_of(manifest: Manifest) -> str:
     return f"{meta['namespace']}/{meta['name']}" if meta.get("namespace") else str(meta["name"])
 
 
-class MemoryKube(Sink):
+class MemoryKube(Sink[KubeItem]):
     """Holds objects, and is the sink that changes them: annotations, labels, finalizers, status, conditions.
 
     `changed(kind, changes)` gets the views of what a flush changed. `writes` counts changed objects.
@@ -76,7 +76,10 @@ class MemoryKube(Sink):
     ready = True
 
     def __init__(
-        self, manifests: Iterable[Manifest], kinds: Iterable[Kind[Any]], post: Callable[[Callable[[], None]], None]
+        self,
+        manifests: Iterable[Manifest],
+        kinds: Iterable[Kind[View]],
+        post: Callable[[Callable[[], None]], None],
     ) -> None:
         self._kinds = {
             (kind.source.api_version, kind.source.kind): kind
@@ -86,10 +89,10 @@ class MemoryKube(Sink):
         self.objects: dict[ObjectKey, Manifest] = {}
         self.events: list[Event] = []
         self.writes = 0
-        self.changed: Callable[[Kind[Any], Sequence[tuple[str, Any]]], None] = lambda _kind, _changes: None
+        self.changed: Callable[[Kind[View], Changes], None] = lambda _kind, _changes: None
         self._post = post
-        self._wanted: dict[Owner, tuple[Any, ...]] = {}
-        self._dropped: list[Any] = []
+        self._wanted: dict[Owner, tuple[KubeItem, ...]] = {}
+        self._dropped: list[KubeItem] = []
         self._dirty = False
         for manifest in manifests:
             # An object nobody here watches is kept all the same, for who comes after.
@@ -97,14 +100,14 @@ class MemoryKube(Sink):
             name = known.name if known is not None else f"{manifest['apiVersion']} {manifest['kind']}"
             self.objects[name, key_of(manifest)] = copy.deepcopy(manifest)
 
-    def kind_of(self, manifest: Manifest) -> Kind[Any]:
+    def kind_of(self, manifest: Manifest) -> Kind[View]:
         """The kind of a manifest; raises LookupError when no plugin here declares it."""
         name = manifest["apiVersion"], manifest["kind"]
         if name not in self._kinds:
             raise LookupError(f"{' '.join(name)}: none of the plugins declares this kind")
         return self._kinds[name]
 
-    def views(self) -> list[tuple[Kind[Any], str, Any]]:
+    def views(self) -> list[tuple[Kind[View], str, View]]:
         """The views of all objects, as a list and watch would bring them."""
         found = []
         for (_, key), manifest in self.objects.items():
@@ -113,7 +116,7 @@ class MemoryKube(Sink):
                 found.append((kind, key, kind.view(manifest)))
         return found
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[KubeItem]) -> None:
         """See `ovnkit.engine.sink.Sink`."""
         before = self._wanted.pop(owner, ())
         if items:
@@ -143,7 +146,7 @@ class MemoryKube(Sink):
         """Nothing to say."""
         return {}
 
-    def _apply(self, item: Any, *, withdrawn: bool) -> None:
+    def _apply(self, item: KubeItem, *, withdrawn: bool) -> None:
         manifest = self.objects.get((getattr(item.kind, "name", ""), getattr(item, "object", "")))
         if manifest is None or isinstance(item, Event):
             return
@@ -157,12 +160,12 @@ class MemoryKube(Sink):
             self._post(lambda: self.changed(item.kind, [change]))
 
 
-def _target(item: Any) -> tuple[Any, ...]:
+def _target(item: KubeItem) -> tuple[Any, ...]:
     name = getattr(item, "name", "") or getattr(item, "type", "")
     return type(item), item.kind.name, item.object, name or getattr(item, "manager", "")
 
 
-def _edit(manifest: Manifest, item: Any, withdrawn: bool) -> None:
+def _edit(manifest: Manifest, item: KubeItem, withdrawn: bool) -> None:
     meta = manifest["metadata"]
     if isinstance(item, Annotation | Label):
         field = "annotations" if isinstance(item, Annotation) else "labels"

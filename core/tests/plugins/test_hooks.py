@@ -31,7 +31,7 @@ import json, os, threading, time
 from pathlib import Path
 import click
 from attrs import frozen
-from ovnkit.api.hooks import AclLogging
+from ovnkit.api.hooks import AclLogging, Hooks
 from ovnkit.network.acl_logging import acl_logging
 from ovnkit.api.errors import HostError
 from ovnkit.api.hooks import Declaration, hookimpl
@@ -113,7 +113,7 @@ class SamplePlugin:
         note("ovnkit_renderers", roles=sorted(role.value for role in scope.roles), node=scope.node)
 
         def render(world, key):
-            options = dict(hooks.each("ovnkit_port_options", world=world, pod=None))
+            options = dict(hooks.each(Hooks.ovnkit_port_options, world=world, pod=None))
             found = options["sample"]
             found = {**found, "severity": acl_logging(hooks, world, key).deny}
             if key == "n1":
@@ -166,8 +166,8 @@ class SamplePlugin:
     @hookimpl
     def ovnkit_started(self, runtime):
         result = {}
-        runtime.hooks.each("ovnkit_cni_result", interface=None, result=result)
-        plugged = runtime.hooks.first("ovnkit_plug_pod", runtime=runtime, interface=None, request="it")
+        runtime.hooks.each(Hooks.ovnkit_cni_result, interface=None, result=result)
+        plugged = runtime.hooks.first(Hooks.ovnkit_plug_pod, runtime=runtime, interface=None, request="it")
         runtime.call_soon(lambda: note("call_soon", thread=threading.current_thread().name))
         note("ovnkit_started", plugged=plugged, result=result, known=runtime.get(NODES, "n1").name,
              fresh=runtime.refresh(NODES, "n1").name, nobody=runtime.refresh(NODES, "nobody"))

@@ -277,7 +277,7 @@ def decorated():
 def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
     plugins = decorated()
     plugins.configure(Config())
-    answers = plugins.calls.each("ovnkit_port_options", world=None, pod="web")
+    answers = plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")
     assert answers == [("a", {"from": "a", "pod": "web"}), ("d", {"from": "d"})]
     assert plugins.calls.failures[("b", "ovnkit_port_options")] == 1
 
@@ -285,7 +285,7 @@ def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
 def test_disabled_plugins_are_not_asked():
     plugins = decorated()
     plugins.configure(switched(disabled=["a"]))
-    assert [name for name, _ in plugins.calls.each("ovnkit_port_options", world=None, pod="web")] == ["d"]
+    assert [name for name, _ in plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")] == ["d"]
 
 
 def test_reject_passes_through_to_the_caller():
@@ -295,7 +295,7 @@ def test_reject_passes_through_to_the_caller():
     plugins = Plugins({"a": plugin(declare={"default": True}, ovnkit_port_options=reject)})
     plugins.configure(Config())
     with pytest.raises(Reject, match="bad annotation"):
-        plugins.calls.each("ovnkit_port_options", world=None, pod=None)
+        plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod=None)
     assert not plugins.calls.failures
 
 
@@ -308,7 +308,7 @@ def test_first_takes_the_first_answer_in_plugin_order():
         }
     )
     plugins.configure(Config())
-    found = plugins.calls.first("ovnkit_plug_pod", runtime=None, interface=None, request=None)
+    found = plugins.calls.first(Hooks.ovnkit_plug_pod, runtime=None, interface=None, request=None)
     assert found == ("c", "c")  # b, c, then a: it comes after b
 
 
@@ -319,7 +319,7 @@ def test_renderers_that_raise_quarantine_the_plugin():
 
     plugins = Plugins({"bad": plugin(declare={"default": True}, ovnkit_renderers=explode)})
     plugins.configure(Config())
-    assert plugins.require("ovnkit_renderers", config=None, scope=None, hooks=None) == []
+    assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []
     assert plugins.all["bad"].state is State.QUARANTINED
     assert plugins.all["bad"].why == "ovnkit_renderers: RuntimeError: boom"
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from attrs import evolve
 from structlog.testing import capture_logs
 
-from ovnkit.api.config import Config
 from ovnkit.api.errors import Reject
-from ovnkit.api.hooks import hookimpl
-from ovnkit.api.metrics import Metric, MetricKind, Sample
+from ovnkit.api.hooks import Hooks, hookimpl
+from ovnkit.api.metrics import Latency, Metric, MetricKind, Sample
+from ovnkit.api.models import PODS, Pod
 from ovnkit.plugins.calls import Calls
 from ovnkit.status.metrics import Metrics
+from ovnkit.testing.objects import pod
 
 SHOES = Metric("shoes", "Shoes\non the shelf.", MetricKind.GAUGE, (Sample(2),))
 ONE = (Sample(1, {"a": "x"}),)
@@ -35,12 +38,14 @@ class Plugin:
 class Scrapes:
     """/metrics of a process with such plugins, by name."""
 
-    def __init__(self, **answers: Any) -> None:
+    def __init__(self, latencies: Sequence[Latency[Any]] = (), **answers: Any) -> None:
         self.calls = Calls(lambda: list(answers))
         for name, answer in answers.items():
             self.calls.register(name, Plugin(answer))
         state = lambda: {"hook_failures": dict(self.calls.failures)}  # noqa: E731
-        self.metrics = Metrics(state, lambda: self.calls.observe("ovnkit_metrics", runtime=None), Config())
+        self.metrics = Metrics(
+            state, lambda: self.calls.observe(Hooks.ovnkit_metrics, runtime=None), [("shop", latencies)]
+        )
 
     def lines(self) -> list[str]:
         answer = self.metrics.answer()
@@ -79,6 +84,7 @@ def evolved(**changes: Any) -> Metric:
         (evolved(name=7), "its name is not made of lower-case letters, digits and _"),
         (evolved(name="shoes_total"), "its name ends with _total, which the core adds to counters"),
         (evolved(name="hats"), "there is a metric ovnkit_shop_hats already"),
+        (evolved(upstream=True), "OVN-Kubernetes' names begin with ovnkube_, ovn_, ovs_"),
         (evolved(kind="gauge"), "its kind is no MetricKind"),
         (evolved(help=" "), "it has no help"),
         (evolved(help="\ud800"), "it has no help"),
@@ -110,6 +116,49 @@ def test_no_list_of_metrics_is_told_and_harms_nobody(answer: Any) -> None:
     with capture_logs() as logs:
         assert (found.of("shop"), found.of("other")) == ([], ["ovnkit_other_shoes 2.0"])
     assert "ovnkit_metrics gave no list of metrics" in logs[0]["error"]
+
+
+def test_a_name_of_ovn_kubernetes_is_shown_as_it_is() -> None:
+    lines = Scrapes(shop=[evolved(name="ovnkube_shoes", upstream=True)]).lines()
+    assert "ovnkube_shoes 2.0" in lines
+
+
+LATENCY = Latency("made", "Seconds.", PODS, lambda pod: pod.node == "n1", lambda pod: pod.ready, (1.0,))
+
+
+def test_a_latency_is_shown_under_the_plugins_name_and_nothing_else_takes_it() -> None:
+    found = Scrapes(latencies=(LATENCY, LATENCY), shop=[evolved(name="made")])
+    found.metrics.latencies.observe(PODS, [("a/p", pod("a/p", "n1", ready=False))])
+    found.metrics.latencies.observe(PODS, [("a/p", pod("a/p", "n1"))])
+    assert 'ovnkit_shop_made_bucket{le="1.0"} 1.0' in found.lines()
+    assert "ovnkit_shop_made 2.0" not in found.lines()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        evolve(LATENCY, name="Made"), evolve(LATENCY, upstream=True), evolve(LATENCY, help=""),
+        evolve(LATENCY, buckets=(2.0, 1.0)),
+    ],
+)  # fmt: skip
+def test_a_wrong_latency_is_left_out_with_a_line_in_the_log(wrong: Latency[Any]) -> None:
+    with capture_logs() as logs:
+        found = Scrapes(latencies=(wrong, evolve(LATENCY, name="other")))
+    assert [line["event"] for line in logs] == ["metric is left out"]
+    assert any(line.startswith("ovnkit_shop_other_bucket") for line in found.lines())
+
+
+def test_a_latency_that_raises_harms_nobody() -> None:
+    def fail(_pod: Pod) -> bool:
+        raise RuntimeError("no")
+
+    found = Scrapes(latencies=(evolve(LATENCY, waits=fail), evolve(LATENCY, name="other")))
+    with capture_logs() as logs:
+        for ready in (False, False, True):
+            found.metrics.latencies.observe(PODS, [("a/p", pod("a/p", "n1", ready=ready))])
+    assert [line["event"] for line in logs] == ["latency can't be measured"]
+    assert "ovnkit_shop_made_count 0.0" in found.lines()
+    assert "ovnkit_shop_other_count 1.0" in found.lines()
 
 
 def test_nobody_takes_the_name_of_a_metric_of_the_core() -> None:

@@ -64,7 +64,7 @@ def table(text: str) -> dict[str, list[str]]:
 
 
 def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.CaptureFixture[str]) -> None:
-    sinks = {sink.name: sink for sink in process._sinks()}
+    sinks = {sink.name: sink for sink in process._wiring.sinks}
     sinks["http"].want(OWNER, [HttpAnswer(30300, 200, ""), HttpAnswer(30301, 200, "")])
     sinks["conntrack"].want(OWNER, [PATH])
     sinks["conntrack"].want(OWNER, [])
@@ -147,7 +147,7 @@ def test_degraded_is_a_state_with_an_exit_code(
 
 
 def test_metrics_of_every_sink(process: Process) -> None:
-    lines = Metrics(process._state.read, tuple, process._config).answer().body.decode().splitlines()
+    lines = Metrics(process._state.read, tuple).answer().body.decode().splitlines()
     metrics = dict(line.rsplit(" ", 1) for line in lines)
     for name in process._state.read()["sinks"]:
         assert f'ovnkit_sink_owned{{sink="{name}"}}' in metrics

@@ -12,7 +12,7 @@ from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.errors import Retry
 from ovnkit.api.flows import INTEGRATION_BRIDGE
-from ovnkit.api.hooks import PodInterface, Runtime
+from ovnkit.api.hooks import Hooks, PodInterface, Runtime
 from ovnkit.api.models import Pod
 from ovnkit.network.ovn_daemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
 from ovnkit.network.pod import PodNetwork
@@ -130,14 +130,14 @@ class Commands:
             plug.mtu,
         )
         other = self.runtime.hooks.first(
-            "ovnkit_plug_pod", runtime=self.runtime, interface=interface, request=request
+            Hooks.ovnkit_plug_pod, runtime=self.runtime, interface=interface, request=request
         )
         if other is not None:
             return dict(other[1])
         _check_cluster_network(request)
         host_mac = self._make(adding, plug, limits, switch)
         result = make_result(request.version, plug, host_mac)
-        self.runtime.hooks.each("ovnkit_cni_result", interface=interface, result=result)
+        self.runtime.hooks.each(Hooks.ovnkit_cni_result, interface=interface, result=result)
         return result
 
     def _check_free(self, request: Request, switch: Switch) -> None:

@@ -59,7 +59,7 @@ def started(facts: Facts, config: Config = CONFIG) -> Bench:
 
 
 def uplinks(bench: Bench) -> list[UplinkBridge]:
-    return list(bench.uplinks.items)
+    return list(bench.node["uplinks"].items)
 
 
 def mapped(bench: Bench) -> str | None:
@@ -187,5 +187,5 @@ def test_a_bridge_hears_routers_unless_its_way_out_is_from_elsewhere(protocols: 
     if not protocols:
         bench.drop(ROUTES, route("br-ex", "fe80::1").key)
     accept = Sysctl(("net", "ipv6", "conf", "br-ex", "accept_ra"), "2", only_from="1")
-    assert (accept in bench.host.items) is hears
-    assert Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1") in bench.host.items
+    assert (accept in bench.node["host"].items) is hears
+    assert Sysctl(("net", "ipv6", "conf", "all", "forwarding"), "1") in bench.node["host"].items

@@ -86,7 +86,7 @@ def bench(mode: str = "shared", families: tuple[int, ...] = (4, 6), **gateway: A
 
 
 def flows(found: Bench) -> set[str]:
-    return {item.text for item in found.flows.items}
+    return {item.text for item in found.node["flows"].items}
 
 
 LAYOUTS = [(mode, family) for mode in ("shared", "local") for family in FAMILIES]
@@ -117,8 +117,8 @@ def test_the_annotation_and_the_mapping(mode: str, family: str) -> None:
 @pytest.mark.parametrize(("mode", "family"), LAYOUTS)
 def test_open_vswitch_takes_every_flow(mode: str, family: str) -> None:
     found = bench(mode, FAMILIES[family], disable_snat_multiple_gws=True)
-    assert len(found.flows.items) > 20
-    places = [item.place for item in found.flows.items]
+    assert len(found.node["flows"].items) > 20
+    places = [item.place for item in found.node["flows"].items]
     assert len(places) == len(set(places)), "no two flows of one place"
     for text in flows(found):
         command = ["ovs-ofctl", "-O", "OpenFlow15", "parse-flow", text]
@@ -218,7 +218,9 @@ def test_a_node_that_gets_another_address() -> None:
     }
     annotation = json.loads(found.get(NODES, "n1").annotations[L3_GATEWAY])["default"]
     assert annotation["ip-addresses"] == ["192.0.2.77/24"]
-    assert Route(ip_network("169.254.169.1/32"), "br-ex", source=ip_address("192.0.2.77")) in found.host.items
+    assert (
+        Route(ip_network("169.254.169.1/32"), "br-ex", source=ip_address("192.0.2.77")) in found.node["host"].items
+    )
 
 
 def test_an_address_that_goes_without_another_keeps_what_was_built() -> None:
@@ -230,7 +232,7 @@ def test_an_address_that_goes_without_another_keeps_what_was_built() -> None:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_kernels_way_to_services(family: str) -> None:
-    items = set(bench("shared", FAMILIES[family]).host.items)
+    items = set(bench("shared", FAMILIES[family]).node["host"].items)
     wanted: set[Any] = set()
     if 4 in FAMILIES[family]:
         wanted |= {
@@ -257,7 +259,7 @@ def test_the_kernels_way_to_services(family: str) -> None:
 
 @pytest.mark.parametrize(("mode", "rules"), [("shared", 0), ("local", 5)])
 def test_only_local_mode_translates_in_the_kernel(mode: str, rules: int) -> None:
-    found = [item for item in bench(mode).nft.items if isinstance(item, NftRule)]
+    found = [item for item in bench(mode).node["nft"].items if isinstance(item, NftRule)]
     assert len(found) == rules
     assert {rule.chain for rule in found} <= {"ovn-kube-local-gw-masq", "ovn-kube-pod-subnet-masq"}
 
@@ -289,25 +291,25 @@ def bare_bench(**gateway: Any) -> Bench:
 )
 def test_a_bare_interface_gets_a_bridge(gateway: dict[str, str], name: str) -> None:
     found = bare_bench(**gateway)
-    assert set(found.uplinks.items) == {UplinkBridge(name, "ens4")}
+    assert set(found.node["uplinks"].items) == {UplinkBridge(name, "ens4")}
     # It is there, and one family's route has moved already: nothing changes.
     found.put(OVS_INTERFACES, OvsInterface("i1", name, "internal", 1, MAC), OvsInterface("i2", "ens4", "", 2, MAC))
     found.put(OVS_PORTS, OvsPort("p1", name, frozenset({"i1"})), OvsPort("p2", "ens4", frozenset({"i2"})))
     found.put(OVS_BRIDGES, OvsBridge(name, frozenset({"p1", "p2"}), "", "ens4"))
     found.put(ROUTES, RouteView(ip_network("0.0.0.0/0"), (Hop(name, ip_address(HOPS[4])),)))
-    assert set(found.uplinks.items) == {UplinkBridge(name, "ens4")}
+    assert set(found.node["uplinks"].items) == {UplinkBridge(name, "ens4")}
     assert found.events == []
 
 
 def test_a_bridge_of_somebody_else_is_used_and_stays_theirs() -> None:
-    assert set(bench().uplinks.items) == set()
+    assert set(bench().node["uplinks"].items) == set()
 
 
 def test_an_interface_that_is_not_there_is_waited_for() -> None:
     found = bare_bench(interface="ens9")
-    assert set(found.uplinks.items) == set()
+    assert set(found.node["uplinks"].items) == set()
     found.put(LINKS, LinkView("ens9", 5, MAC, 1500, True))
-    assert set(found.uplinks.items) == {UplinkBridge("brens9", "ens9")}
+    assert set(found.node["uplinks"].items) == {UplinkBridge("brens9", "ens9")}
 
 
 def test_what_ovn_sends_to_an_address_of_the_node_stays_here_and_what_is_for_another_node_leaves() -> None:

@@ -40,7 +40,7 @@ def bench(*families: int, roles: tuple[Role, ...] = (Role.ZONE, Role.NODE)) -> B
 
 
 def host(bench: Bench, kind: type) -> set[Any]:
-    return {item for item in bench.host.items if isinstance(item, kind)}
+    return {item for item in bench.node["host"].items if isinstance(item, kind)}
 
 
 def test_dual_stack() -> None:
@@ -83,10 +83,10 @@ def test_one_family_has_nothing_of_the_other(family: int) -> None:
     b.put(NODES, node("n1", annotations(family)))
     assert {item.address.version for item in host(b, LinkAddress)} == {family}
     assert {item.destination.version for item in host(b, Route)} == {family}
-    snats = {item.to.version for rule in b.nft.items if isinstance(rule, NftRule)
+    snats = {item.to.version for rule in b.node["nft"].items if isinstance(rule, NftRule)
              for item in rule.statements if isinstance(item, Snat)}  # fmt: skip
     assert snats == {family}
-    assert {item.name for item in b.nft.items if isinstance(item, NftSet)} == {
+    assert {item.name for item in b.node["nft"].items if isinstance(item, NftSet)} == {
         "mgmtport-no-snat-nodeports",
         f"mgmtport-no-snat-services-v{family}",
         f"mgmtport-no-snat-subnets-v{family}",
@@ -96,10 +96,10 @@ def test_one_family_has_nothing_of_the_other(family: int) -> None:
 def test_a_node_waits_for_its_subnet_and_nothing_is_left_of_one_that_goes() -> None:
     b = bench(4)
     b.put(NODES, node("n1"))
-    assert (b.host.items, b.nft.items, b.rows("Logical_Switch_Port")) == ([], [], {})
+    assert (b.node["host"].items, b.node["nft"].items, b.rows("Logical_Switch_Port")) == ([], [], {})
     assert not b.events
     b.annotate(NODES, "n1", annotations(4))
-    assert b.host.items
+    assert b.node["host"].items
     assert b.rows("Logical_Switch_Port")
     b.drop(NODES, "n1")
     assert b.rows("Logical_Switch_Port") == {}
@@ -108,10 +108,10 @@ def test_a_node_waits_for_its_subnet_and_nothing_is_left_of_one_that_goes() -> N
 def test_a_subnet_outside_the_cluster_network_is_an_event_and_heals() -> None:
     b = bench(4)
     b.put(NODES, node("n1", annotations(4)))
-    before = set(b.host.items)
+    before = set(b.node["host"].items)
     b.annotate(NODES, "n1", {NODE_SUBNETS: '{"default":["192.168.7.0/24"]}'})
     assert any("192.168.7.0/24" in message for _, _, message in b.events)
-    assert set(b.host.items) == before, "the last good run stays"
+    assert set(b.node["host"].items) == before, "the last good run stays"
     b.annotate(NODES, "n1", {NODE_SUBNETS: '{"default":["10.244.9.0/24"]}'})
     assert host(b, LinkAddress) == {LinkAddress(PORT, ip_interface("10.244.9.2/24"))}
     assert not b.troubles
@@ -120,7 +120,7 @@ def test_a_subnet_outside_the_cluster_network_is_an_event_and_heals() -> None:
 def test_networks_that_keep_their_source() -> None:
     b = bench(4, 6)
     b.put(NODES, node("n1", annotations(4, 6, **{EXCLUDE: '["192.0.2.0/24", "2001:db8::/32"]'})))
-    assert {(item.set, item.key[0]) for item in b.nft.items if isinstance(item, NftElement)} == {
+    assert {(item.set, item.key[0]) for item in b.node["nft"].items if isinstance(item, NftElement)} == {
         ("mgmtport-no-snat-subnets-v4", ip_network("192.0.2.0/24")),
         ("mgmtport-no-snat-subnets-v6", ip_network("2001:db8::/32")),
     }
@@ -133,7 +133,7 @@ def test_nonsense_among_them_stops_only_them(text: str) -> None:
     assert host(b, Link), "the port itself works"
     assert any(EXCLUDE in message for _, _, message in b.events)
     b.annotate(NODES, "n1", {EXCLUDE: '["192.0.2.0/24"]'})
-    assert any(isinstance(item, NftElement) for item in b.nft.items)
+    assert any(isinstance(item, NftElement) for item in b.node["nft"].items)
 
 
 def test_a_central_zone_has_all_ports_and_a_node_only_its_own() -> None:
@@ -144,4 +144,4 @@ def test_a_central_zone_has_all_ports_and_a_node_only_its_own() -> None:
         node("n2", {NODE_SUBNETS: '{"default":["10.244.2.0/24"]}'}),
     )
     assert set(central.rows("Logical_Switch_Port")) == {"k8s-n1", "k8s-n2"}
-    assert central.host.items == []
+    assert central.node == {}

@@ -134,10 +134,10 @@ def test_the_port_comes_with_the_bridge_and_survives_a_restart_of_the_switch(
         for sink in (host, nft):
             sink.settle()
         bench.reconciler.observe(NODES, [("n1", node("n1", ANNOTATIONS))])
-        work(bench, lambda: bool(bench.host.wanted), "rendered")
-        for owner, items in bench.host.wanted.items():
+        work(bench, lambda: bool(bench.node["host"].wanted), "rendered")
+        for owner, items in bench.node["host"].wanted.items():
             host.want(owner, items)
-        for owner, items in bench.nft.wanted.items():
+        for owner, items in bench.node["nft"].wanted.items():
             nft.want(owner, items)
         host.flush()
         nft.flush()

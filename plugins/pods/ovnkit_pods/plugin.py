@@ -8,6 +8,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
 from ovnkit.api.identity import RowId
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit_pods.latency import CREATION
 from ovnkit_pods.options import PodsOptions
 from ovnkit_pods.zone.namespaces import NamespaceSets
 from ovnkit_pods.zone.ports import PodPorts
@@ -37,6 +38,7 @@ class PodsPlugin:
                 Columns("nb", "Port_Group", ("name", "ports", "external_ids")),
             ),
             privileges=(Privilege("", ("pods/status",), ("patch",), roles=(Role.ZONE,)),),
+            latencies=(CREATION,),
             default=True,
             summary="pod addresses, logical switch ports, namespace address sets and port groups",
         )

@@ -63,19 +63,19 @@ class Node:
     @property
     def elements(self) -> dict[str, dict[tuple[str, ...], tuple[str, ...]]]:
         found: dict[str, dict[tuple[str, ...], tuple[str, ...]]] = {}
-        for item in self.bench.nft.items:
+        for item in self.bench.node["nft"].items:
             if isinstance(item, NftElement):
                 found.setdefault(item.set, {})[words(item.key)] = words(item.value)
         return found
 
     def rules(self, chain: str) -> list[NftRule]:
-        return [item for item in self.bench.nft.items if isinstance(item, NftRule) and item.chain == chain]
+        return [item for item in self.bench.node["nft"].items if isinstance(item, NftRule) and item.chain == chain]
 
     @property
     def flows(self) -> set[str]:
         return {
             f"{item.priority} {item.match} -> {','.join(map(str, item.actions)) or 'drop'}"
-            for item in self.bench.flows.items
+            for item in self.bench.node["flows"].items
             if isinstance(item, Flow)
         }
 
@@ -87,7 +87,7 @@ def answers(found: Node) -> list[tuple[int, int, int]]:
     """Port, status and number of endpoints of each health check."""
     return [
         (item.port, item.status, json.loads(item.body)["localEndpoints"])
-        for item in found.bench.http.items
+        for item in found.bench.node["http"].items
         if isinstance(item, HttpAnswer)
     ]
 
@@ -102,7 +102,7 @@ def test_a_health_check_counts_the_ready_endpoints_of_the_node() -> None:
     found.put(endpoint_slice("default/web-2", *both, service=WEB))
     found.put(endpoint_slice("default/web-3", Endpoint(("fd01::5",), "n1"), service=WEB, family=6))
     assert answers(found) == [(30300, 200, 2)], "a pod with two addresses counts once"
-    (item,) = found.bench.http.items
+    (item,) = found.bench.node["http"].items
     assert json.loads(item.body) == {
         "service": {"namespace": "default", "name": "web"},
         "localEndpoints": 2,
@@ -293,12 +293,12 @@ def test_several_target_ports_on_the_node_make_a_group() -> None:
         ports=(pods().ports[0].__class__("", "TCP", 9090),),
     )
     found = Node().put(service(WEB, NODE_PORT, type="NodePort", external_local=True), pods(HOST), one)
-    (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
+    (group,) = {item for item in found.bench.node["flows"].items if isinstance(item, Group)}
     assert len(group.buckets) == 2
     assert f"110 tcp,in_port=1,tp_dst=30080 -> group:{group.number}" in found.flows
     assert not group.by_source
     found.put(service(WEB, NODE_PORT, type="NodePort", external_local=True, affinity_timeout=60))
-    (group,) = {item for item in found.bench.flows.items if isinstance(item, Group)}
+    (group,) = {item for item in found.bench.node["flows"].items if isinstance(item, Group)}
     assert group.by_source, "with affinity one client is one endpoint"
 
 
@@ -352,7 +352,7 @@ def port(protocol: str) -> Any:
 
 @pytest.mark.parametrize("mode", ["shared", "local"])
 def test_ovs_ofctl_reads_the_flows(mode: str) -> None:
-    flows = [item for item in everything(mode).bench.flows.items if isinstance(item, Flow)]
+    flows = [item for item in everything(mode).bench.node["flows"].items if isinstance(item, Flow)]
     assert len(flows) > 5
     text = "\n".join(flow.text for flow in flows)
     subprocess.run(["ovs-ofctl", "parse-flows", "-"], input=text, text=True, check=True, capture_output=True)
@@ -363,7 +363,7 @@ def test_nft_takes_the_rules(mode: str, tmp_path: Any) -> None:
     name = f"ovnkit-svc-{mode}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
-        items: list[NftItem] = list(everything(mode).bench.nft.items)
+        items: list[NftItem] = list(everything(mode).bench.node["nft"].items)
         for version, kind in ((4, NftType.IPV4), (6, NftType.IPV6)):
             items.append(NftSet(f"mgmtport-no-snat-services-v{version}", (kind, NftType.PROTOCOL, NftType.PORT)))
         items.append(NftSet("mgmtport-no-snat-nodeports", (NftType.PROTOCOL, NftType.PORT)))
@@ -396,7 +396,7 @@ def test_nft_takes_the_rules(mode: str, tmp_path: Any) -> None:
 def tracks(found: Node) -> set[tuple[str, int, str, int]]:
     return {
         (str(item.address), item.port, str(item.target), item.target_port)
-        for item in found.bench.tracks.items
+        for item in found.bench.node["conntrack"].items
         if isinstance(item, TrackedPath)
     }
 
@@ -434,7 +434,7 @@ def test_a_node_without_a_gateway_forgets_what_its_pods_have_with_services() -> 
             ports=(EndpointPort("dns", "UDP", 5353),),
         ),
     )
-    fronts = {item for item in found.bench.tracks.items if isinstance(item, TrackedFront)}
+    fronts = {item for item in found.bench.node["conntrack"].items if isinstance(item, TrackedFront)}
     assert {(str(item.address), item.port, item.answers) for item in fronts} == {
         ("172.16.1.10", 53, True),
         ("fd02::10", 53, False),
@@ -448,7 +448,7 @@ def test_every_address_and_port_is_known_so_that_earlier_connections_can_be_forg
     found = Node("shared", V4, V6).put(view)
 
     def fronts(*, answers: bool) -> set[tuple[str, str, int]]:
-        items = [item for item in found.bench.tracks.items if isinstance(item, TrackedFront)]
+        items = [item for item in found.bench.node["conntrack"].items if isinstance(item, TrackedFront)]
         return {(item.protocol, str(item.address), item.port) for item in items if item.answers is answers}
 
     inside = {(protocol, ip, port) for ip in view.cluster_ips for protocol, port in (("UDP", 53), ("TCP", 80))}

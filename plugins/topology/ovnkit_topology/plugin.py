@@ -21,6 +21,7 @@ from ovnkit_topology.facts import Layout
 from ovnkit_topology.liveness import Liveness
 from ovnkit_topology.node import OVS_SYSTEM, OwnNode
 from ovnkit_topology.options import TopologyOptions
+from ovnkit_topology.subnet_metrics import subnet_metrics
 from ovnkit_topology.zone import chassis as zone_chassis
 from ovnkit_topology.zone.cluster_router import ClusterRows
 from ovnkit_topology.zone.daemons import ZoneDaemons
@@ -115,9 +116,11 @@ class TopologyPlugin:
         return self._liveness.problems() if self._liveness is not None else {}
 
     @hookimpl
-    def ovnkit_metrics(self) -> Iterable[Metric]:
-        """Which daemons work, and how far they are."""
-        return self._liveness.metrics() if self._liveness is not None else ()
+    def ovnkit_metrics(self, runtime: Runtime) -> Iterable[Metric]:
+        """Which daemons work, and how far they are; node subnets."""
+        if self._liveness is not None:
+            yield from self._liveness.metrics()
+        yield from subnet_metrics(runtime)
 
     @hookimpl
     def ovnkit_explain(self, row: RowId) -> str | None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
-from ovnkit.api.kinds import HostFacts, Kind
-from ovnkit.sinks.host.netlink import Changes, Monitor, Watched
+from ovnkit.api.kinds import Changes, HostFacts, Kind, View
+from ovnkit.sinks.host.netlink import Changes as FactChanges
+from ovnkit.sinks.host.netlink import Monitor, Watched
 
-OnEvent = Callable[[Kind[Any], Sequence[tuple[str, Any]]], None]
-OnListed = Callable[[Kind[Any]], None]
+OnEvent = Callable[[Kind[View], Changes], None]
+OnListed = Callable[[Kind[View]], None]
 
 
 READ_DEADLINE = 10.0
 """Seconds for reading a kind of facts once."""
 
 
-def read_once(kind: Kind[Any]) -> list[Any]:
+def read_once(kind: Kind[View]) -> list[Any]:
     """The views of a kind of host facts as they are now; raises TimeoutError when the kernel doesn't answer."""
     views: dict[str, Any] = {}
     listed = threading.Event()
@@ -38,8 +39,8 @@ class HostFactsWatcher:
     once everything has been told. Both are called in a thread of this class.
     """
 
-    def __init__(self, kinds: Iterable[Kind[Any]], on_event: OnEvent, on_listed: OnListed) -> None:
-        self._kinds: dict[str, list[Kind[Any]]] = {}
+    def __init__(self, kinds: Iterable[Kind[View]], on_event: OnEvent, on_listed: OnListed) -> None:
+        self._kinds: dict[str, list[Kind[View]]] = {}
         for kind in kinds:
             if not isinstance(kind.source, HostFacts):
                 raise TypeError(f"{kind.name} is no host fact")
@@ -58,7 +59,7 @@ class HostFactsWatcher:
         """Stop watching."""
         self._monitor.stop()
 
-    def _changed(self, what: str, changes: Changes) -> None:
+    def _changed(self, what: str, changes: FactChanges) -> None:
         views = [(key, fact.view if fact is not None else None) for key, fact in changes]
         for kind in self._kinds.get(what, ()):
             self._on_event(kind, views)

@@ -41,7 +41,7 @@ QUIET = 10.0
 """Seconds between log lines on flows that others delete."""
 
 
-class FlowSink(Sink):
+class FlowSink(Sink[FlowItem]):
     """Holds bridges to the flow items. See `ovnkit.engine.sink.Sink`.
 
     A flow's cookie is a hash of its text, so a dump of cookies tells what is there without comparing matches.

@@ -50,7 +50,7 @@ class _Port:
         return self.wanted[min(self.wanted, key=str)]
 
 
-class HttpSink(Sink):
+class HttpSink(Sink[HttpAnswer]):
     """Answers GET and HEAD for any path at the ports that items name. See `ovnkit.engine.sink.Sink`.
 
     `later` runs a function in the reconciler's thread after some seconds. One thread waits for all ports.

@@ -29,7 +29,7 @@ _TABLE: Part = ("table",)
 """Stands for everything, when nft fails and no part is to blame."""
 
 
-class NftSink(Sink):
+class NftSink(Sink[NftItem]):
     """Holds nftables to the nft items. See `ovnkit.engine.sink.Sink`.
 
     What nft refuses (a chain, a set, a rule, an element) is left out, reported and tried again later; all the rest

@@ -46,7 +46,7 @@ class Change:
     remove: bool = False
 
 
-class HostSink(Sink):
+class HostSink(Sink[HostItem]):
     """Holds the node's kernel to the host items. See `ovnkit.engine.sink.Sink`.
 
     Routes, rules, neighbours and addresses carry our protocol number, by which leftovers of a former run are

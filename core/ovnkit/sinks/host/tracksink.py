@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.host import TrackedFront, TrackedPath
+from ovnkit.api.host import Tracked, TrackedFront, TrackedPath
 from ovnkit.api.text import Address
 from ovnkit.engine.sink import Owner, Sink
 from ovnkit.sinks.host import kerneltrack, ofctl
@@ -32,8 +32,6 @@ Front = tuple[int, Address, int]
 Way = tuple[Front, tuple[Address, int] | None]
 """From where, and to which target (None: to all)."""
 
-Tracked = TrackedPath | TrackedFront
-
 _LINE = re.compile(
     r"(?P<protocol>tcp|udp|sctp),orig=\(src=[^,]+,dst=(?P<address>[^,]+),sport=\d+,dport=(?P<port>\d+)\),"
     r"reply=\(src=(?P=address),dst=[^,]+,sport=(?P=port),dport=\d+\)(?:,zone=(?P<zone>\d+))?"
@@ -43,7 +41,7 @@ _LINE = re.compile(
 _NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 
 
-class TrackSink(Sink):
+class TrackSink(Sink[Tracked]):
     """Forgets connections, those of Open vSwitch and the kernel's: on paths that nobody wants any more, and when a
     front appears those to it that nobody has translated.
 

@@ -12,7 +12,7 @@ from attrs import frozen
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
-from ovnkit.api.kinds import Kind, Table
+from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.engine.refusals import Told
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host.naming import kernel_error
@@ -35,7 +35,7 @@ class _Order:
     settled: bool = False
 
 
-class UplinkSink(Sink):
+class UplinkSink(Sink[UplinkBridge]):
     """Holds the items `UplinkBridge`. See `ovnkit.engine.sink.Sink`.
 
     Bridges that ovnkit made earlier are completed at start, before anything else is known: a host that a crash
@@ -84,7 +84,7 @@ class UplinkSink(Sink):
             self._given = self._order
             self._worker.give(self._order)
 
-    def observed_changed(self, kind: Kind[Any], key: str) -> None:
+    def observed_changed(self, kind: Kind[View], key: str) -> None:
         """An interface, address or bridge that matters has changed: look again."""
         if kind in (LINKS, ADDRESSES) or (isinstance(kind.source, Table) and kind.source.table == "Bridge"):
             names = {*self._made, *self._made.values()}

@@ -119,7 +119,7 @@ class EventRecorder:
 
     def record(
         self,
-        kind: Kind[Any],
+        kind: Kind[ObjectView],
         view: ObjectView,
         reason: str,
         message: str,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Never
 
 import structlog
 
 from ovnkit.api.hooks import AppliedStatus
 from ovnkit.api.kinds import Kind, Raw
+from ovnkit.api.models import ObjectView
 from ovnkit.api.renderers import Role
 from ovnkit.engine.sink import Owner, Sink
 from ovnkit.sinks.kube.client import Client
@@ -37,7 +38,7 @@ _PAGE = 500
 Found = dict[ObjectKey, dict[Field, str]]
 
 
-class Residue(Sink):
+class Residue(Sink[Never]):
     """The leftovers of one role. A sink without items, for the sake of `settle` (`ovnkit.engine.sink.Sink`).
 
     `tap` collects from the watches what was written under our names until everything has been rendered once.
@@ -59,7 +60,7 @@ class Residue(Sink):
         post: Post,
         post_later: Callable[[float, Callable[[], None]], Any],
         listed: Callable[[], bool],
-        unwatched: Collection[Kind[Any]] = (),
+        unwatched: Collection[Kind[ObjectView]] = (),
         applied: Iterable[tuple[str, AppliedStatus]] = (),
         allow_mass_delete: bool = False,
     ) -> None:
@@ -82,7 +83,7 @@ class Residue(Sink):
         self._settled = False
         self._busy = 0
 
-    def tap(self, kind: Kind[Any], changes: Iterable[tuple[str, Raw | None]]) -> None:
+    def tap(self, kind: Kind[ObjectView], changes: Iterable[tuple[str, Raw | None]]) -> None:
         """Look at raw objects; called in the watch threads, before their kind counts as listed."""
         if self._settled:
             return
@@ -93,7 +94,7 @@ class Residue(Sink):
             else:
                 self._found.pop((kind, key), None)
 
-    def _written(self, kind: Kind[Any], raw: Raw) -> dict[Field, str]:
+    def _written(self, kind: Kind[ObjectView], raw: Raw) -> dict[Field, str]:
         """What of an object was written under our names, and by which plugin."""
         fields = written_fields(raw, self._plugin)
         for plugin, status in self._applied.get(kind.name, ()):
@@ -106,7 +107,7 @@ class Residue(Sink):
 
     # -- the interface of sinks -----------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[Never]) -> None:
         """Nobody wants leftovers."""
 
     def flush(self) -> None:
@@ -181,7 +182,7 @@ class Residue(Sink):
 
     # -- in the writers' threads ----------------------------------------------------------------------------
 
-    def _list(self, kind: Kind[Any]) -> None:
+    def _list(self, kind: Kind[ObjectView]) -> None:
         """Find leftovers among objects of a kind that nobody watches."""
         found: Found = {}
         try:
@@ -226,7 +227,7 @@ class Residue(Sink):
         self.removed += removed
 
 
-def _objects(client: Client, kind: Kind[Any]) -> Iterable[tuple[str, Raw]]:
+def _objects(client: Client, kind: Kind[ObjectView]) -> Iterable[tuple[str, Raw]]:
     query: dict[str, str | int] = {"limit": _PAGE}
     while True:
         page = client.get(kind.resource.path, query)

@@ -13,7 +13,8 @@ import structlog
 from attrs import define
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.kinds import Kind, Raw
+from ovnkit.api.kinds import Changes, Kind, Raw, View
+from ovnkit.api.models import ObjectView
 from ovnkit.api.text import parse_json
 from ovnkit.engine.garbage import collector_paused
 from ovnkit.sinks.kube.backoff import Backoff
@@ -27,7 +28,6 @@ log = structlog.get_logger()
 Post = Callable[[Callable[[], None]], None]
 """Hands a function to the reconciler's thread."""
 
-Changes = Sequence[tuple[str, Any]]
 """(key, view), or (key, None) for an object that is gone; in the server's order."""
 
 RawChanges = Sequence[tuple[str, Raw | None]]
@@ -76,13 +76,13 @@ class Watcher:
     def __init__(
         self,
         client: Client,
-        kind: Kind[Any],
+        kind: Kind[ObjectView],
         *,
         post: Post,
-        on_event: Callable[[Kind[Any], Changes], None],
-        on_listed: Callable[[Kind[Any]], None],
-        on_error: Callable[[Kind[Any], str, Exception], None] | None = None,
-        tap: Callable[[Kind[Any], RawChanges], None] | None = None,
+        on_event: Callable[[Kind[ObjectView], Changes], None],
+        on_listed: Callable[[Kind[ObjectView]], None],
+        on_error: Callable[[Kind[ObjectView], str, Exception], None] | None = None,
+        tap: Callable[[Kind[ObjectView], RawChanges], None] | None = None,
         field_selector: str = "",
         label_selector: str = "",
         missing_is_empty: bool = True,
@@ -119,7 +119,7 @@ class Watcher:
         self._thread = threading.Thread(target=self._run, name=f"watch-{kind.name}", daemon=True)
 
     @classmethod
-    def on_node(cls, client: Client, kind: Kind[Any], node: str, **arguments: Any) -> Watcher:
+    def on_node(cls, client: Client, kind: Kind[ObjectView], node: str, **arguments: Any) -> Watcher:
         """A watch that is narrowed to the objects of one node where the kind allows it."""
         path = kind.resource.node_field
         return cls(client, kind, field_selector=f"{path}={node}" if path else "", **arguments)
@@ -333,7 +333,7 @@ class Watcher:
         if not changes:
             return
         view = self.kind.view
-        views: list[tuple[str, Any]] = []
+        views: list[tuple[str, View | None]] = []
         for key, raw in changes:
             if raw is None:
                 views.append((key, None))

@@ -10,9 +10,9 @@ from typing import Any
 import structlog
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.items import Annotation, Condition, Event, Finalizer, Label, Status
-from ovnkit.api.kinds import Kind, Raw
-from ovnkit.api.models import ObjectView
+from ovnkit.api.items import Annotation, Condition, Event, Finalizer, KubeItem, Label, Status
+from ovnkit.api.kinds import Kind, Raw, View
+from ovnkit.api.models import ObjectView, is_object_kind
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.kube.client import Client
 from ovnkit.sinks.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
@@ -38,10 +38,10 @@ _OUTAGE = (ServerUnavailable, Unauthorized)
 _PATIENCE = 3
 """Failures of the server over one object before it is reported: most are over the next time."""
 
-ObjectKey = tuple[Kind[Any], str]
+ObjectKey = tuple[Kind[ObjectView], str]
 
 
-class KubeSink(Sink):
+class KubeSink(Sink[KubeItem]):
     """Brings Kubernetes objects to what the items say, one request in flight per object.
 
     What is there comes from `observed(kind, key)`, the views of the world. The kernel calls
@@ -58,12 +58,12 @@ class KubeSink(Sink):
         self,
         client: Client,
         *,
-        observed: Callable[[Kind[Any], str], ObjectView | None],
+        observed: Callable[[Kind[ObjectView], str], ObjectView | None],
         post: Post,
         post_later: Callable[[float, Callable[[], None]], Any],
         report: Report,
         recorder: EventRecorder | None = None,
-        status_kinds: Collection[Kind[Any]] = (),
+        status_kinds: Collection[Kind[ObjectView]] = (),
         manager: Callable[[Owner], str] = lambda _: FIELD_MANAGER,
         writers: int = WRITERS,
     ) -> None:
@@ -91,7 +91,7 @@ class KubeSink(Sink):
 
     # -- what the kernel calls ----------------------------------------------------------------------------
 
-    def want(self, owner: Owner, items: Sequence[Any]) -> None:
+    def want(self, owner: Owner, items: Sequence[KubeItem]) -> None:
         """From now on `owner` wants exactly `items`."""
         wanted: dict[ObjectKey, dict[Field, Any]] = {}
         events: set[Event] = set()
@@ -140,14 +140,16 @@ class KubeSink(Sink):
         """Carry out a plan that isn't the sink's own; in a writer's thread."""
         return self._patcher.run(plan)
 
-    def observed_changed(self, kind: Kind[Any], key: str) -> None:
+    def observed_changed(self, kind: Kind[View], key: str) -> None:
         """The view of an object changed, appeared or vanished: compare again with the next flush."""
+        if not is_object_kind(kind):
+            return
         target = self._targets.get((kind, key))
         if target is not None:
             target.parked = ""
             self._dirty[(kind, key)] = None
 
-    def tap(self, kind: Kind[Any], changes: Iterable[tuple[str, Raw | None]]) -> None:
+    def tap(self, kind: Kind[ObjectView], changes: Iterable[tuple[str, Raw | None]]) -> None:
         """Look at raw objects; called in the watch threads, after their views have been posted."""
         keep = kind in self._status_kinds
         for key, raw in changes:

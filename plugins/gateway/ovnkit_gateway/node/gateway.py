@@ -10,7 +10,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.flows import Flow
 from ovnkit.api.hooks import Scope
 from ovnkit.api.host import LinkAddress, Neighbour, Route, Rule, Sysctl
-from ovnkit.api.items import Annotation, Event, Lookup, Member, Slot
+from ovnkit.api.items import Annotation, Event, Item, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
@@ -151,7 +151,7 @@ class NodeGateways:
 
     # -- the kernel -------------------------------------------------------------------------------------------
 
-    def host(self, world: World, node: str) -> Iterable[object]:
+    def host(self, world: World, node: str) -> Iterable[Item]:
         """Addresses, routes and neighbours by which the node's own processes reach services through OVN."""
         found = node_gateway(world, node, self.config, self.chosen)
         bridge = found.bridge.name
@@ -171,7 +171,7 @@ class NodeGateways:
         if self.config.gateway.mode == "local":
             yield from local_mode_items(bridge, self._all_families(world, node, found))
 
-    def _family(self, bridge: str, family: int, own: Address) -> Iterable[object]:
+    def _family(self, bridge: str, family: int, own: Address) -> Iterable[Item]:
         masquerade = self.config.masquerade_subnet(family)
         source = masquerade_address(masquerade, Masquerade.HOST)
         yield LinkAddress(bridge, source, deprecated=family == 6)
@@ -184,7 +184,7 @@ class NodeGateways:
         for services in self._services(family):
             yield Route(services, bridge, via=hop.ip, source=source.ip, mtu=mtu)
 
-    def _marked(self, world: World, node: str) -> Iterable[object]:
+    def _marked(self, world: World, node: str) -> Iterable[Item]:
         """Marked packets for services go to OVN by the management port, where only local endpoints answer."""
         for subnet in node_subnets(world, node) or ():
             family = subnet.version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ovnkit.api.config import Config
-from ovnkit.api.hooks import HookCalls, Scope
+from ovnkit.api.hooks import HookCalls, Hooks, Scope
 from ovnkit.api.items import Annotation, Row, Slot
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.renderers import Renderer, Role
@@ -87,7 +87,7 @@ class PodPorts:
         options = {"iface-id-ver": pod.uid}
         if self._request_chassis:
             options["requested-chassis"] = requested_chassis(world, pod.node)
-        for _plugin, more in self._hooks.each("ovnkit_port_options", world=world, pod=pod):
+        for _plugin, more in self._hooks.each(Hooks.ovnkit_port_options, world=world, pod=pod):
             options.update(more)
         return Row(
             "Logical_Switch_Port",
