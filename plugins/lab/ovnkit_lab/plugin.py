@@ -48,7 +48,8 @@ def lab_command() -> click.Command:
         raise OvnkitError(why)
 
     return click.Command(
-        "lab", callback=fail, help=why, short_help="Not installed: pip install 'ovnkit[lab]'.", add_help_option=False,
+        "lab", callback=fail, add_help_option=False, help=why,
+        short_help="Not installed: pip install 'ovnkit[lab]'.",
         context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
     )  # fmt: skip
 
