@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -18,7 +19,7 @@ from ovnkit.plugins.calls import hook_names
 from ovnkit.plugins.registry import Plugins, State
 
 
-def plugin(**hooks):
+def plugin(**hooks: Any) -> Any:
     """A plugin from functions by hook name; `declare` keyword arguments make a Declaration."""
     declared = hooks.pop("declare", None)
     body = {name: hookimpl(function) for name, function in hooks.items()}
@@ -27,7 +28,7 @@ def plugin(**hooks):
     return type("Sample", (), body)()
 
 
-def switched(enabled=(), disabled=()) -> Config:
+def switched(enabled: Any = (), disabled: Any = ()) -> Config:
     return Config(plugins=PluginsOptions(tuple(enabled), tuple(disabled)))
 
 
@@ -35,7 +36,7 @@ def names(plugins: Plugins) -> list[str]:
     return [found.name for found in plugins.enabled]
 
 
-def test_order_follows_needs_and_after():
+def test_order_follows_needs_and_after() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "needs": ("c",)}),
@@ -47,7 +48,7 @@ def test_order_follows_needs_and_after():
     assert names(plugins) == ["c", "a", "b"]
 
 
-def test_enabled_by_default_by_name_or_not_at_all():
+def test_enabled_by_default_by_name_or_not_at_all() -> None:
     plugins = Plugins(
         {
             "default": plugin(declare={"default": True}),
@@ -62,7 +63,7 @@ def test_enabled_by_default_by_name_or_not_at_all():
     assert plugins.all["unwanted"].why == "by [plugins] disabled"
 
 
-def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain():
+def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True}),
@@ -77,7 +78,7 @@ def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain():
     assert "zzz, which is not installed" in plugins.all["c"].why
 
 
-def test_cycle_is_reported_and_others_run():
+def test_cycle_is_reported_and_others_run() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "needs": ("b",)}),
@@ -91,7 +92,7 @@ def test_cycle_is_reported_and_others_run():
     assert "a -> b" in plugins.all["a"].why or "b -> a" in plugins.all["a"].why
 
 
-def test_names_nobody_installed_are_shown():
+def test_names_nobody_installed_are_shown() -> None:
     plugins = Plugins({})
     plugins.configure(switched(["ghost"], ["phantom"]))
     assert plugins.missing == ["ghost", "phantom"]
@@ -100,7 +101,7 @@ def test_names_nobody_installed_are_shown():
     assert "[plugins] disabled" in plugins.all["phantom"].why
 
 
-def test_load_failure_is_recorded_and_others_load(monkeypatch):
+def test_load_failure_is_recorded_and_others_load(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         EntryPoint("broken", "nowhere.at_all:Plugin", "ovnkit.plugins"),
         EntryPoint("fine", "ovnkit.api.errors:OvnkitError", "ovnkit.plugins"),
@@ -132,7 +133,7 @@ def test_a_distribution_reinstalled_with_another_entry_point_is_seen_at_once(
         assert {"before", "after"} & set(done.stdout.split()) == {name}
 
 
-def test_two_distributions_with_one_name(monkeypatch):
+def test_two_distributions_with_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [EntryPoint("twin", "ovnkit.api.errors:OvnkitError", "ovnkit.plugins")] * 2
     monkeypatch.setattr("stevedore.ExtensionManager.list_entry_points", lambda self: entries)
     assert "several installed distributions" in Plugins.discover().all["twin"].why
@@ -148,14 +149,14 @@ def test_two_distributions_with_one_name(monkeypatch):
         (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),
     ],
 )  # fmt: skip
-def test_what_is_no_declaration_is_told_to_its_author(declared, why):
+def test_what_is_no_declaration_is_told_to_its_author(declared: Any, why: Any) -> None:
     plugins = Plugins({"a": plugin(ovnkit_declare=lambda self: declared), "b": plugin()})
     plugins.configure(switched(["a", "b"], []))
     assert (plugins.all["a"].state, plugins.all["a"].why) == (State.FAILED, f"ovnkit_declare: {why}")
     assert plugins.all["b"].state is State.ENABLED
 
 
-def test_what_fits_no_hook_is_told_with_what_was_meant():
+def test_what_fits_no_hook_is_told_with_what_was_meant() -> None:
     found = Plugins(
         {
             "hook": plugin(ovnkit_decalre=lambda self: None),
@@ -172,7 +173,7 @@ def test_what_fits_no_hook_is_told_with_what_was_meant():
 
 def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
     class Unmarked:
-        def ovnkit_declare(self) -> Declaration:
+        def ovnkit_declare(self: Any) -> Declaration:
             return Declaration(default=True)
 
     class WithoutSelf:
@@ -182,12 +183,12 @@ def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
 
     class Property:
         @property
-        def runtime(self) -> object:
+        def runtime(self: Any) -> object:
             raise RuntimeError("not started")
 
     class OfTheSpecification(Hooks):
         @hookimpl
-        def ovnkit_declare(self, config: Config) -> Declaration:
+        def ovnkit_declare(self: Any, config: Config) -> Declaration:
             return Declaration(default=True)
 
     kinds = (Unmarked, WithoutSelf, Property, OfTheSpecification)
@@ -202,7 +203,7 @@ def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
     assert [plugin.name for plugin in found.enabled] == ["OfTheSpecification"]
 
 
-def test_unknown_hook_and_wrong_argument_are_failures():
+def test_unknown_hook_and_wrong_argument_are_failures() -> None:
     plugins = Plugins(
         {
             "unknown": plugin(ovnkit_make_coffee=lambda self: None),
@@ -215,7 +216,7 @@ def test_unknown_hook_and_wrong_argument_are_failures():
     assert "weather" in plugins.all["wrong"].why
 
 
-def test_options_must_be_attrs_and_not_a_core_section():
+def test_options_must_be_attrs_and_not_a_core_section() -> None:
     @frozen
     class Options:
         pass
@@ -232,11 +233,11 @@ def test_options_must_be_attrs_and_not_a_core_section():
     assert "no attrs class" in plugins.all["dicty"].why
 
 
-def boom(*_arguments, **_more):
+def boom(*_arguments: Any, **_more: Any) -> None:
     raise RuntimeError("boom")
 
 
-def test_declaring_that_raises_fails_only_that_plugin():
+def test_declaring_that_raises_fails_only_that_plugin() -> None:
     plugins = Plugins(
         {"bad": plugin(ovnkit_declare=lambda self: boom()), "good": plugin(declare={"default": True})}
     )
@@ -245,8 +246,8 @@ def test_declaring_that_raises_fails_only_that_plugin():
     assert plugins.all["bad"].why == "ovnkit_declare: RuntimeError: boom"
 
 
-def test_check_config_may_refuse_the_configuration():
-    def refuse(self, config):
+def test_check_config_may_refuse_the_configuration() -> None:
+    def refuse(self: Any, config: Any) -> None:
         raise ConfigError("[x] y: no")
 
     plugins = Plugins({"picky": plugin(declare={"default": True}, ovnkit_check_config=refuse)})
@@ -254,7 +255,7 @@ def test_check_config_may_refuse_the_configuration():
         plugins.configure(Config())
 
 
-def decorated():
+def decorated() -> Any:
     return Plugins(
         {
             "a": plugin(
@@ -267,7 +268,7 @@ def decorated():
     )
 
 
-def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
+def test_each_names_the_plugins_and_one_that_raises_stops_nobody() -> None:
     plugins = decorated()
     plugins.configure(Config())
     answers = plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")
@@ -275,14 +276,14 @@ def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
     assert plugins.calls.failures[("b", "ovnkit_port_options")] == 1
 
 
-def test_disabled_plugins_are_not_asked():
+def test_disabled_plugins_are_not_asked() -> None:
     plugins = decorated()
     plugins.configure(switched(disabled=["a"]))
     assert [name for name, _ in plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")] == ["d"]
 
 
-def test_reject_passes_through_to_the_caller():
-    def reject(self):
+def test_reject_passes_through_to_the_caller() -> None:
+    def reject(self: Any) -> None:
         raise Reject("bad annotation")
 
     plugins = Plugins({"a": plugin(declare={"default": True}, ovnkit_port_options=reject)})
@@ -292,7 +293,7 @@ def test_reject_passes_through_to_the_caller():
     assert not plugins.calls.failures
 
 
-def test_first_takes_the_first_answer_in_plugin_order():
+def test_first_takes_the_first_answer_in_plugin_order() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "after": ("b",)}, ovnkit_plug_pod=lambda self: "a"),
@@ -305,8 +306,8 @@ def test_first_takes_the_first_answer_in_plugin_order():
     assert found == ("c", "c")  # b, c, then a: it comes after b
 
 
-def test_renderers_that_raise_quarantine_the_plugin():
-    def explode(self):
+def test_renderers_that_raise_quarantine_the_plugin() -> None:
+    def explode(self: Any) -> Any:
         yield from ()
         boom()
 
@@ -317,7 +318,7 @@ def test_renderers_that_raise_quarantine_the_plugin():
     assert plugins.all["bad"].why == "ovnkit_renderers: RuntimeError: boom"
 
 
-def test_missing_column_switches_the_plugin_off_and_what_needs_it():
+def test_missing_column_switches_the_plugin_off_and_what_needs_it() -> None:
     plugins = Plugins(
         {
             "tiers": plugin(
@@ -334,7 +335,7 @@ def test_missing_column_switches_the_plugin_off_and_what_needs_it():
     assert plugins.all["policy"].why == "needs tiers, which is disabled"
 
 
-def test_missing_optional_column_is_no_reason():
+def test_missing_optional_column_is_no_reason() -> None:
     columns = (Columns("nb", "ACL", ("match",)), Columns("nb", "ACL", ("tier",), since="23.06", optional=True))
     plugins = Plugins({"tiers": plugin(declare={"default": True, "columns": columns})})
     plugins.configure(Config())
@@ -342,7 +343,7 @@ def test_missing_optional_column_is_no_reason():
     assert names(plugins) == ["tiers"]
 
 
-def test_silent_are_those_that_failed_and_those_that_need_them():
+def test_silent_are_those_that_failed_and_those_that_need_them() -> None:
     plugins = Plugins(
         {
             "a": plugin(ovnkit_declare=lambda self: boom()),
@@ -358,7 +359,7 @@ def test_silent_are_those_that_failed_and_those_that_need_them():
     assert plugins.silent == {"a", "b", "c"}
 
 
-def test_hooks_are_few_and_documented():
+def test_hooks_are_few_and_documented() -> None:
     specs = hook_names()
     assert 0 < len(specs) < 20
     assert all(spec.__doc__ for spec in specs.values())
