@@ -143,10 +143,10 @@ def test_two_distributions_with_one_name(monkeypatch: pytest.MonkeyPatch) -> Non
     ("declared", "why"),
     [
         ({"needs": ["topology"]}, "it must give a Declaration, not dict: {'needs': ['topology']}"),
-        (Declaration(needs="topology"), "needs must be a tuple of str, not 'topology'"),
-        (Declaration(kinds=("pods",)), "kinds must be a tuple of Kind, not ('pods',)"),
-        (Declaration(columns=(("nb", "ACL"),)), "columns must be a tuple of Columns, not (('nb', 'ACL'),)"),
-        (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),
+        (Declaration(needs="topology"), "needs must be a tuple of str, not 'topology'"),  # type: ignore[arg-type]
+        (Declaration(kinds=("pods",)), "kinds must be a tuple of Kind, not ('pods',)"),  # type: ignore[arg-type]
+        (Declaration(columns=(("nb", "ACL"),)), "columns must be a tuple of Columns, not (('nb', 'ACL'),)"),  # type: ignore[arg-type]
+        (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
 def test_what_is_no_declaration_is_told_to_its_author(declared: Any, why: Any) -> None:
@@ -289,7 +289,7 @@ def test_reject_passes_through_to_the_caller() -> None:
     plugins = Plugins({"a": plugin(declare={"default": True}, ovnkit_port_options=reject)})
     plugins.configure(Config())
     with pytest.raises(Reject, match="bad annotation"):
-        plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod=None)
+        plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod=None)  # type: ignore[arg-type]
     assert not plugins.calls.failures
 
 
@@ -302,8 +302,8 @@ def test_first_takes_the_first_answer_in_plugin_order() -> None:
         }
     )
     plugins.configure(Config())
-    found = plugins.calls.first(Hooks.ovnkit_plug_pod, runtime=None, interface=None, request=None)
-    assert found == ("c", "c")  # b, c, then a: it comes after b
+    found = plugins.calls.first(Hooks.ovnkit_plug_pod, runtime=None, interface=None, request=None)  # type: ignore[arg-type]
+    assert found == ("c", "c")  # type: ignore[comparison-overlap]  # b, c, then a: it comes after b
 
 
 def test_renderers_that_raise_quarantine_the_plugin() -> None:
@@ -313,7 +313,7 @@ def test_renderers_that_raise_quarantine_the_plugin() -> None:
 
     plugins = Plugins({"bad": plugin(declare={"default": True}, ovnkit_renderers=explode)})
     plugins.configure(Config())
-    assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []
+    assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []  # type: ignore[arg-type]
     assert plugins.all["bad"].state is State.QUARANTINED
     assert plugins.all["bad"].why == "ovnkit_renderers: RuntimeError: boom"
 

@@ -24,7 +24,7 @@ MAX_LABS = 2
 """Labs that one session keeps up; each costs about 100 MB per node."""
 
 
-def wait_until(condition: Callable[[], T], deadline: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], deadline: float = 20.0, what: str = "") -> T:
     """Ask until the answer is true; it then. Fails the test after `deadline` seconds with the last answer."""
     end = time.monotonic() + deadline
     while True:

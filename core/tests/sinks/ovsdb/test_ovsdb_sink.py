@@ -168,7 +168,7 @@ def test_what_one_owner_changes_is_one_transaction_whatever_its_size(
     rig.want("more", Row("Address_Set", "y", {"name": "y"}))
     seen: list[set[str]] = []
     transact = rig.session.transact
-    rig.session.transact = lambda ops, done: (seen.append({str(op["where"]) for op in ops if "where" in op}),
+    rig.session.transact = lambda ops, done: (seen.append({str(op["where"]) for op in ops if "where" in op}),  # type: ignore[func-returns-value]
                                               transact(ops, done))  # fmt: skip
     rig.quiet()
     assert rig.sink.transactions - before == 2
@@ -305,7 +305,7 @@ def test_two_owners_want_one_name(nb: OvsdbServer, rigs: Callable[..., Any]) -> 
 
 def test_live_set_changes_by_element(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
-    live = LiveSet(PODS, project=len, namespaces="ns")
+    live = LiveSet(PODS, project=tuple, namespaces="ns")
     content = rig.live(live)
     content.change({"10.0.0.1", Ref(row_id("p", "lsp").uuid)})
     rig.want("as", Row("Address_Set", "as", {"name": "a1", "addresses": live}))
@@ -533,7 +533,7 @@ def test_bridge_with_ports_in_the_vswitch_database(folder: Path, rigs: Callable[
         def items(name: str, **interface: Any) -> list[Any]:
             held = Row("Interface", "if", {"name": name, "type": "internal", **interface}, db="ovs")
             ports = Slot("Bridge", Lookup("Bridge", "name", "br-int"), "ports")
-            columns = {"name": name, "interfaces": (Ref(row_id("mp", "if").uuid),)}
+            columns: dict[str, Any] = {"name": name, "interfaces": (Ref(row_id("mp", "if").uuid),)}
             mapping = Slot("Open_vSwitch", Lookup("Open_vSwitch"), "external_ids")
             member = Member(mapping, "physnet:br-ex", key="ovn-bridge-mappings", db="ovs")
             return [held, Row("Port", "port", columns, ports, db="ovs"), member]
@@ -567,7 +567,7 @@ def test_newer_schema(folder: Path, rigs: Callable[..., Any]) -> None:
     with OvsdbServer(folder / "nb", schema=schema) as server:
         rig = rigs(server.endpoint)
         group = Slot("Port_Group", row_id("pg", "group"), "acls")
-        acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "pass", "tier": 2}
+        acl: dict[str, Any] = {"priority": 1, "direction": "to-lport", "match": "1", "action": "pass", "tier": 2}
         rig.want("pg", Row("Port_Group", "group", {"name": "g"}), Row("ACL", "a", acl, group))
         rig.quiet()
         assert [row["tier"] for row in server.rows("ACL")] == [2]
@@ -581,7 +581,7 @@ def test_a_row_for_newer_databases_only(
     """It is left out where the column is missing, whether it was wanted before the schema was known or after."""
     rig = rigs(nb.endpoint)
     group = Slot("Port_Group", row_id("pg", "group"), "acls")
-    acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "drop"}
+    acl: dict[str, Any] = {"priority": 1, "direction": "to-lport", "match": "1", "action": "drop"}
     rows = [
         Row("Port_Group", "group", {"name": "g"}),
         *(Row("ACL", name, acl, group, only_with=frozenset({column})) for name in ("a", "b")),
@@ -644,7 +644,7 @@ def test_what_is_over_is_no_last_error_any_more(nb: OvsdbServer, rigs: Callable[
     rig.quiet()
     assert rig.session.reloads > 1
     assert rig.sink.status()["last_error"] == ""
-    rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))
+    rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))  # type: ignore[arg-type, dict-item]
     rig.loop.until(lambda: rig.sink.status()["last_error"], "a refused row is told")
     rig.want("wrong")
     rig.want("port", port("p"))

@@ -73,7 +73,7 @@ def test_watch_resumes_where_a_list_ended(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("a"))
     core.patch_namespaced_config_map("a", namespace, {"data": {"x": "1"}})
     core.delete_namespaced_config_map("a", namespace)
-    stream = watch.Watch().stream(
+    stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
         core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=1
     )
     events = [(e["type"], e["object"].metadata.name) for e in stream]
@@ -82,7 +82,7 @@ def test_watch_resumes_where_a_list_ended(core: Any, namespace: str) -> None:
 
 def test_watch_without_a_version_starts_with_what_is_there(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("a"))
-    events = list(watch.Watch().stream(core.list_namespaced_config_map, namespace, timeout_seconds=1))
+    events = list(watch.Watch().stream(core.list_namespaced_config_map, namespace, timeout_seconds=1))  # type: ignore[no-untyped-call]
     assert [(e["type"], e["object"].metadata.name) for e in events] == [("ADDED", "a")]
 
 
@@ -94,7 +94,7 @@ def test_selector_watches_see_objects_enter_and_leave(core: Any, namespace: str)
             "a", namespace, {"metadata": {"labels": {"in": value}}, "data": {"v": value}}
         )
     core.patch_namespaced_config_map("a", namespace, {"data": {"v": "last"}})
-    stream = watch.Watch().stream(
+    stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
         core.list_namespaced_config_map,
         namespace,
         resource_version=version,
@@ -114,7 +114,7 @@ def test_watch_from_a_forgotten_version_is_gone(start_server: Callable[..., Any]
     core = client.CoreV1Api(client.ApiClient(configuration))
     with pytest.raises(client.ApiException) as caught:
         list(
-            watch.Watch().stream(
+            watch.Watch().stream(  # type: ignore[no-untyped-call]
                 core.list_namespaced_config_map, "default", resource_version=version, timeout_seconds=5
             )
         )
@@ -129,10 +129,10 @@ def test_stale_writes_conflict(core: Any, namespace: str) -> None:
     with pytest.raises(client.ApiException) as caught:
         core.replace_namespaced_config_map("a", namespace, first)
     assert caught.value.status == 409
-    assert "the object has been modified" in json.loads(caught.value.body)["message"]
+    assert "the object has been modified" in json.loads(caught.value.body)["message"]  # type: ignore[arg-type]
     with pytest.raises(client.ApiException) as caught:
         core.create_namespaced_config_map(namespace, config_map("a"))
-    assert json.loads(caught.value.body)["reason"] == "AlreadyExists"
+    assert json.loads(caught.value.body)["reason"] == "AlreadyExists"  # type: ignore[arg-type]
     wrong = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid="other"))
     with pytest.raises(client.ApiException) as caught:
         core.delete_namespaced_config_map("a", namespace, body=wrong)

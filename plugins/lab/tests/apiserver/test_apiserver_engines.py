@@ -31,7 +31,7 @@ def api() -> Any:
 
 def tree(paths: Any) -> Any:
     """The fieldsV1 tree of a set of paths, built on its own."""
-    root = {}
+    root: dict[str, Any] = {}
     for path in paths:
         node = root
         for step in path[:-1]:
@@ -129,6 +129,7 @@ def test_apply_keeps_what_others_own(deployment: Any) -> None:
     assert alone["metadata"]["labels"] == {"b": "1", "c": "1"}
     with pytest.raises(ApiError) as caught:
         applied(alone, "two", {"spec": {"replicas": 2}})
+    assert caught.value.details is not None
     assert caught.value.details["causes"][0]["field"] == ".spec.replicas"
     taken = applied(alone, "two", {"spec": {"replicas": 2}}, force=True)
     assert "labels" not in taken["metadata"]
@@ -214,12 +215,12 @@ def spots(value: Any, path: Any = ()) -> Any:
 
 @pytest.mark.parametrize("path", OBJECTS)
 def test_nonsense_anywhere_is_the_clients_error(api: Any, path: Any) -> None:
-    original = OBJECTS[path]
+    original: Any = OBJECTS[path]
     seen = set()
     for spot in spots(original):
         for value in (None, "", "x", -1, True, [], {}, [None], {"a": None}):
             broken = copy.deepcopy(original)
-            holder = broken
+            holder: Any = broken
             for step in spot[:-1]:
                 holder = holder[step]
             holder[spot[-1]] = value
