@@ -107,7 +107,7 @@ class LabHandle:
         )
         return dict(json.loads(text)) if text.strip() else {} if name else {"items": []}
 
-    def pod(self, name: str, *command: str, namespace: str = "default", node: str = "", **spec: Any) -> Json:
+    def pod(self, name: str, *command: str, namespace: str = "default", node: str = "", **spec: object) -> Json:
         """A pod's manifest: it runs `command` (default: nothing) on `node` (default: any)."""
         container: Json = {"name": "main", "image": "any"}
         if command:

@@ -57,7 +57,7 @@ def problems(crd: Json) -> list[FieldProblem]:
     return found
 
 
-def _structural(schema: Any, path: str) -> list[FieldProblem]:
+def _structural(schema: object, path: str) -> list[FieldProblem]:
     """What keeps a schema from being compiled: sub-schemas that aren't objects, references, types unheard of."""
     if not isinstance(schema, dict):
         return [FieldProblem.wrong_type(path, schema, "object")]
