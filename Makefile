@@ -18,7 +18,7 @@ $(STAMP): pyproject.toml scripts/setup-venv
 	@scripts/setup-venv $(VENV)
 	@touch $@
 
-demo: setup  ## a two-node lab cluster, the manifests of examples/, a table of who reaches whom
+demo: setup  ## a two-node lab cluster and a table of who reaches whom (DEMO_ARGS="--example services": another example)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/ovnkit lab demo $(DEMO_ARGS)
 
 test: setup  ## the whole suite, each plugin's own included
@@ -49,4 +49,4 @@ lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "lint-imports" && $(BIN)/python scripts/lint-imports
 
 clean:  ## remove .venv and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

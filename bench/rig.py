@@ -28,7 +28,7 @@ class ApiProcess:
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         ready, log = folder / "url", folder / "api.log"
-        command = [sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", "127.0.0.1:0"]
+        command = [sys.executable, "-m", "kubelab.apiserver", "--listen", "127.0.0.1:0"]
         command += ["--service-cidr", loads.SERVICES, "--ready-file", str(ready), "--history", "200000"]
         with log.open("ab") as output:
             self.process = subprocess.Popen(command, stdout=output, stderr=output)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.renderers import Role
+from ovnkit.api.renderers import Renderer, Role
 from ovnkit.config.load import Override, load_config
 from ovnkit.plugins.api_page import public_names
 from ovnkit.plugins.registry import Plugins
@@ -83,9 +83,8 @@ def test_a_process_without_the_node_role_imports_no_netlink() -> None:
     assert found.stdout.strip() == "[]"
 
 
-@pytest.mark.parametrize("layout", ["per-node", "central"])
-def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
-    """Without that `ovnkit explain` names no object, and nobody gets the Event when a render fails."""
+def all_renderers(layout: str) -> list[tuple[str, Renderer]]:
+    """Those of all plugins with their names, in a process with all roles."""
     plugins = Plugins.discover()
     every = Override("plugins", "enabled", ",".join(PLUGINS), "test")
     zones = Override("default", "zone-mode", layout, "test")
@@ -94,13 +93,28 @@ def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
     scope = Scope(frozenset(Role), "n1", "n1", layout == "per-node")
     answers = plugins.calls.each(Hooks.ovnkit_renderers, config=config, scope=scope, hooks=plugins.calls)
     assert not plugins.calls.failures
+    return [(plugin, renderer) for plugin, renderers in answers for renderer in renderers]
+
+
+@pytest.mark.parametrize("layout", ["per-node", "central"])
+def test_a_renderer_with_keys_says_of_which_objects(layout: str) -> None:
+    """Without that `ovnkit explain` names no object, and nobody gets the Event when a render fails."""
     without = {
         f"{plugin}/{renderer.name}"
-        for plugin, renderers in answers
-        for renderer in renderers
+        for plugin, renderer in all_renderers(layout)
         if renderer.each is not None and renderer.reports_on is None
     }
     assert without == NO_OBJECTS - ({"services/templates"} if layout == "per-node" else set())
+
+
+@pytest.mark.parametrize("layout", ["per-node", "central"])
+def test_renderers_of_a_role_are_in_the_module_named_after_it(layout: str) -> None:
+    """`cluster.py`, `zone.py` or `node.py`, or a package of that name."""
+    found = all_renderers(layout)
+    assert len(found) > 40
+    for plugin, renderer in found:
+        package = f"ovnkit_{plugin}.{renderer.role.value}"
+        assert f"{renderer.render.__module__}.".startswith(f"{package}."), f"{plugin}/{renderer.name}"
 
 
 def test_plugins_import_only_public_names_of_the_api() -> None:

@@ -18,6 +18,7 @@ from attrs import field, frozen, validators
 from ovnkit.api.text import no_zone_id
 
 __all__ = [
+    "INTEGRATION_BRIDGE",
     "Action",
     "CheckLarger",
     "Ct",
@@ -38,6 +39,9 @@ __all__ = [
     "ToGroup",
     "plugin_mark",
 ]
+
+INTEGRATION_BRIDGE = "br-int"
+"""The bridge that ovn-controller programs."""
 
 GROUP_MARK = 0x6F000000
 """Upper byte of the number of every group of ours."""

@@ -106,6 +106,7 @@ class Declaration:
     `privileges` what its service account must be allowed
     `latencies`  histograms that the core measures for it
     `default`    whether it is enabled without being named in the configuration
+    `unavailable` why it can't be used in this installation, which keeps it off; empty when it can
     """
 
     needs: tuple[str, ...] = ()
@@ -118,6 +119,7 @@ class Declaration:
     latencies: tuple[Latency[View], ...] = ()
     default: bool = False
     summary: str = ""
+    unavailable: str = ""
 
 
 @frozen
@@ -363,7 +365,7 @@ class Hooks:
         raise NotImplementedError
 
     @hookspec
-    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId, table: str, external_ids: Mapping[str, str]) -> str | None:
         """One sentence on what a row that the plugin owns is for (`ovnkit explain`)."""
 
     @hookspec

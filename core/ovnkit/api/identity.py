@@ -57,6 +57,14 @@ class RowId:
     def __attrs_post_init__(self) -> None:
         object.__setattr__(self, "uuid", row_uuid(self.path))
 
+    @classmethod
+    def parse(cls, path: str) -> RowId:
+        """The identity with this owner path; parts that are missing are empty."""
+        plugin, _, rest = path.partition("/")
+        renderer, _, rest = rest.partition("/")
+        key, _, name = rest.rpartition("/")
+        return cls(plugin, renderer, key, name)
+
     @property
     def path(self) -> str:
         """The owner path as written to `external_ids`."""

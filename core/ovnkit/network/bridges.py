@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit.api.host import MADE_FOR
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.world import World, derived
-
-INTEGRATION_BRIDGE = "br-int"
 
 
 @frozen

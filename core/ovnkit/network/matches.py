@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.matches import Match, address_set, port_group
-from ovnkit.network import rows
+from ovnkit.network import names, rows
 
 
 def namespace_address_set(namespace: str, family: int) -> Match:
@@ -20,12 +20,12 @@ def namespace_port_group(namespace: str) -> Match:
 
 def cluster_port_group() -> Match:
     """The ports of the management ports."""
-    return _cluster_group("clusterPortGroup", rows.cluster_port_group())
+    return _cluster_group(names.CLUSTER_PORT_GROUP, rows.cluster_port_group())
 
 
 def cluster_router_port_group() -> Match:
     """The switches' router ports."""
-    return _cluster_group("clusterRtrPortGroup", rows.cluster_router_port_group())
+    return _cluster_group(names.CLUSTER_ROUTER_PORT_GROUP, rows.cluster_router_port_group())
 
 
 def _cluster_group(name: str, row: RowId) -> Match:

@@ -18,8 +18,9 @@ from ipaddress import (
 )
 from typing import TypeVar
 
-from ovnkit.api.config import ClusterSubnet
+from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject
+from ovnkit.api.hooks import Scope
 from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import NODES
 from ovnkit.api.selectors import LabelSelector
@@ -150,6 +151,15 @@ def is_unmanaged(world: World, node: str, unmanaged: LabelSelector | None) -> bo
     return found is not None and unmanaged.matches(found.labels)
 
 
+def zone_nodes(world: World, scope: Scope, config: Config) -> list[str]:
+    """The nodes of this zone that get a subnet (`no-hostsubnet-nodes` don't)."""
+    unmanaged = config.kubernetes.no_hostsubnet_selector
+    nodes: Iterable[str] = world.keys(NODES)
+    if scope.per_node_zones:
+        nodes = (scope.zone,) if world.get(NODES, scope.zone) is not None else ()
+    return [node for node in nodes if not is_unmanaged(world, node, unmanaged)]
+
+
 @derived
 def node_id(world: World, node: str) -> int | None:
     """The node's number, from which its addresses on the join and transit switches are computed."""
@@ -213,11 +223,6 @@ def management_address(network: Network) -> Interface:
     return nth_interface(network, 2)
 
 
-def hybrid_address(network: Network) -> Interface:
-    """Address of the hybrid overlay's router on a node's subnet: the third."""
-    return nth_interface(network, 3)
-
-
 def cluster_router_join_address(join_subnet: Network) -> Interface:
     """Address of the cluster router on the join switch: the first."""
     return nth_interface(join_subnet, 1)
@@ -231,11 +236,6 @@ def gateway_router_join_address(join_subnet: Network, number: int) -> Interface:
 def transit_address(transit_subnet: Network, number: int) -> Interface:
     """Address of a node on the transit switch: base + node id."""
     return nth_interface(transit_subnet, number)
-
-
-def hairpin_address(masquerade_subnet: Network) -> Address:
-    """What a pod that reaches itself through a service sees as its client: the fifth."""
-    return nth_interface(masquerade_subnet, 5).ip
 
 
 def port_mac(addresses: Iterable[Address | Interface]) -> str:

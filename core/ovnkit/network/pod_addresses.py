@@ -1,4 +1,4 @@
-"""Addresses of pods on the cluster network, for address sets of any plugin: projections of live sets.
+"""Pods as elements of sets: projections of live sets to addresses and ports, and the filter of a zone.
 
 Plugins that use these same functions share the content of equal live sets.
 """
@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from functools import lru_cache
 
+from attrs import frozen
+
+from ovnkit.api.hooks import Scope
+from ovnkit.api.items import Ref
 from ovnkit.api.models import Pod
-from ovnkit.api.text import parse_address, readable
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, parse_address, readable
+from ovnkit.network import rows
 from ovnkit.network.pod import ANNOTATION, held
 
 
@@ -66,3 +70,19 @@ def ipv6(pod: Pod) -> Collection[str]:
 
 PROJECTIONS = {4: ipv4, 6: ipv6}
 """The projection of each IP version."""
+
+
+def port_references(pod: Pod) -> Collection[Ref]:
+    """A pod's logical switch port; a reference to a row that doesn't exist yet waits for it."""
+    return (Ref.to(rows.pod_port(pod.key)),) if has_own_network(pod) else ()
+
+
+@frozen(cache_hash=True)
+class InZone:
+    """Whether a pod's port is in this zone's northbound (`where` of a live set)."""
+
+    scope: Scope
+
+    def __call__(self, pod: Pod) -> bool:
+        """True for pods on nodes of the zone."""
+        return self.scope.is_local(pod.node)

@@ -6,10 +6,6 @@ from functools import lru_cache
 
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 
-CLUSTER_ROUTER = "ovn_cluster_router"
-JOIN_SWITCH = "join"
-TRANSIT_SWITCH = "transit_switch"
-
 
 def cluster_router() -> RowId:
     """Logical_Router `ovn_cluster_router`."""

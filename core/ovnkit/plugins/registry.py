@@ -186,6 +186,9 @@ class Plugins:
         if plugin.name in config.plugins.disabled:
             plugin.state, plugin.why = State.DISABLED, "by [plugins] disabled"
             return False
+        if plugin.declaration.unavailable:
+            plugin.state, plugin.why = State.DISABLED, plugin.declaration.unavailable
+            return False
         if plugin.name in config.plugins.enabled or plugin.declaration.default:
             return True
         plugin.state, plugin.why = State.DISABLED, "not in [plugins] enabled"

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ovnkit.api.config import Config
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import AnySink
-from ovnkit.sinks.host.flowsink import INTEGRATION_BRIDGE, FlowSink
+from ovnkit.sinks.host.flowsink import FlowSink
 from ovnkit.sinks.host.httpsink import HttpSink
 from ovnkit.sinks.host.nftsink import NftSink
 from ovnkit.sinks.host.ofctl import Bridge

@@ -11,7 +11,7 @@ from attrs import frozen
 from ovnkit.api.config import Config
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.hooks import Hooks, Scope
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
@@ -122,23 +122,22 @@ def explain_row(plugins: Plugins, subjects: Subjects, record: Record, ledger: Ma
     """What there is to say about a row."""
     external_ids: Mapping[str, str] = record.values.get("external_ids") or {}
     owner = external_ids.get(OWNER_KEY, "") or ledger.get(record.uuid, "")
-    plugin = owner.partition("/")[0]
+    row = RowId.parse(owner)
+    plugin = row.plugin
     sentence = ""
     if plugin in plugins.all:
         said, error = plugins.calls.attempt(
-            plugin, Hooks.ovnkit_explain, table=record.table, external_ids=external_ids
+            plugin, Hooks.ovnkit_explain, row=row, table=record.table, external_ids=external_ids
         )
         sentence = f"(the plugin can't say: {error})" if error else said or ""
     elif owner:
         sentence = f"(plugin {plugin} is not installed: nobody keeps this row)"
     name = record.values.get("name") or ""
-    return Explained(record.table, record.uuid, str(name), owner, _object_of(owner, subjects), plugin, sentence)
+    return Explained(record.table, record.uuid, str(name), owner, _object_of(row, subjects), plugin, sentence)
 
 
-def _object_of(owner: str, subjects: Subjects) -> str:
-    plugin, _, rest = owner.partition("/")
-    renderer, _, rest = rest.partition("/")
-    kind = subjects.get((plugin, renderer))
+def _object_of(row: RowId, subjects: Subjects) -> str:
+    kind = subjects.get((row.plugin, row.renderer))
     if kind is None or not isinstance(kind.source, Resource):
         return ""
-    return f"{kind.source.kind}/{rest.rpartition('/')[0]}"
+    return f"{kind.source.kind}/{row.key}"

@@ -53,7 +53,7 @@ class ApiServer:
         """Start, and return when it serves."""
         ready = self.folder / "url"
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", self._listen]
+        command = [sys.executable, "-m", "kubelab.apiserver", "--listen", self._listen]
         command += ["--data-dir", str(self.folder / "data"), "--ready-file", str(ready)]
         with (self.folder / "apiserver.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -155,8 +155,8 @@ class SamplePlugin:
         ]
 
     @hookimpl
-    def ovnkit_explain(self, table, external_ids):
-        return "a sample in " + table + " of colour " + external_ids["colour"]
+    def ovnkit_explain(self, row, table, external_ids):
+        return f"{row.name} of {row.key} in {table}, of colour {external_ids['colour']}"
 
     @hookimpl
     def ovnkit_commands(self):
@@ -387,7 +387,7 @@ def test_ovnkit_metrics(sample: SimpleNamespace) -> None:
 
 def test_ovnkit_explain(sample: SimpleNamespace) -> None:
     (row,) = json.loads(sample.explained)
-    assert row["sentence"] == "a sample in Address_Set of colour green"
+    assert row["sentence"] == "set of n1 in Address_Set, of colour green"
     assert row["owner"] == "sample/set/n1/set"
     assert row["object"] == "Node/n1"
 

@@ -63,6 +63,13 @@ def test_enabled_by_default_by_name_or_not_at_all() -> None:
     assert plugins.all["unwanted"].why == "by [plugins] disabled"
 
 
+def test_what_cannot_be_used_here_is_off_and_says_why() -> None:
+    plugins = Plugins({"a": plugin(declare={"default": True, "unavailable": "run make"}), "b": plugin(declare={})})
+    plugins.configure(switched(["a", "b"]))
+    assert names(plugins) == ["b"]
+    assert (plugins.all["a"].state, plugins.all["a"].why) == (State.DISABLED, "run make")
+
+
 def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain() -> None:
     plugins = Plugins(
         {

@@ -11,6 +11,7 @@ import structlog
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.errors import Retry
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit.api.hooks import Hooks, PodInterface, Runtime
 from ovnkit.api.models import Pod
 from ovnkit.network.ovn_daemons import NORTHBOUND_SERVER, NORTHD, OVN_DAEMONS, SOUTHBOUND_SERVER, controller
@@ -21,7 +22,7 @@ from ovnkit_cni.attachments import Attachment, Mark, Plugged, attachment_of, net
 from ovnkit_cni.checking import recorded
 from ovnkit_cni.pods import LOOK_AROUND, Pods
 from ovnkit_cni.result import make_result
-from ovnkit_cni.switch import BRIDGE, Switch, ask_database
+from ovnkit_cni.switch import Switch, ask_database
 from ovnkit_cni.wire import (
     CHECK_FAILED,
     DECODE_FAILURE,
@@ -273,9 +274,9 @@ class Commands:
         name = netns.host_name(request.sandbox)
         found, ids = switch.interface(name), switch.ids(name)
         if found is None or ids.get("sandbox") != request.sandbox:
-            raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {BRIDGE}")
+            raise CniError(CHECK_FAILED, f"sandbox {request.sandbox} has no port on {INTEGRATION_BRIDGE}")
         if attachment_of(ids) != request.attachment:
-            raise CniError(CHECK_FAILED, f"{request.attachment} has no port on {BRIDGE}")
+            raise CniError(CHECK_FAILED, f"{request.attachment} has no port on {INTEGRATION_BRIDGE}")
         if found.external_ids.get("ovn-installed") != "true":
             raise CniError(CHECK_FAILED, f"port of sandbox {request.sandbox} has no flows (ovn-installed)")
         plugged = recorded(ids, previous)
@@ -306,7 +307,7 @@ class Commands:
         except (CniError, Retry) as error:
             raise CniError(NOT_AVAILABLE, f"not ready: {error}") from None
         if not there:
-            raise CniError(NOT_AVAILABLE, f"not ready: bridge {BRIDGE} does not exist (yet)")
+            raise CniError(NOT_AVAILABLE, f"not ready: bridge {INTEGRATION_BRIDGE} does not exist (yet)")
         try:
             ask_database(f"{self.runtime.config.ovspaths.ovs_run_dir}/db.sock")
         except OSError as error:

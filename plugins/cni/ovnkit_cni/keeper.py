@@ -16,7 +16,7 @@ from ovnkit.api.models import PODS, Pod
 from ovnkit_cni import bandwidth, netns, ports
 from ovnkit_cni.attachments import RECORD, Attachment, Mark, attachment_of, netns_id
 from ovnkit_cni.commands import Commands
-from ovnkit_cni.lost import LostPorts
+from ovnkit_cni.node import LostPorts
 from ovnkit_cni.pods import network_of
 from ovnkit_cni.switch import Switch
 from ovnkit_cni.wire import INTERNAL, CniError

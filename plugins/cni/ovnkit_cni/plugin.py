@@ -13,7 +13,8 @@ from ovnkit.api.hooks import Answerer, Declaration, Runtime, Scope, Tell, hookim
 from ovnkit.api.host import LINKS
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit_cni.lost import LOST_PORTS, LostPortEvents, LostPorts
+from ovnkit.network.names import MANAGEMENT_LINK
+from ovnkit_cni.node import LOST_PORTS, LostPortEvents, LostPorts
 
 if TYPE_CHECKING:
     from ovnkit_cni.commands import Commands
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(plugin="cni")
 
-MANAGEMENT_PORT = "ovn-k8s-mp0"
 _PATIENCE = 1.0
 
 
@@ -88,9 +88,9 @@ class CniPlugin:
         needs_port = "management_port" not in runtime.config.plugins.disabled
         while needs_port and not commands.stopping.is_set():
             try:
-                runtime.wait_for(LINKS, MANAGEMENT_PORT, _PATIENCE, lambda link: link is not None and link.up)
+                runtime.wait_for(LINKS, MANAGEMENT_LINK, _PATIENCE, lambda link: link is not None and link.up)
             except TimeoutError:
-                self._problem = f"interface {MANAGEMENT_PORT} is not up"
+                self._problem = f"interface {MANAGEMENT_LINK} is not up"
                 continue
             break
         if commands.stopping.is_set():

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from ovnkit.api.flows import INTEGRATION_BRIDGE
+from ovnkit.network.names import MANAGEMENT_LINK
 from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import RECORD, Attachment, Mark, Plugged, attachment_of
 from ovnkit_cni.bandwidth import Bandwidth
 from ovnkit_cni.netns import host_name
-from ovnkit_cni.switch import BRIDGE, Switch, SwitchCommand
+from ovnkit_cni.switch import Switch, SwitchCommand
 from ovnkit_cni.wire import INTERNAL, TRY_AGAIN, CniError
 
 if TYPE_CHECKING:
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
-KEEP = frozenset({"ovn-k8s-mp0", "ovn-k8s-mp0_0"})
+KEEP = frozenset({MANAGEMENT_LINK, f"{MANAGEMENT_LINK}_0"})
 """Interfaces that are not removed even when they have no device."""
 
 _CLOSING = 5.0
@@ -88,7 +90,9 @@ class AddPodPort(SwitchCommand):
         """Make the rows."""
         bridge = _bridge(self.api)
         if bridge is None:
-            raise CniError(TRY_AGAIN, f"bridge {BRIDGE} does not exist (yet): is ovn-controller running?")
+            raise CniError(
+                TRY_AGAIN, f"bridge {INTEGRATION_BRIDGE} does not exist (yet): is ovn-controller running?"
+            )
         for name, kept in list(self.switch.kept.items()):
             if kept.iface_id == self.port.iface_id:
                 del self.switch.kept[name]
@@ -236,7 +240,7 @@ def _row(ovs: OvsdbIdl, table: str, name: str) -> Any:
 
 
 def _bridge(ovs: OvsdbIdl) -> Any:
-    return _row(ovs, "Bridge", BRIDGE)
+    return _row(ovs, "Bridge", INTEGRATION_BRIDGE)
 
 
 def _doomed(ovs: OvsdbIdl, doomed: Doomed, name: str = "") -> list[Any]:

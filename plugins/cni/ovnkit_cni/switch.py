@@ -18,6 +18,7 @@ from ovsdbapp.backend.ovs_idl.event import RowEvent, RowEventHandler
 from ovsdbapp.backend.ovs_idl.transaction import Transaction
 from ovsdbapp.exceptions import TimeoutException
 
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit_cni.wire import INTERNAL, CniError
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
     from ovsdbapp.schema.open_vswitch.impl_idl import OvsdbIdl
 
-BRIDGE = "br-int"
 _ANSWERING = 2.0
 """Seconds that the database server may take to answer."""
 
@@ -142,7 +142,7 @@ class Switch:
     def _note(self, event: str, row: Any) -> None:
         """Take note of a change, in the connection's thread."""
         table = row._table.name
-        if table == "Bridge" and row.name == BRIDGE:
+        if table == "Bridge" and row.name == INTEGRATION_BRIDGE:
             self.userspace = row.datapath_type == "netdev"
         elif table == "Interface":
             self._note_interface(event, row)

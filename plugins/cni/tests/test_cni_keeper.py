@@ -18,7 +18,7 @@ from ovnkit.testing.objects import pod as some_pod
 from ovnkit_cni import keeper as keeping
 from ovnkit_cni.hygiene import sweep
 from ovnkit_cni.keeper import Keeper
-from ovnkit_cni.lost import LOST_PORTS, LostPort, LostPorts
+from ovnkit_cni.node import LOST_PORTS, LostPort, LostPorts
 from ovnkit_cni.plugin import CniPlugin
 
 pytestmark = pytest.mark.ovn

@@ -20,21 +20,20 @@ from ovnkit.api.hooks import (
     Tell,
     hookimpl,
 )
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import RowId
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.network.acls import ACL_COLUMNS
+from ovnkit_egress_firewall.cluster import FirewallStatus
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
-from ovnkit_egress_firewall.rules import EgressRules
-from ovnkit_egress_firewall.status import EgressStatus, is_message
+from ovnkit_egress_firewall.status import is_message
+from ovnkit_egress_firewall.zone.message import ZoneMessages
+from ovnkit_egress_firewall.zone.rules import EgressRules
 
 if TYPE_CHECKING:
     from ovnkit_egress_firewall.resolver import Resolver
-
-ACL_COLUMNS = (
-    "name", "direction", "options", "priority", "action", "match", "log", "meter", "severity", "external_ids",
-)  # fmt: skip
 
 
 class EgressFirewallPlugin:
@@ -51,8 +50,7 @@ class EgressFirewallPlugin:
             needs=("topology", "pods"),
             kinds=(EGRESS_FIREWALLS, DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS),
             columns=(
-                Columns("nb", "ACL", ACL_COLUMNS),
-                Columns("nb", "ACL", ("tier",), "23.06", optional=True),
+                *ACL_COLUMNS,
                 Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
                 Columns("nb", "Port_Group", ("acls",)),
             ),
@@ -69,7 +67,8 @@ class EgressFirewallPlugin:
     def ovnkit_renderers(self, config: Config, scope: Scope, hooks: HookCalls) -> Iterable[Renderer]:
         """Zone: ACLs, address sets and a line of the status. Cluster: status."""
         yield from EgressRules(config, hooks).renderers()
-        yield from EgressStatus(config, scope).renderers()
+        yield from ZoneMessages(config, scope).renderers()
+        yield from FirewallStatus(config, scope).renderers()
 
     @hookimpl
     def ovnkit_options(self) -> type:
@@ -96,12 +95,9 @@ class EgressFirewallPlugin:
         return self._resolver.metrics() if self._resolver is not None else ()
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId, external_ids: Mapping[str, str]) -> str | None:
         """What an ACL or an address set is for."""
-        path = external_ids.get(OWNER_KEY, "")
-        if not path.startswith("egress_firewall/"):
-            return None
-        if path.startswith("egress_firewall/name/"):
+        if row.renderer == "name":
             return f"It has the addresses of {external_ids.get('k8s.ovn.org/name')}, for egress firewall rules."
-        number = external_ids.get("rule-index", path.rpartition("-")[2])
+        number = external_ids.get("rule-index", row.name.rpartition("-")[2])
         return f"It is rule {number} of the egress firewall of namespace {external_ids.get('k8s.ovn.org/name')}."

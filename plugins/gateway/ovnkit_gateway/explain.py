@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import RowId
 
 _SENTENCES = {
     "router": "the gateway router of node {node}: between the join switch and the network outside",
@@ -25,14 +23,10 @@ _SENTENCES = {
 }
 
 
-def explain(_table: str, external_ids: Mapping[str, str]) -> str | None:
-    """What a row is for, by its owner path."""
-    plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
-    if plugin != "gateway":
-        return None
-    renderer, _, rest = rest.partition("/")
-    node, _, name = rest.rpartition("/")
-    if renderer == "pod-snat":
+def explain(row: RowId) -> str | None:
+    """What a row is for."""
+    node, name = row.key, row.name
+    if row.renderer == "pod-snat":
         return f"gives what pod {node} sends outside the address of its node"
     best = max((key for key in _SENTENCES if name.startswith(key)), key=len, default="")
     return _SENTENCES[best].format(node=node) if best else None

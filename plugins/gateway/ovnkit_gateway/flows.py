@@ -31,8 +31,8 @@ from ovnkit.api.flows import (
     SwapSource,
 )
 from ovnkit.api.text import Network, host_network
-from ovnkit.network.node import Address, nth_interface, port_mac
-from ovnkit_gateway.zone import DUMMY_NEXT_HOP
+from ovnkit.network.masquerade import Masquerade, masquerade_address
+from ovnkit.network.node import Address, port_mac
 
 OVN_MARK, HOST_MARK = 1, 2
 EGRESS_IP_MARK = 0x3F0
@@ -71,9 +71,9 @@ class FamilyFacts:
         """4 or 6."""
         return self.node.version
 
-    def masquerade_address(self, offset: int) -> Address:
-        """Address number `offset` of the masquerade subnet."""
-        return nth_interface(self.masquerade, offset).ip
+    def masquerade_address(self, place: Masquerade) -> Address:
+        """An address of the masquerade subnet."""
+        return masquerade_address(self.masquerade, place).ip
 
 
 @frozen
@@ -136,7 +136,7 @@ class StandingFlows:
     @property
     def _next_hop_mac(self) -> str:
         """The MAC of nobody by which the gateway router reaches the node's masquerade addresses."""
-        return port_mac(family.masquerade_address(DUMMY_NEXT_HOP) for family in self.facts.families)
+        return port_mac(family.masquerade_address(Masquerade.NEXT_HOP) for family in self.facts.families)
 
     # -- table 0: tunnels and what is only switched -----------------------------------------------------------
 
@@ -168,7 +168,7 @@ class StandingFlows:
 
     def _host_and_ovn(self, family: FamilyFacts) -> Iterable[Flow]:
         facts, ip = self.facts, _ip(family)
-        to_node = _host(family.masquerade_address(2))
+        to_node = _host(family.masquerade_address(Masquerade.HOST))
         node = _host(family.node)
         hairpin = Match(in_port=facts.patch, protocol=ip, source=node, target=to_node)
         nat = Nat(target=family.node)
@@ -176,9 +176,9 @@ class StandingFlows:
         for own in family.more:
             match = Match(in_port=facts.patch, protocol=ip, source=node, target=_host(own))
             yield self.flow(0, 500, match, self.ct(Zone.HOST_MASQUERADE, commit=True, table=4))
-        back = Match(in_port=Port.LOCAL, protocol=ip, target=_host(family.masquerade_address(1)))
+        back = Match(in_port=Port.LOCAL, protocol=ip, target=_host(family.masquerade_address(Masquerade.OVN)))
         yield self.flow(0, 500, back, self.ct(Zone.OVN_MASQUERADE, table=5, nat=Nat()))
-        snat = Nat(source=family.masquerade_address(1))
+        snat = Nat(source=family.masquerade_address(Masquerade.OVN))
         yield self.flow(4, 0, Match(protocol=ip), self.ct(Zone.OVN_MASQUERADE, commit=True, table=3, nat=snat))
         undo = self.ct(Zone.HOST_MASQUERADE, commit=True, table=2, nat=Nat())
         yield self.flow(5, 0, Match(protocol=ip), undo)
@@ -186,7 +186,7 @@ class StandingFlows:
     def _services(self, family: FamilyFacts) -> Iterable[Flow]:
         """The node's own way to services: out through OVN with a masquerade address, and back."""
         facts, ip = self.facts, _ip(family)
-        masquerade = family.masquerade_address(2)
+        masquerade = family.masquerade_address(Masquerade.HOST)
         for services in family.services:
             out = Match(in_port=Port.LOCAL, protocol=ip, target=services)
             nat = Nat(source=masquerade)

@@ -16,6 +16,7 @@ from ovnkit.api.nft import (
     Selector,
     Snat,
 )
+from ovnkit.network.masquerade import Masquerade
 from ovnkit_gateway.flows import FamilyFacts
 
 MASQUERADE_CHAIN = "ovn-kube-local-gw-masq"
@@ -38,7 +39,7 @@ def local_mode_items(bridge: str, families: Iterable[FamilyFacts]) -> Iterable[N
     for family in families:
         source = (SOURCE[family.family],)
         own = Snat(family.node)
-        ovn = Match(source, family.masquerade_address(1))
+        ovn = Match(source, family.masquerade_address(Masquerade.OVN))
         yield NftRule(MASQUERADE_CHAIN, family.family, (leaving, ovn, own))
         if family.node_subnet is not None:
             pods = Match(source, family.node_subnet)

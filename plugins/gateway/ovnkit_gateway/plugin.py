@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import structlog
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HostFactsReader, Privilege, Scope, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
+from ovnkit.api.identity import RowId
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.network.bridges import OVS_KINDS
 from ovnkit_gateway.detect import found_routes
 from ovnkit_gateway.explain import explain
 from ovnkit_gateway.facts import check, translated_ports
-from ovnkit_gateway.node import MAPPINGS, NodeGateways
-from ovnkit_gateway.podnat import PodTranslations
-from ovnkit_gateway.uplink import Uplinks, check_host
-from ovnkit_gateway.zone import GatewayRouters
+from ovnkit_gateway.node.gateway import MAPPINGS, NodeGateways
+from ovnkit_gateway.node.uplink import Uplinks, check_host
+from ovnkit_gateway.zone.pod_snat import PodTranslations
+from ovnkit_gateway.zone.routers import GatewayRouters
 
 log = structlog.get_logger()
 
@@ -99,6 +100,6 @@ class GatewayPlugin:
                 yield from Uplinks(config, self._interface).renderers()
 
     @hookimpl
-    def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId) -> str | None:
         """What a row is for."""
-        return explain(table, external_ids)
+        return explain(row)

@@ -18,7 +18,7 @@ from ovnkit.api.renderers import Role
 from ovnkit.network.bridges import OVS_BRIDGES, OVS_INTERFACES, OVS_PORTS, OvsBridge, OvsInterface, OvsPort
 from ovnkit.testing.bench import Bench, scope
 from ovnkit.testing.objects import node
-from ovnkit_gateway.node import MAPPINGS, Mappings
+from ovnkit_gateway.node.gateway import MAPPINGS, Mappings
 from ovnkit_gateway.plugin import GatewayPlugin
 
 CONFIG = evolve(Config(), gateway=evolve(Config().gateway, mode="shared"))

@@ -34,7 +34,7 @@ from ovnkit.network.gateway import L3_GATEWAY
 from ovnkit.network.node import HOST_CIDRS
 from ovnkit.testing.bench import Bench, scope
 from ovnkit.testing.objects import node
-from ovnkit_gateway.node import MAPPINGS, Mappings
+from ovnkit_gateway.node.gateway import MAPPINGS, Mappings
 from ovnkit_gateway.plugin import GatewayPlugin
 
 MAC = "02:00:00:00:00:01"

@@ -7,11 +7,11 @@ import sys
 import click
 
 from ovnkit.api.errors import OvnkitError
-from ovnkit_lab.cli import lab
+from ovnkit_lab.plugin import lab_command
 
 if __name__ == "__main__":
     try:
-        lab.main(prog_name="ovnkit lab")
+        lab_command().main(prog_name="ovnkit lab")
     except OvnkitError as error:
         click.echo(f"ovnkit: {' '.join(str(error).split())}", err=True)
         sys.exit(1)

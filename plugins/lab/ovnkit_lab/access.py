@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
+from kubelab.client import ApiError, Client
 from ovnkit_lab import pki
-from ovnkit_lab.client import ApiError, Client
 from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
 NAMESPACE = "ovn-kubernetes"

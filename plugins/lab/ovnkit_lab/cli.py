@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 
 import click
 
+from kubelab.client import ApiError
 from ovnkit_lab import labs, layout, settings, stack
 from ovnkit_lab.demo import demo
-from ovnkit_lab.interrupts import Interrupted, interruptible
+from ovnkit_lab.interrupts import Interrupted, block, interruptible
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, DEFAULT_NAME, EXTERNAL, MAX_NODES, LabError
 from ovnkit_lab.progress import Reporter
@@ -56,8 +57,11 @@ class Commands(click.Group):
             with interruptible():
                 return super().invoke(ctx)
         except Interrupted as error:
+            block()
             click.echo(f"ovnkit: {error.text}", err=True)
             raise SystemExit(error.exit_code) from None
+        except ApiError as error:
+            raise LabError(f"API server: {error}") from error
 
 
 @click.group(cls=Commands)

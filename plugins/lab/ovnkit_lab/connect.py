@@ -13,7 +13,7 @@ import sys
 import time
 from typing import Any
 
-_ATTEMPTS = 4
+ATTEMPTS = 4
 _TIMEOUT = 1.5
 _SAMPLES = 5
 
@@ -56,17 +56,17 @@ def ping(host: str, _port: int) -> float:
 _PROTOCOLS = {"tcp": tcp, "udp": udp, "icmp": ping}
 
 
-def attempt(protocol: str, host: str, port: int) -> dict[str, Any]:
-    """Try one target a few times; the median time once it answers, the error when it never does."""
+def attempt(protocol: str, host: str, port: int, attempts: int) -> dict[str, Any]:
+    """Try one target up to `attempts` times; the median time once it answers, the error when it never does."""
     error = ""
-    for _ in range(_ATTEMPTS):
+    for _ in range(attempts):
         try:
             one = _PROTOCOLS[protocol]
             one(host, port)
             samples = sorted(one(host, port) for _ in range(_SAMPLES))
             return {"ok": True, "milliseconds": round(samples[_SAMPLES // 2] * 1000, 3)}
         except OSError as failure:
-            error = str(failure) or type(failure).__name__
+            error = failure.strerror or str(failure) or type(failure).__name__
     return {"ok": False, "error": error}
 
 

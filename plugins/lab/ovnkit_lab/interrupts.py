@@ -28,6 +28,11 @@ def _nothing(_number: int, _frame: FrameType | None) -> None:
     """Ignores a signal. Not SIG_IGN: of one that came with the first, Python would print a traceback."""
 
 
+def block() -> None:
+    """Let no signal change how this process ends: when Python ends it gives them their default actions back."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+
+
 @contextmanager
 def interruptible() -> Iterator[None]:
     """Let the first of the signals raise `Interrupted`; those after it are ignored to the end of the process."""

@@ -13,10 +13,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+from kubelab.client import ApiError
+from kubelab.objects import is_true
 from ovnkit.testing.daemons import Daemon, DaemonError, OvnInstall
-from ovnkit_lab import access, apiservers, health, layout, namespaces, pki, settings, stack
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab import access, control_plane, health, layout, namespaces, pki, settings, stack
 from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.layout import CONTROL, Files, LabError, LabSpec
 
@@ -64,12 +64,12 @@ class Lab:
             central = stack.central_daemons(self.spec, self.install, CONTROL)
             python = [sys.executable, "-m"]
             return {
-                **apiservers.daemons(self.spec),
+                **control_plane.daemons(self.spec),
                 **central,
                 "ovnkit": self._ovnkit(CONTROL),
                 "kubelet": self._own("kubelet", [*python, "ovnkit_lab.kubelet", self.spec.name]),
-                **apiservers.managers(self.spec),
-                **self._controllers([*python, "ovnkit_lab.controllers", self.spec.name]),
+                **control_plane.managers(self.spec),
+                **control_plane.controllers(self.spec),
             }
         host = self.host(host)
         return {**stack.node_daemons(self.spec, self.install, host), "ovnkit": self._ovnkit(host)}
@@ -87,11 +87,6 @@ class Lab:
             log=self.files.log(host) / "ovnkit.log", pid_file=self.files.host(host) / "ovnkit.daemon",
             env={**stack.tool_environment(self.spec, host), "PATH": path, "KUBECONFIG": ""},
         )  # fmt: skip
-
-    def _controllers(self, command: list[str]) -> dict[str, Daemon]:
-        return (
-            {"controllers": self._own("controllers", command)} if apiservers.needs_controllers(self.spec) else {}
-        )
 
     def _own(self, name: str, command: list[str]) -> Daemon:
         # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
@@ -148,15 +143,15 @@ class Lab:
         pki.make(spec)
         daemons = self.daemons(CONTROL)
         for name, daemon in daemons.items():
-            if name not in ("ovnkit", "kubelet", "controllers", *apiservers.managers(spec)):
+            if name not in ("ovnkit", "kubelet", "controllers", *control_plane.managers(spec)):
                 daemon.start()
-        apiservers.wait_ready(spec, daemons["apiserver"], self._say)
+        control_plane.wait_ready(spec, daemons["apiserver"], self._say)
         token = pki.token(spec, pki.ADMIN)
         pki.write_kubeconfig(spec, self.files.kubeconfig, pki.machine_url(spec), pki.ADMIN, token)
         pki.write_kubeconfig(spec, self.files.fabric_kubeconfig, pki.fabric_url(spec), pki.ADMIN, token)
-        api = apiservers.client(spec)
-        apiservers.write_credentials(spec)
-        for name in ("kubelet", "controllers", *apiservers.managers(spec)):
+        api = control_plane.client(spec)
+        control_plane.write_credentials(spec)
+        for name in ("kubelet", "controllers", *control_plane.managers(spec)):
             if name in daemons:
                 daemons[name].launch()
         access.grant(spec, api, roles.result())
@@ -169,7 +164,7 @@ class Lab:
 
     def wait_nodes(self, deadline: float = _READY_DEADLINE) -> None:
         """Return when every node that isn't down is Ready; raises LabError naming what stands in the way."""
-        api = apiservers.client(self.spec)
+        api = control_plane.client(self.spec)
         end = time.monotonic() + deadline
         said: set[str] = set()
         patience = health.Patience()
@@ -271,8 +266,8 @@ class Lab:
             self._say(f"waiting for ovnkit of {host} to be ready")
             health.wait_ready(self.files, host, daemon)
         if name in ("apiserver", "etcd"):
-            apiservers.wait_ready(self.spec, daemons["apiserver"], self._say)
-        if name in ("etcd", "kubelet", "controllers", *apiservers.managers(self.spec)):
+            control_plane.wait_ready(self.spec, daemons["apiserver"], self._say)
+        if name in ("etcd", "kubelet", "controllers", *control_plane.managers(self.spec)):
             health.wait_alive(daemon)
         return host
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from attrs import evolve
 
 from ovnkit.testing.daemons import locate
-from ovnkit_lab import apiservers, layout, namespaces
+from ovnkit_lab import control_plane, layout, namespaces
 from ovnkit_lab.interrupts import Interrupted, undisturbed
 from ovnkit_lab.lab import Lab, Say
 from ovnkit_lab.layout import BASE, Files, LabError, LabSpec
@@ -64,7 +64,7 @@ def create(
             _remove(name)
         spec = LabSpec(
             name, tuple(f"node{number}" for number in range(1, nodes + 1)), zones, ip_family, str(install.root),
-            config=config, kubernetes=apiservers.find(),
+            config=config, kubernetes=control_plane.find(),
         )  # fmt: skip
         lab = Lab(_numbered(spec), say)
         try:

@@ -11,7 +11,7 @@ from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip
 from pathlib import Path
 
 import cattrs
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
 
@@ -163,10 +163,6 @@ class LabSpec:
         partial = path.with_suffix(".new")
         partial.write_text(json.dumps(cattrs.unstructure(self), indent=2))
         partial.rename(path)
-
-    def with_root(self, root: Path) -> LabSpec:
-        """The same lab with OVN's programs elsewhere."""
-        return evolve(self, ovn_root=str(root))
 
 
 @frozen

@@ -18,7 +18,7 @@ from ovnkit_lab.layout import (
     LabSpec,
     bracketed,
 )
-from ovnkit_lab.namespaces import configure_host, run
+from ovnkit_lab.namespaces import configure_host, disable_tx_checksums, run
 
 _LINK_DEADLINE = 10.0
 
@@ -121,7 +121,7 @@ def restore_host(spec: LabSpec, node: str) -> None:
             time.sleep(0.02)
             continue
         break
-    run(["ip", "netns", "exec", netns, "ethtool", "-K", BRIDGE, "tx", "off"])
+    disable_tx_checksums(netns, BRIDGE)
     configure_host(spec, node)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from attrs import asdict
 
+from kubelab.client import ApiError
+from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table
-from ovnkit_lab import apiservers, layout
-from ovnkit_lab.client import ApiError
-from ovnkit_lab.controllers.world import is_true
+from ovnkit_lab import control_plane, layout
 from ovnkit_lab.health import Restarts, restarts
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.labs import locked
@@ -81,7 +81,7 @@ def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
     """Which nodes are Ready and how many pods each has; nothing when the API server doesn't answer."""
     pods: dict[str, int] = {}
     try:
-        api = apiservers.client(lab.spec)
+        api = control_plane.client(lab.spec)
         nodes = api.get("/api/v1/nodes")["items"]
         for pod in api.get("/api/v1/pods")["items"]:
             node = pod["spec"].get("nodeName", "")

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import pytest
 from attrs import field, frozen
 
-from ovnkit_lab.controllers.world import is_true
+from kubelab.objects import is_true
 
 T = TypeVar("T")
 Json = dict[str, Any]

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from ovnkit_lab import apiservers, layout
-from ovnkit_lab.controllers.workloads import _surplus
+from kubelab.controllers.workloads import _surplus
+from ovnkit_lab import control_plane, layout
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, Kubernetes, LabSpec
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab
@@ -36,18 +36,18 @@ def programs(directory: Path, *names: str) -> str:
 def test_programs_are_found_in_the_assets_and_in_the_path(tmp_path: Path) -> None:
     assets = programs(tmp_path / "assets", *SERVERS, *MANAGERS)
     path = programs(tmp_path / "path", *SERVERS)
-    found = apiservers.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
-    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)  # type: ignore[misc]
-    assert apiservers.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
-    assert apiservers.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
+    found = control_plane.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
+    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)
+    assert control_plane.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
+    assert control_plane.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
 
 
 def test_managers_count_only_beside_the_server(tmp_path: Path) -> None:
     servers, others = programs(tmp_path / "a", *SERVERS), programs(tmp_path / "b", *MANAGERS)
-    found = apiservers.find({"PATH": f"{servers}:{others}"})
+    found = control_plane.find({"PATH": f"{servers}:{others}"})
     assert found is not None
     assert (found.controller_manager, found.scheduler) == ("", "")
-    assert apiservers.find({"PATH": programs(tmp_path / "c", "kube-apiserver")}) is None, "without etcd"
+    assert control_plane.find({"PATH": programs(tmp_path / "c", "kube-apiserver")}) is None, "without etcd"
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_a_lab_has_the_processes_of_its_record_whatever_the_environment_says(
 
 
 def test_commands_of_kubernetes_programs() -> None:
-    server = apiservers.daemons(ALL)["apiserver"].command
+    server = control_plane.daemons(ALL)["apiserver"].command
     assert "--kubelet-preferred-address-types=InternalIP" in server
     assert not [word for word in server if "disable-admission" in word], "service accounts are made here"
-    for name, daemon in apiservers.managers(ALL).items():
+    for name, daemon in control_plane.managers(ALL).items():
         assert daemon.command[0] == f"/k/{name}"
         assert f"--kubeconfig=/run/ovnkit-lab/x/{name}.kubeconfig" in daemon.command
         assert "--leader-elect=false" in daemon.command
@@ -103,7 +103,7 @@ roles = ',"system:masters"'  # of the real server, which this one doesn't have
 lines = [line + roles * (line.count(",") < 3) + "\\n" for line in tokens.read_text().splitlines()]
 tokens.write_text("".join(lines))
 os.execv({python!r}, [
-    {python!r}, "-m", "ovnkit_lab.apiserver", "--no-controllers", "--listen", "[::]:" + given["secure-port"],
+    {python!r}, "-m", "kubelab.apiserver", "--no-controllers", "--listen", "[::]:" + given["secure-port"],
     "--data-dir", given["cert-dir"] + "/../stand-in", "--tls-cert", given["tls-cert-file"],
     "--tls-key", given["tls-private-key-file"], "--token-file", given["token-auth-file"],
     "--service-cidr", given["service-cluster-ip-range"],
@@ -111,27 +111,22 @@ os.execv({python!r}, [
 """
 
 MANAGER = """#!{python}
-import base64, sys, threading
-from functools import partial
+import base64, os, sys
 from pathlib import Path
 import yaml
-from ovnkit_lab.client import Client
-from ovnkit_lab.controllers import __main__ as controllers
-from ovnkit_lab.controllers.world import World
-from ovnkit_lab.layout import Kubernetes, LabSpec
 given = dict(word.removeprefix("--").partition("=")[::2] for word in sys.argv[1:])
 config = yaml.safe_load(Path(given["kubeconfig"]).read_text())
 cluster, user = config["clusters"][0]["cluster"], config["users"][0]["user"]
-Path(given["cert-dir"]).mkdir(exist_ok=True)
-authority = Path(given["cert-dir"], "ca.crt")
-authority.write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
-changed = threading.Event()
-world = World(Client(cluster["server"], authority, user["token"]), lambda _key: changed.set())
-world.wait()
-spec = LabSpec("x", ("node1",), kubernetes=Kubernetes("any", "any"))
-mine = Path(sys.argv[0]).name == "kube-scheduler"
-passes = controllers.passes(spec, world, changed).items()
-controllers.run({{name: one for name, one in passes if (name == "scheduler") is mine}}, changed)
+folder = Path(given["cert-dir"])
+folder.mkdir(exist_ok=True)
+(folder / "ca.crt").write_bytes(base64.b64decode(cluster["certificate-authority-data"]))
+(folder / "token").write_text(user["token"])
+scheduler = Path(sys.argv[0]).name == "kube-scheduler"
+os.execv({python!r}, [
+    {python!r}, "-m", "kubelab.controllers", "--server", cluster["server"],
+    "--certificate-authority", str(folder / "ca.crt"), "--token-file", str(folder / "token"),
+    *(["--no-workloads", "--no-cleanup"] if scheduler else ["--no-scheduler"]),
+])
 """
 
 

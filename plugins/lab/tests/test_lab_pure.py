@@ -5,11 +5,12 @@ import tomllib
 from typing import Any
 
 import pytest
+from scapy.layers.sctp import SCTP, SCTPChunkInit, SCTPChunkInitAck, SCTPChunkParamStateCookie
 
+from kubelab.controllers.endpoints import slices
+from kubelab.controllers.scheduler import fits
+from kubelab.controllers.workloads import _share, template_hash
 from ovnkit_lab import layout, sctp, settings
-from ovnkit_lab.controllers.endpoints import slices
-from ovnkit_lab.controllers.scheduler import fits
-from ovnkit_lab.controllers.workloads import _share, template_hash
 from ovnkit_lab.kubelet.containers import Container, command, environment, expand, phase
 from ovnkit_lab.layout import LabError, LabSpec
 
@@ -202,21 +203,31 @@ def test_conditions_of_an_endpoint(
     assert (conditions["ready"], conditions["serving"], conditions["terminating"]) == expected
 
 
-# -- SCTP by hand -------------------------------------------------------------------------------------------------
+# -- SCTP ---------------------------------------------------------------------------------------------------------
+
+
+def test_scapy_reads_our_sctp() -> None:
+    asked = sctp.init(40000, 2906, 7)
+    answer = sctp.init_ack(sctp.Packet(40000, 2906, sctp.INIT, 7), b"odd")
+    first, second = SCTP(asked), SCTP(answer)
+    assert (first.sport, first.dport, first.tag, first[SCTPChunkInit].init_tag) == (40000, 2906, 0, 7)
+    assert (second.sport, second.dport, second.tag, second[SCTPChunkInitAck].init_tag) == (2906, 40000, 7, 7)
+    assert second[SCTPChunkParamStateCookie].cookie == b"odd"
+    for packet, raw in (first, asked), (second, answer):
+        del packet.chksum
+        assert bytes(packet) == raw, "scapy computes the same checksum"
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
-def test_sctp_is_asked_and_answered(family: socket.AddressFamily) -> None:
+def test_we_read_scapys_sctp(family: socket.AddressFamily) -> None:
     def received(packet: bytes) -> sctp.Packet | None:
         return sctp.read((b"\x45" + bytes(19) if family == socket.AF_INET else b"") + packet, family)
 
-    asked = received(sctp.init(40000, 2906, 7))
-    assert asked == sctp.Packet(40000, 2906, sctp.INIT, 7)
-    for cookie in (b"", b"odd", b"even"):
-        assert received(sctp.init_ack(asked, cookie)) == sctp.Packet(2906, 40000, sctp.INIT_ACK, 7, cookie)
-    assert received(sctp.init(40000, 2906, 7)[:-1] + b"\x02") is None, "a wrong checksum"
+    asked = bytes(SCTP(sport=40000, dport=2906) / SCTPChunkInit(init_tag=7))
+    assert received(asked) == sctp.Packet(40000, 2906, sctp.INIT, 7)
+    for cookie in (b"odd", b"even"):
+        chunk = SCTPChunkInitAck(init_tag=7, params=[SCTPChunkParamStateCookie(cookie=cookie)])
+        answer = bytes(SCTP(sport=2906, dport=40000, tag=7) / chunk)
+        assert received(answer) == sctp.Packet(2906, 40000, sctp.INIT_ACK, 7, cookie)
+    assert received(asked[:-1] + b"\x02") is None, "a wrong checksum"
     assert received(b"short") is None
-
-
-def test_the_checksum_of_sctp() -> None:
-    assert sctp.crc32c(b"123456789") == 0xE3069283, "the check value of CRC-32C (RFC 3720, B.4, and others)"

@@ -9,6 +9,7 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
+from ovnkit.api.flows import INTEGRATION_BRIDGE
 from ovnkit.api.host import Link, LinkAddress, Neighbour, Route, Sysctl
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Row, Slot
@@ -16,13 +17,11 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import Network
 from ovnkit.api.world import World
-from ovnkit.network.node import gateway_address, host_subnets, management_address, nth_interface, port_mac
+from ovnkit.network import names
+from ovnkit.network.masquerade import Masquerade, masquerade_address
+from ovnkit.network.names import MANAGEMENT_LINK
+from ovnkit.network.node import gateway_address, host_subnets, management_address, port_mac
 from ovnkit_management_port.nft import snat_items
-
-PORT = "ovn-k8s-mp0"
-BRIDGE = "br-int"
-_ETP_LOCAL = 3
-"""Number, in the masquerade subnet, of the address for traffic of `externalTrafficPolicy: Local`."""
 
 
 @frozen
@@ -39,14 +38,14 @@ class NodeEnd:
 
     def render_snat(self, world: World, node: str) -> Iterable[Any]:
         """nftables items."""
-        return snat_items(world, node, PORT, self._subnets(world, node))
+        return snat_items(world, node, MANAGEMENT_LINK, self._subnets(world, node))
 
     def render(self, world: World, node: str) -> Iterable[Any]:
         """Port, link, addresses, routes, neighbours, sysctls."""
         subnets = self._subnets(world, node)
         mac = port_mac([management_address(subnet) for subnet in subnets])
         yield from self._rows(node, mac)
-        yield Link(PORT, mac, self.config.default.mtu)
+        yield Link(MANAGEMENT_LINK, mac, self.config.default.mtu)
         for subnet in subnets:
             yield from self._family(subnet, port_mac([gateway_address(each) for each in subnets]))
 
@@ -58,17 +57,17 @@ class NodeEnd:
 
     def _rows(self, node: str, mac: str) -> Iterable[Row]:
         port = RowId("management_port", "node", node, "port")
-        bridge = Slot("Bridge", Lookup("Bridge", "name", BRIDGE), "ports")
-        yield Row("Port", port.name, {"name": PORT}, parent=bridge, db="ovs")
+        bridge = Slot("Bridge", Lookup("Bridge", "name", INTEGRATION_BRIDGE), "ports")
+        yield Row("Port", port.name, {"name": MANAGEMENT_LINK}, parent=bridge, db="ovs")
         yield Row(
             "Interface",
             "interface",
             {
-                "name": PORT,
+                "name": MANAGEMENT_LINK,
                 "type": "internal",
                 "mac": mac,
                 "mtu_request": self.config.default.mtu,
-                "external_ids": {"iface-id": f"k8s-{node}"},
+                "external_ids": {"iface-id": names.management_port(node)},
             },
             parent=Slot("Port", port, "interfaces"),
             db="ovs",
@@ -78,14 +77,14 @@ class NodeEnd:
         version = subnet.version
         router = gateway_address(subnet).ip
         family = f"ipv{version}"
-        yield LinkAddress(PORT, management_address(subnet))
-        yield Neighbour(PORT, router, router_mac)
+        yield LinkAddress(MANAGEMENT_LINK, management_address(subnet))
+        yield Neighbour(MANAGEMENT_LINK, router, router_mac)
         for cluster in self.config.default.cluster_subnets:
             if cluster.network.version == version:
-                yield Route(cluster.network, PORT, router, mtu=self.config.default.routable_mtu)
-        etp = type(subnet)(nth_interface(self.config.masquerade_subnet(version), _ETP_LOCAL).ip)
-        yield Route(etp, PORT, router)
-        yield Sysctl(("net", family, "conf", PORT, "forwarding"), "1")
+                yield Route(cluster.network, MANAGEMENT_LINK, router, mtu=self.config.default.routable_mtu)
+        etp = type(subnet)(masquerade_address(self.config.masquerade_subnet(version), Masquerade.ETP_LOCAL).ip)
+        yield Route(etp, MANAGEMENT_LINK, router)
+        yield Sysctl(("net", family, "conf", MANAGEMENT_LINK, "forwarding"), "1")
         if version == 4:
             # Packets of pods arrive here, and the way back may be another interface.
-            yield Sysctl(("net", family, "conf", PORT, "rp_filter"), "2")
+            yield Sysctl(("net", family, "conf", MANAGEMENT_LINK, "rp_filter"), "2")

@@ -8,7 +8,8 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Runtime, Scope, hookimpl
 from ovnkit.api.host import LINKS
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit_management_port.node import PORT, NodeEnd
+from ovnkit.network.names import MANAGEMENT_LINK
+from ovnkit_management_port.node import NodeEnd
 from ovnkit_management_port.zone import LogicalEnd
 
 
@@ -30,7 +31,7 @@ class ManagementPortPlugin:
                 Columns("ovs", "Interface", ("name", "type", "mac", "mtu_request", "external_ids")),
             ),
             default=True,
-            summary=f"{PORT} on each node: host to pod and pod to host",
+            summary=f"{MANAGEMENT_LINK} on each node: host to pod and pod to host",
         )
 
     @hookimpl
@@ -45,8 +46,10 @@ class ManagementPortPlugin:
         """Whether the port is up."""
         if Role.NODE not in runtime.scope.roles:
             return None
-        link = runtime.get(LINKS, PORT)
-        return {} if link is not None and link.up else {"management-port": f"interface {PORT} is not up"}
+        link = runtime.get(LINKS, MANAGEMENT_LINK)
+        return (
+            {} if link is not None and link.up else {"management-port": f"interface {MANAGEMENT_LINK} is not up"}
+        )
 
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:

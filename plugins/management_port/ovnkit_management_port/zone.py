@@ -13,7 +13,7 @@ from ovnkit.api.items import Member, Ref, Row, Slot
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
-from ovnkit.network import rows
+from ovnkit.network import names, rows
 from ovnkit.network.node import host_subnets, management_address, port_mac
 
 
@@ -41,7 +41,7 @@ class LogicalEnd:
             "Logical_Switch_Port",
             port.name,
             {
-                "name": f"k8s-{node}",
+                "name": names.management_port(node),
                 "addresses": frozenset({" ".join([port_mac(addresses), *(str(each.ip) for each in addresses)])}),
             },
             parent=Slot("Logical_Switch", rows.node_switch(node), "ports"),

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ovnkit.api.matches import Match, any_of
+from ovnkit.api.text import Address
 from ovnkit.network.matches import cluster_port_group, namespace_address_set
-from ovnkit.network.node import Address
 
 DYNAMIC_V6 = "(ip6.dst[120..127] == 0xff && ip6.dst[116] == 1)"
 """Groups of ff00::/8 with the T bit: well-known groups (neighbour discovery) must never be filtered."""
@@ -34,17 +34,15 @@ def to_pods(namespace: str, families: Sequence[int], hosts: Sequence[Address]) -
 
 def from_hosts(families: Sequence[int], hosts: Sequence[Address]) -> Match:
     """Groups' traffic of hosts, by the addresses of their management ports."""
-    present = [family for family in families if any(host.version == family for host in hosts)]
-    sources = any_of(f"({_is_source(family, hosts)} && {_GROUPS[family]})" for family in present)
-    return "inport == " + cluster_port_group() + " && " + sources
+    sent = any_of(f"({source} && {_GROUPS[v]})" for v in families if (source := _is_source(v, hosts)))
+    return "inport == " + cluster_port_group() + " && " + sent
 
 
 def _senders(namespace: str, family: int, hosts: Sequence[Address]) -> Match:
     pods = f"ip{family}.src == " + namespace_address_set(namespace, family)
-    mine = [host for host in hosts if host.version == family]
-    return any_of([pods, _is_source(family, mine)] if mine else [pods])
+    return any_of(part for part in (pods, _is_source(family, hosts)) if part)
 
 
 def _is_source(family: int, hosts: Sequence[Address]) -> str:
     listed = ", ".join(str(host) for host in hosts if host.version == family)
-    return f"ip{family}.src == {{{listed}}}"
+    return f"ip{family}.src == {{{listed}}}" if listed else ""

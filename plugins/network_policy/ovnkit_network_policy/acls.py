@@ -9,9 +9,9 @@ from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
 from ovnkit.api.items import Row, Slot, Value
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
-from ovnkit.network.acl_logging import OFF, acl_columns
-from ovnkit_network_policy import matches
-from ovnkit_network_policy.rules import INGRESS
+from ovnkit.network.acl_logging import OFF
+from ovnkit.network.acls import Action, acl
+from ovnkit_network_policy.rules import EGRESS
 
 
 def group_row(group: RowId, ids: Mapping[str, str], ports: LiveSet | None) -> Row:
@@ -29,27 +29,23 @@ def acl_row(
     name: str,
     direction: str,
     priority: int,
-    action: str,
+    action: Action,
     match: Match | str,
     ids: Mapping[str, str],
     shown: str,
     logging: AclLogging = OFF,
 ) -> Row:
-    """An ACL of a group; `shown` is its name in logs."""
-    ingress = direction == INGRESS
-    return Row(
-        "ACL",
+    """An ACL of a group; `shown` is its name in logs. What pods send is looked at after load balancing."""
+    sent = direction == EGRESS
+    return acl(
         name,
-        {
-            "direction": "to-lport" if ingress else "from-lport",
-            "priority": priority,
-            "action": action,
-            "match": match,
-            "options": {} if ingress else {"apply-after-lb": "true"},
-            "external_ids": ids,
-            "tier": matches.TIER,
-            **acl_columns(shown, action, logging),
-        },
-        parent=Slot("Port_Group", group, "acls"),
-        optional=frozenset({"tier"}),
+        Slot("Port_Group", group, "acls"),
+        "from-lport" if sent else "to-lport",
+        priority,
+        action,
+        match,
+        ids,
+        shown=shown,
+        logging=logging,
+        after_lb=sent,
     )

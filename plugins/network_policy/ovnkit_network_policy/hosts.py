@@ -11,13 +11,13 @@ from ovnkit.api.models import NAMESPACES, NODES
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
+from ovnkit.network.acls import TIER
+from ovnkit.network.hosts import management_addresses
+from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit.network.node import (
     Address,
     gateway_router_join_address,
-    hairpin_address,
-    management_address,
     node_id,
-    node_subnets,
 )
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row
@@ -32,7 +32,10 @@ def hairpin(config: Config) -> Iterable[Row]:
 
     The ACLs have no port clause; they hold for all ports of the switches that the group has a port of.
     """
-    sources = [(family, hairpin_address(config.masquerade_subnet(family))) for family in config.families]
+    sources = [
+        (family, masquerade_address(config.masquerade_subnet(family), Masquerade.HAIRPIN).ip)
+        for family in config.families
+    ]
     for direction in (INGRESS, EGRESS):
         yield acl_row(
             rows.cluster_port_group(),
@@ -52,7 +55,7 @@ def still_blocked() -> Iterable[Row]:
     northd's own flow for connections that were blocked once and that no ACL matches (they are free again) doesn't
     wait for the last tier: it ends the search in the first tier that has no ACL for the packet. Seen in OVN 25.03.
     """
-    for tier in range(matches.TIER):
+    for tier in range(TIER):
         name = f"still-blocked-{tier}"
         yield Row(
             "ACL",
@@ -88,7 +91,7 @@ def host_addresses(world: World, config: Config) -> tuple[Address, ...]:
     """What pods see of the nodes: their management ports, and their gateway routers on the join switch."""
     found: set[Address] = set()
     for node in world.keys(NODES):
-        found.update(management_address(subnet).ip for subnet in node_subnets(world, node) or ())
+        found.update(management_addresses(world, node))
         number = node_id(world, node)
         if number is not None:
             found.update(

@@ -11,7 +11,6 @@ from ovnkit_network_policy.rules import INGRESS, Block, Network, Ports
 
 ALLOW_PRIORITY = 1001
 DENY_PRIORITY = 1000
-TIER = 2
 
 Families = Sequence[int]
 

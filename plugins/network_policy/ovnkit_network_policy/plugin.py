@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HookCalls, Scope, hookimpl
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import RowId
 from ovnkit.api.renderers import Renderer
+from ovnkit.network.acls import ACL_COLUMNS
 from ovnkit.network.policies import NETWORK_POLICIES
 from ovnkit_network_policy.options import NetworkPolicyOptions
 from ovnkit_network_policy.zone import Policies
 
 COLUMNS = (
-    Columns("nb", "ACL", ("tier",), "23.06", optional=True),
+    *ACL_COLUMNS,
     Columns("nb", "Port_Group", ("name", "ports", "acls", "external_ids")),
     Columns("nb", "Address_Set", ("name", "addresses", "external_ids")),
-    Columns(
-        "nb",
-        "ACL",
-        (
-            "direction",
-            "priority",
-            "action",
-            "match",
-            "options",
-            "name",
-            "log",
-            "severity",
-            "meter",
-            "external_ids",
-        ),
-    ),
 )
 
 
@@ -61,20 +46,15 @@ class NetworkPolicyPlugin:
         return Policies(config, scope, options, hooks).renderers()
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId) -> str | None:
         """What a row is for."""
-        plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
-        renderer, _, rest = rest.partition("/")
-        key, _, name = rest.rpartition("/")
-        if plugin != "network_policy":
-            return None
-        if renderer == "policy":
-            what = "the pods it selects" if name == "group" else f"what its rule {name} allows"
-            return f"policy {key}: {what}"
-        if renderer == "deny":
-            return f"default deny of namespace {key}: pods that policies isolate, and what isolates them"
-        if renderer == "default" and name.startswith("hairpin"):
+        if row.renderer == "policy":
+            what = "the pods it selects" if row.name == "group" else f"what its rule {row.name} allows"
+            return f"policy {row.key}: {what}"
+        if row.renderer == "deny":
+            return f"default deny of namespace {row.key}: pods that policies isolate, and what isolates them"
+        if row.renderer == "default" and row.name.startswith("hairpin"):
             return "pods reach themselves through services, whatever policies say"
-        if renderer == "default":
+        if row.renderer == "default":
             return "connections that a policy has cut stay cut"
-        return f"addresses of the pods that policies name as {key}"
+        return f"addresses of the pods that policies name as {row.key}"

@@ -9,16 +9,16 @@ from attrs import field, frozen
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import AclLogging, HookCalls, Scope
 from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
-from ovnkit.api.items import Event, Member, Ref, Row
+from ovnkit.api.items import Event, Member, Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match, all_of, port_group
 from ovnkit.api.models import NAMESPACES, PODS, Pod
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.selectors import EVERYTHING, LabelSelector, SelectorIndex
 from ovnkit.api.world import World, derived
-from ovnkit.network import rows
 from ovnkit.network.acl_logging import OFF, acl_logging
-from ovnkit.network.pod_addresses import has_own_network
+from ovnkit.network.acls import Action
+from ovnkit.network.pod_addresses import InZone, port_references
 from ovnkit.network.policies import NETWORK_POLICIES
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row, group_row
@@ -31,21 +31,12 @@ from ovnkit_network_policy.rules import EGRESS, INGRESS, Policy, compile_policy
 DIRECTIONS = (INGRESS, EGRESS)
 
 
-def port_references(pod: Pod) -> Iterable[Ref]:
-    """The logical switch port of a pod on the cluster network."""
-    return (Ref.to(rows.pod_port(pod.key)),) if has_own_network(pod) else ()
-
-
 @frozen(cache_hash=True)
-class Subject:
-    """Whether a pod is one that a port group of this zone may hold.
+class Isolated:
+    """Whether a pod of this zone matches one of the selectors; a namespace has as many as policies."""
 
-    `zone` is the node whose pods have ports here, empty when all have. With `selectors` the pod must match one;
-    there may be as many as a namespace has policies.
-    """
-
-    zone: str
-    selectors: frozenset[LabelSelector] = frozenset()
+    zone: InZone
+    selectors: frozenset[LabelSelector]
     _index: SelectorIndex[LabelSelector] = field(init=False, eq=False, factory=SelectorIndex)
 
     def __attrs_post_init__(self) -> None:
@@ -53,10 +44,8 @@ class Subject:
             self._index.add(selector, selector)
 
     def __call__(self, pod: Pod) -> bool:
-        """Whether it is."""
-        if self.zone and pod.node != self.zone:
-            return False
-        return not self.selectors or next(iter(self._index.matching(pod.labels)), None) is not None
+        """Whether it does."""
+        return self.zone(pod) and next(iter(self._index.matching(pod.labels)), None) is not None
 
 
 @derived
@@ -113,10 +102,6 @@ class Policies:
         yield Renderer("peers", Role.ZONE, self.peers, each=KeysOf(NETWORK_POLICIES, self.sets))
         yield Renderer("default", Role.ZONE, self.default)
 
-    @property
-    def _zone(self) -> str:
-        return self.scope.zone if self.scope.per_node_zones else ""
-
     # -- a policy -----------------------------------------------------------------------------------------------
 
     def policy(self, world: World, key: str) -> Iterable[Row | Event]:
@@ -129,10 +114,10 @@ class Policies:
         name = f"{policy.namespace}:{policy.name}"
         ids = object_ids("NetworkPolicy", ("k8s.ovn.org/name", name))
         group = RowId("network_policy", "policy", key, "group")
-        ports = LiveSet(PODS, port_references, policy.pods, policy.namespace, where=Subject(self._zone))
+        ports = LiveSet(PODS, port_references, policy.pods, policy.namespace, where=InZone(self.scope))
         yield group_row(group, ids, ports)
         logging = acl_logging(self.hooks, world, policy.namespace)
-        action = "allow-related"
+        action: Action = "allow-related"
         if policy.stateless and self.options.enable_stateless_netpol:
             action = "allow-stateless"
         named = port_group(hash_name(ids[PRIMARY_ID]), group)
@@ -172,11 +157,11 @@ class Policies:
             ids = object_ids("NetpolNamespace", ("k8s.ovn.org/name", namespace), ("direction", direction))
             group = RowId("network_policy", "deny", namespace, direction)
             selectors = isolating(world, namespace, direction)
-            subject = Subject(self._zone, selectors)
+            isolated = Isolated(InZone(self.scope), selectors)
             yield group_row(
                 group,
                 ids,
-                LiveSet(PODS, port_references, EVERYTHING, namespace, where=subject) if selectors else None,
+                LiveSet(PODS, port_references, EVERYTHING, namespace, where=isolated) if selectors else None,
             )
             own = matches.port_clause(direction, port_group(hash_name(ids[PRIMARY_ID]), group))
             yield self._deny_acl(group, namespace, direction, "defaultDeny", own, logging)

@@ -122,7 +122,7 @@ class Raw(socket.socket):
         packet = self.recv(2000)
         if self.proto == sctp.PROTOCOL:
             found = sctp.read(packet, socket.AddressFamily(self.family))
-            return found is not None and (found.kind, found.nonce) == (sctp.INIT_ACK, self.nonce)
+            return found is not None and (found.kind, found.initiate_tag) == (sctp.INIT_ACK, self.nonce)
         start = (packet[0] & 15) * 4 if self.family == socket.AF_INET else 0
         kind, _, _, nonce = struct.unpack_from("!BBHI", packet, start)
         return (kind, nonce) == (129 if self.family == socket.AF_INET6 else 0, self.nonce)

@@ -15,12 +15,12 @@ from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
+from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit.network.node import (
     Address,
     Interface,
     chassis_id,
     gateway_address,
-    hairpin_address,
     host_subnets,
     is_unmanaged,
     nth_interface,
@@ -43,7 +43,7 @@ class Layout:
         internal: list[Network] = [subnet.network for subnet in cluster]
         internal += config.kubernetes.service_cidrs
         for family in config.families:
-            hairpin = hairpin_address(config.masquerade_subnet(family))
+            hairpin = masquerade_address(config.masquerade_subnet(family), Masquerade.HAIRPIN).ip
             internal += [host_network(hairpin), config.join_subnet(family)]
         return cls(cluster, config.kubernetes.no_hostsubnet_selector, tuple(internal))
 

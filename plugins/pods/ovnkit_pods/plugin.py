@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, HookCalls, Privilege, Scope, hookimpl
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import RowId
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit_pods.latency import CREATION
-from ovnkit_pods.namespaces import NamespaceSets
 from ovnkit_pods.options import PodsOptions
-from ovnkit_pods.ports import PodPorts
+from ovnkit_pods.zone.namespaces import NamespaceSets
+from ovnkit_pods.zone.ports import PodPorts
 
 
 class PodsPlugin:
@@ -50,15 +50,10 @@ class PodsPlugin:
         yield from NamespaceSets(config.families, scope).renderers()
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId) -> str | None:
         """What a row is for."""
-        plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
-        if plugin != "pods":
-            return None
-        renderer, _, rest = rest.partition("/")
-        key, _, name = rest.rpartition("/")
-        if renderer == "port":
-            return f"It is the port of pod {key} on the cluster network."
-        if name == "port-group":
-            return f"It holds the ports of the pods in namespace {key}."
-        return f"It holds the IP{name} addresses of the pods in namespace {key}."
+        if row.renderer == "port":
+            return f"It is the port of pod {row.key} on the cluster network."
+        if row.name == "port-group":
+            return f"It holds the ports of the pods in namespace {row.key}."
+        return f"It holds the IP{row.name} addresses of the pods in namespace {row.key}."

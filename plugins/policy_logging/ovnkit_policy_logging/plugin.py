@@ -8,14 +8,14 @@ from attrs import evolve
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import AclLogging, Columns, Declaration, Runtime, hookimpl
-from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
+from ovnkit_policy_logging import cluster
 from ovnkit_policy_logging.annotation import levels
 from ovnkit_policy_logging.audit import AuditLog
 from ovnkit_policy_logging.options import PolicyLoggingOptions
-from ovnkit_policy_logging.renderers import METER_ROW, LoggingRows
+from ovnkit_policy_logging.zone import METER_ROW, LoggingMeter
 
 COLUMNS = (
     Columns("nb", "Meter", ("name", "unit", "fair", "bands", "external_ids")),
@@ -46,7 +46,8 @@ class PolicyLoggingPlugin:
     @hookimpl
     def ovnkit_renderers(self, config: Config) -> Iterable[Renderer]:
         """Zone: the meter. Cluster: Events."""
-        return LoggingRows(config.options("policy_logging", PolicyLoggingOptions)).renderers()
+        yield from LoggingMeter(config.options("policy_logging", PolicyLoggingOptions)).renderers()
+        yield from cluster.renderers()
 
     @hookimpl
     def ovnkit_acl_logging(self, world: World, namespace: str) -> AclLogging | None:
@@ -65,10 +66,9 @@ class PolicyLoggingPlugin:
         return self._audit.metrics() if self._audit is not None else ()
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self) -> str | None:
         """What a row is for."""
-        owned = external_ids.get(OWNER_KEY, "").startswith("policy_logging/")
-        return "limits the log lines of ACLs, on each node" if owned else None
+        return "limits the log lines of ACLs, on each node"
 
     @hookimpl
     def ovnkit_started(self, runtime: Runtime) -> None:

@@ -22,7 +22,7 @@ from collections.abc import Iterable
 import structlog
 from attrs import frozen
 
-from ovnkit.api.flows import plugin_mark
+from ovnkit.api.flows import INTEGRATION_BRIDGE, plugin_mark
 from ovnkit_services.earlypackets import EstablishedFlow, may_be_established
 
 log = structlog.get_logger()
@@ -30,7 +30,6 @@ log = structlog.get_logger()
 COOKIE = plugin_mark("services") << 48 | 0x616666
 """Cookie of the copies."""
 
-BRIDGE = "br-int"
 TIMEOUT = 15.0
 RETRY = 1.0
 """Seconds between attempts while the bridge isn't there."""
@@ -115,7 +114,7 @@ class AffinityFlows:
 
     def __init__(self, run_dir: str, *, learning: bool = True) -> None:
         self._learning = learning
-        self._target = f"unix:{run_dir}/{BRIDGE}.mgmt"
+        self._target = f"unix:{run_dir}/{INTEGRATION_BRIDGE}.mgmt"
         self._tables: set[int] = set()
         self._known: set[LearningFlow] = set()
         self._dirty = threading.Event()

@@ -7,18 +7,15 @@ scales services up hears that, and takes the annotation away.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from attrs import frozen
 
-from ovnkit.api.identity import OWNER_KEY
-from ovnkit.api.items import NOW, Absent, Annotation, Event
+from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.kinds import Kind, Raw, Table
-from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.text import parse_moment
 from ovnkit.api.world import World
-from ovnkit.network.services import SERVICES, Service
+from ovnkit.network.services import Service
 from ovnkit_services.layout import Layout
 
 IDLED = "/idled-at"
@@ -66,7 +63,7 @@ def _empty_balancer(raw: Raw) -> EmptyBalancer:
 
 def _owner(raw: Raw) -> BalancerOwner:
     ids = raw["external_ids"]
-    ours = ids.get(OWNER_KEY, "").startswith("services/")
+    ours = RowId.parse(ids.get(OWNER_KEY, "")).plugin == "services"
     return BalancerOwner(raw["_uuid"], ids.get("k8s.ovn.org/owner", "") if ours else "")
 
 
@@ -75,12 +72,6 @@ EMPTY_BALANCERS: Kind[EmptyBalancer] = Kind(
 )
 BALANCERS: Kind[BalancerOwner] = Kind("load-balancers", Table("nb", "Load_Balancer", ("external_ids",)), _owner)
 KINDS = (EMPTY_BALANCERS, BALANCERS)
-
-
-def renderers() -> Iterable[Renderer]:
-    """Zone: what load balancers tell. Cluster: when idling ended."""
-    yield Renderer("empty-balancers", Role.ZONE, need_pods, each=EMPTY_BALANCERS)
-    yield Renderer("idling", Role.CLUSTER, remember, each=SERVICES)
 
 
 def is_idled(service: Service) -> bool:
@@ -106,31 +97,3 @@ def _moment(text: str) -> datetime | None:
         return parse_moment(text)
     except ValueError:
         return None
-
-
-def need_pods(world: World, uuid: str) -> Iterable[Event | Absent]:
-    """Pass on what a load balancer of ours told, and take the message away."""
-    told = world.get(EMPTY_BALANCERS, uuid)
-    balancer = world.get(BALANCERS, told.balancer) if told is not None else None
-    if balancer is not None and not balancer.service:
-        return
-    yield Absent("Controller_Event", uuid, db="sb")
-    service = world.get(SERVICES, balancer.service) if balancer is not None else None
-    if service is not None:
-        message = f"The service {service.name} needs pods"
-        yield Event(SERVICES, service.key, "NeedPods", message, warning=False, again=True)
-
-
-def remember(world: World, key: str) -> Iterable[Annotation]:
-    """Since when a service is no longer idled."""
-    service = world.get(SERVICES, key)
-    if service is None:
-        return
-    if is_idled(service):
-        yield Annotation(SERVICES, key, SEEN, "true")
-        yield Annotation(SERVICES, key, UNIDLED, None)
-    elif SEEN in service.annotations:
-        yield Annotation(SERVICES, key, SEEN, None)
-        yield Annotation(SERVICES, key, UNIDLED, NOW)
-    elif UNIDLED in service.annotations:
-        yield Annotation(SERVICES, key, UNIDLED, service.annotations[UNIDLED])

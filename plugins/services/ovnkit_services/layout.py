@@ -8,13 +8,8 @@ from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import Network
-from ovnkit.network.node import hairpin_address
+from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit_services.options import ServicesOptions
-
-HOST_MASQUERADE = 2
-ETP_LOCAL = 3
-"""Offsets in the masquerade subnets: a node's own address as its gateway router reaches it; the address on a
-node's switch for external traffic that must stay on the node."""
 
 
 @frozen(cache_hash=True)
@@ -41,8 +36,10 @@ class Layout:
         """The layout of a configuration."""
         options = config.options("services", ServicesOptions)
 
-        def masquerade(offset: int) -> dict[int, str]:
-            return {family: str(config.masquerade_subnet(family)[offset]) for family in (4, 6)}
+        def masquerade(place: Masquerade) -> dict[int, str]:
+            return {
+                family: str(masquerade_address(config.masquerade_subnet(family), place).ip) for family in (4, 6)
+            }
 
         return cls(
             families=config.families,
@@ -52,7 +49,7 @@ class Layout:
             empty_lb_events=options.ovn_empty_lb_events,
             max_ports=options.max_ports,
             unmanaged=config.kubernetes.no_hostsubnet_selector,
-            hairpin=" ".join(str(hairpin_address(config.masquerade_subnet(family))) for family in (4, 6)),
-            host_masquerade=masquerade(HOST_MASQUERADE),
-            etp_local=masquerade(ETP_LOCAL),
+            hairpin=" ".join(masquerade(Masquerade.HAIRPIN).values()),
+            host_masquerade=masquerade(Masquerade.HOST),
+            etp_local=masquerade(Masquerade.ETP_LOCAL),
         )

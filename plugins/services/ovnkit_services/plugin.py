@@ -6,27 +6,27 @@ from collections.abc import Iterable, Mapping
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, Privilege, Runtime, Scope, hookimpl
-from ovnkit.api.identity import OWNER_KEY
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.network.acl_logging import LOG_COLUMNS
+from ovnkit.network.acls import ACL_COLUMNS
 from ovnkit.network.bridges import OVS_KINDS
 from ovnkit.network.northd import NORTHD
 from ovnkit.network.services import ENDPOINT_SLICES, SERVICES
 from ovnkit_services import idling
 from ovnkit_services.affinity import AffinityFlows
-from ovnkit_services.complaints import Complaints
-from ovnkit_services.health import HealthChecks
+from ovnkit_services.cluster import ClusterServices
 from ovnkit_services.layout import Layout
-from ovnkit_services.node import NodeServices
+from ovnkit_services.node.health import HealthChecks
+from ovnkit_services.node.services import NodeServices
 from ovnkit_services.options import ServicesOptions
-from ovnkit_services.zone import ZoneServices
+from ovnkit_services.zone import idled
+from ovnkit_services.zone.services import ZoneServices
 
 COLUMNS = (
     Columns("nb", "Load_Balancer", ("name", "vips", "protocol", "selection_fields", "options", "external_ids")),
     Columns("nb", "Load_Balancer_Group", ("load_balancer",)),
     Columns("nb", "Logical_Switch", ("load_balancer",)),
     Columns("nb", "Logical_Router", ("load_balancer",)),
-    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
+    *ACL_COLUMNS,
     Columns("nb", "Port_Group", ("acls",)),
 )
 TEMPLATE_COLUMNS = Columns("nb", "Chassis_Template_Var", ("chassis", "variables", "external_ids"))
@@ -60,9 +60,9 @@ class ServicesPlugin:
     def ovnkit_renderers(self, config: Config, scope: Scope) -> Iterable[Renderer]:
         """Cluster: Events. Zone: load balancers. Node: nftables, flows and health checks."""
         layout = Layout.of(config, scope)
-        yield from Complaints(layout).renderers()
+        yield from ClusterServices(layout).renderers()
         if layout.empty_lb_events:
-            yield from idling.renderers()
+            yield from idled.renderers()
         yield from ZoneServices(layout, scope.per_node_zones).renderers()
         yield from NodeServices(config, scope, layout).renderers()
         yield from HealthChecks(scope.node, layout).renderers()
@@ -70,9 +70,6 @@ class ServicesPlugin:
     @hookimpl
     def ovnkit_explain(self, table: str, external_ids: Mapping[str, str]) -> str | None:
         """What a row is for."""
-        owner = external_ids.get(OWNER_KEY, "")
-        if not owner.startswith("services/"):
-            return None
         if table == "ACL":
             service = external_ids.get("k8s.ovn.org/name", "?")
             return f"keeps all but the named clients from a load balancer address of service {service}"

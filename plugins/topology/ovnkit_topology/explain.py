@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from ovnkit.api.identity import OWNER_KEY
+from ovnkit.api.identity import RowId
 
 _CLUSTER = {
     "router": "routes between the nodes' switches, the join switch and the transit switch",
@@ -36,16 +34,12 @@ _REMOTE = {
 }
 
 
-def explain(external_ids: Mapping[str, str]) -> str | None:
-    """The sentence for a row of this plugin, None for others."""
-    plugin, _, rest = external_ids.get(OWNER_KEY, "").partition("/")
-    renderer, _, rest = rest.partition("/")
-    node, _, name = rest.rpartition("/")
-    if plugin != "topology":
-        return None
-    if renderer == "cluster" and name.startswith("meter-"):
+def explain(row: RowId) -> str | None:
+    """What a row is for."""
+    node, name = row.key, row.name
+    if row.renderer == "cluster" and name.startswith("meter-"):
         return "The meter limits packets per second."
     if name.startswith("encap-"):
         return f"It is a tunnel endpoint of node {node}."
-    words = {"cluster": _CLUSTER, "node": _NODE, "remote": _REMOTE}.get(renderer, {}).get(name)
+    words = {"cluster": _CLUSTER, "node": _NODE, "remote": _REMOTE}.get(row.renderer, {}).get(name)
     return f"It {words.format(node=node)}." if words else None

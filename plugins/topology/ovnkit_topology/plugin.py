@@ -8,23 +8,25 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Answerer, Columns, Declaration, Privilege, Runtime, Scope, Tell, hookimpl
 from ovnkit.api.host import ADDRESSES, LINKS, ROUTES
+from ovnkit.api.identity import RowId
 from ovnkit.api.metrics import Metric
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.network.acl_logging import LOG_COLUMNS
+from ovnkit.network.acls import ACL_COLUMNS
 from ovnkit.network.northd import NORTHD
 from ovnkit.network.ovn_daemons import OVN_DAEMONS
 from ovnkit_topology import chassis, progress
-from ovnkit_topology.assign import Assigner
-from ovnkit_topology.cluster import ClusterRows
-from ovnkit_topology.daemons import Daemons
+from ovnkit_topology.cluster import Assigner
 from ovnkit_topology.explain import explain
 from ovnkit_topology.facts import Layout
-from ovnkit_topology.host import OVS_SYSTEM, OwnNode
 from ovnkit_topology.liveness import Liveness
-from ovnkit_topology.local import LocalNodes
+from ovnkit_topology.node import OVS_SYSTEM, OwnNode
 from ovnkit_topology.options import TopologyOptions
-from ovnkit_topology.remote import RemoteNodes
 from ovnkit_topology.subnet_metrics import subnet_metrics
+from ovnkit_topology.zone import chassis as zone_chassis
+from ovnkit_topology.zone.cluster_router import ClusterRows
+from ovnkit_topology.zone.daemons import ZoneDaemons
+from ovnkit_topology.zone.local_nodes import LocalNodes
+from ovnkit_topology.zone.remote_nodes import RemoteNodes
 
 COLUMNS = (
     Columns("nb", "NB_Global", ("name", "options")),
@@ -43,8 +45,7 @@ COLUMNS = (
     Columns("nb", "Logical_Switch_Port", ("name", "type", "addresses", "options", "external_ids")),
     Columns("nb", "Load_Balancer_Group", ("name",)),
     Columns("nb", "Port_Group", ("name", "external_ids")),
-    Columns("nb", "ACL", ("direction", "priority", "action", "match", "external_ids", *LOG_COLUMNS)),
-    Columns("nb", "ACL", ("tier",), "23.06", optional=True),
+    *ACL_COLUMNS,
     Columns("sb", "Chassis", ("name", "hostname", "other_config", "encaps", "external_ids")),
     Columns("sb", "Chassis_Private", ("external_ids",)),
     Columns("sb", "SB_Global", ("external_ids",)),
@@ -93,8 +94,8 @@ class TopologyPlugin:
         yield from ClusterRows(config, scope, options).renderers()
         yield from LocalNodes(config, scope, layout).renderers()
         yield from RemoteNodes(config, scope, layout).renderers()
-        yield from chassis.renderers()
-        yield from Daemons(scope).renderers()
+        yield from zone_chassis.renderers()
+        yield from ZoneDaemons(scope).renderers()
         yield from OwnNode(config, scope).renderers()
 
     @hookimpl
@@ -122,6 +123,6 @@ class TopologyPlugin:
         yield from subnet_metrics(runtime)
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId) -> str | None:
         """What a row is for."""
-        return explain(external_ids)
+        return explain(row)

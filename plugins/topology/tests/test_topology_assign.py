@@ -15,7 +15,7 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.testing.bench import Bench, scope
 from ovnkit.testing.objects import node
-from ovnkit_topology.assign import Slices
+from ovnkit_topology.cluster import Slices
 from ovnkit_topology.plugin import TopologyPlugin
 
 SUBNETS = "k8s.ovn.org/node-subnets"

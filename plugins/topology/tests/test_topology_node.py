@@ -13,7 +13,7 @@ from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Role
 from ovnkit.testing.bench import Bench, scope
 from ovnkit.testing.objects import node
-from ovnkit_topology.host import OVS_SYSTEM, OvsSystem
+from ovnkit_topology.node import OVS_SYSTEM, OvsSystem
 from ovnkit_topology.plugin import TopologyPlugin
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -358,11 +357,6 @@ def test_every_row_is_explained() -> None:
     for path, item in everything(found).items():
         if isinstance(item, Member):
             continue
-        sentence = plugin.ovnkit_explain({"ovnkit.io/owner": path.partition("/")[2]})
+        sentence = plugin.ovnkit_explain(RowId.parse(path.partition("/")[2]))
         if item.table not in ("Load_Balancer_Group", "Meter_Band"):
             assert sentence, path
-    assert plugin.ovnkit_explain(_owner("pods/port/x/y/port")) is None
-
-
-def _owner(path: str) -> Mapping[str, str]:
-    return {"ovnkit.io/owner": path}

@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-from ovnkit.api.flows import Flow, FlowItem, Group, plugin_mark
+from ovnkit.api.flows import INTEGRATION_BRIDGE, Flow, FlowItem, Group, plugin_mark
 from ovnkit.engine.refusals import Refusals, Told
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host import ofctl
@@ -29,7 +29,6 @@ from ovnkit.sinks.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
 
-INTEGRATION_BRIDGE = "br-int"
 """The bridge whose flows are ovn-controller's."""
 
 BURST = 0.05

@@ -82,7 +82,7 @@ class ApiServer:
     def start(self) -> None:
         ready = self.folder / "ready"
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", f"127.0.0.1:{self.port}"]
+        command = [sys.executable, "-m", "kubelab.apiserver", "--listen", f"127.0.0.1:{self.port}"]
         command += ["--data-dir", str(self.folder / "data"), "--ready-file", str(ready)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

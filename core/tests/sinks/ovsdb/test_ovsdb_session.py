@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import orjson
 import pytest
+import trustme
 
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Row, Slot
@@ -172,16 +172,14 @@ def test_silent_server_is_given_up(folder: Path, rigs: Any) -> None:
 
 
 def certificates(folder: Path) -> dict[str, Path]:
-    def run(*words: str) -> None:
-        subprocess.run(["openssl", *words], check=True, capture_output=True, cwd=folder)
-
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
-    run("req", "-x509", *new_key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2")
+    """An authority, a server and a client of it, and another authority, as PEM files by name."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "ca.pem"))
+    trustme.CA().cert_pem.write_to_path(str(folder / "other-ca.pem"))
     for name in ("server", "client"):
-        run("req", *new_key, "-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
-        run("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
-            "-out", f"{name}.pem", "-days", "2")  # fmt: skip
-    run("req", "-x509", *new_key, "-keyout", "x.key", "-out", "other-ca.pem", "-subj", "/CN=x", "-days", "2")
+        issued = authority.issue_cert("127.0.0.1", common_name=name)
+        issued.private_key_pem.write_to_path(str(folder / f"{name}.key"))
+        issued.cert_chain_pems[0].write_to_path(str(folder / f"{name}.pem"))
     return {path.name: path for path in folder.iterdir()}
 
 

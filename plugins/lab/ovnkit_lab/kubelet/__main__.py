@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ovnkit_lab import apiservers, layout, pki
-from ovnkit_lab.client import Informer
+from kubelab.client import Informer
+from ovnkit_lab import control_plane, layout, pki
 from ovnkit_lab.kubelet.cni import Runtime
 from ovnkit_lab.kubelet.keeper import Keeper
 from ovnkit_lab.kubelet.nodes import NodeReporter
@@ -24,7 +24,7 @@ class Kubelets:
 
     def __init__(self, spec: LabSpec) -> None:
         files = Files(spec.name)
-        client = apiservers.client(spec, pki.AGENT, on_machine=False)
+        client = control_plane.client(spec, pki.AGENT, on_machine=False)
         reaper = Reaper()
         self._lock = threading.Lock()
         self._workers: dict[str, PodWorker] = {}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 from attrs import define
 
+from kubelab.clock import timestamp
 from ovnkit_lab.kubelet.processes import Running
 
 Json = dict[str, Any]
@@ -104,21 +104,11 @@ def _field(pod: Json, path: str, addresses: Sequence[str], host_addresses: Seque
     return str(value) if not isinstance(value, dict) else ""
 
 
-def stamp(seconds: float) -> str:
-    """A time in seconds as the API writes it."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def precise_stamp(seconds: float) -> str:
-    """The same to the microsecond, for fields of type MicroTime."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
 def _terminated(running: Running) -> Json:
     code = running.exit_code or 0
     return {
         "exitCode": code, "reason": "Completed" if code == 0 else "Error",
-        "startedAt": stamp(running.started), "finishedAt": stamp(running.finished),
+        "startedAt": timestamp(running.started), "finishedAt": timestamp(running.finished),
     }  # fmt: skip
 
 
@@ -126,7 +116,7 @@ def container_status(container: Container, restarts_again: bool) -> Json:
     """One entry of `containerStatuses`."""
     state: Json
     if container.alive and container.running:
-        state = {"running": {"startedAt": stamp(container.running.started)}}
+        state = {"running": {"startedAt": timestamp(container.running.started)}}
     elif container.running and not restarts_again:
         state = {"terminated": _terminated(container.running)}
     elif container.running:

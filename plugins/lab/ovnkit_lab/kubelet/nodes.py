@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from ovnkit_lab.client import STRATEGIC_PATCH, ApiError, Client
+from kubelab import clock
+from kubelab.client import STRATEGIC_PATCH, ApiError, Client
 from ovnkit_lab.kubelet.cni import Runtime
-from ovnkit_lab.kubelet.containers import precise_stamp, stamp
 from ovnkit_lab.layout import LabSpec
 
 Json = dict[str, Any]
@@ -76,7 +76,7 @@ class NodeReporter(threading.Thread):
         """Write the node's Lease: node controllers take a node whose Lease isn't renewed for lost."""
         owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._uid}
         spec = {"holderIdentity": self._node, "leaseDurationSeconds": _LEASE_SECONDS,
-                "renewTime": precise_stamp(time.time())}  # fmt: skip
+                "renewTime": clock.micro_timestamp(time.time())}  # fmt: skip
         body = {
             "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
             "metadata": {"name": self._node, "ownerReferences": [owner]}, "spec": spec,
@@ -154,7 +154,7 @@ class NodeReporter(threading.Thread):
 
     @staticmethod
     def _condition(kind: str, status: str, reason: str, message: str) -> Json:
-        now = stamp(time.time())
+        now = clock.now()
         return {"type": kind, "status": status, "reason": reason, "message": message,
                 "lastHeartbeatTime": now}  # fmt: skip
 

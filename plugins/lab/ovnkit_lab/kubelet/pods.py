@@ -13,8 +13,8 @@ from typing import Any
 import structlog
 from attrs import field, frozen
 
+from kubelab.client import ApiError, Client
 from ovnkit_lab import namespaces
-from ovnkit_lab.client import ApiError, Client
 from ovnkit_lab.kubelet import containers as model
 from ovnkit_lab.kubelet.cni import CniError, Runtime, Sandbox
 from ovnkit_lab.kubelet.containers import Container

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import os
 import socket
 import subprocess
 import threading
@@ -11,21 +9,8 @@ from collections.abc import Callable, Sequence
 from http.client import HTTPConnection, HTTPException
 from typing import Any
 
+from ovnkit_lab import namespaces
 from ovnkit_lab.kubelet.containers import Container
-
-_CLONE_NEWNET = 0x40000000
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def enter_netns(name: str) -> None:
-    """Move the calling thread, and it alone, into a network namespace. Raises OSError."""
-    descriptor = os.open(f"/run/netns/{name}", os.O_RDONLY)
-    try:
-        if _libc.setns(descriptor, _CLONE_NEWNET):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number), name)
-    finally:
-        os.close(descriptor)
 
 
 class Prober(threading.Thread):
@@ -48,7 +33,7 @@ class Prober(threading.Thread):
 
     def run(self) -> None:
         """Probe, count, tell."""
-        enter_netns(self._node_netns)
+        namespaces.enter(self._node_netns)
         probe, streak, last = self._probe, 0, False
         self._stopped.wait(probe.get("initialDelaySeconds") or 0)
         while not self._stopped.wait(0 if streak == 0 and not last else probe.get("periodSeconds") or 10):

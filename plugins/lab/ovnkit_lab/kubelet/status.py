@@ -8,8 +8,9 @@ from typing import Any
 
 import structlog
 
-from ovnkit_lab.client import STRATEGIC_PATCH, ApiError, Client
-from ovnkit_lab.kubelet.containers import Container, condition, container_status, phase, stamp
+from kubelab import clock
+from kubelab.client import STRATEGIC_PATCH, ApiError, Client
+from ovnkit_lab.kubelet.containers import Container, condition, container_status, phase
 
 Json = dict[str, Any]
 log = structlog.get_logger()
@@ -27,7 +28,7 @@ class StatusWriter:
         self._path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
         self._host = [{"ip": address} for address in host_addresses]
         self._since: dict[str, tuple[str, str]] = {}
-        self._started = stamp(time.time())
+        self._started = clock.now()
         self._last: Json = {}
 
     def write(
@@ -90,12 +91,12 @@ class StatusWriter:
     def _dated(self, entry: Json) -> Json:
         known = self._since.get(entry["type"])
         if known is None or known[0] != entry["status"]:
-            known = self._since[entry["type"]] = (entry["status"], stamp(time.time()))
+            known = self._since[entry["type"]] = (entry["status"], clock.now())
         return {**entry, "lastProbeTime": None, "lastTransitionTime": known[1]}
 
     def event(self, reason: str, message: str) -> None:
         """Leave a Warning Event on the pod; losing one is no harm."""
-        namespace, now = self._meta["namespace"], stamp(time.time())
+        namespace, now = self._meta["namespace"], clock.now()
         body = {
             "apiVersion": "v1", "kind": "Event",
             "metadata": {"generateName": f"{self._meta['name'][:200]}.", "namespace": namespace},

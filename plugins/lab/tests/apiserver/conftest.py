@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from attrs import define, field
 
-from ovnkit_lab.apiserver.kubeconfig import write_kubeconfig
+from kubelab.kubeconfig import kubeconfig, write_kubeconfig
 
 _START_SECONDS = 20.0
 _names = itertools.count(1)
@@ -35,19 +36,19 @@ class Server:
     certificate: Path | None = None
 
     def use_tls(self) -> None:
-        """Serve HTTPS with a certificate of the server's own; kubectl sends tokens only over TLS."""
-        self.certificate, key = self.directory / "server.crt", self.directory / "server.key"
-        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
-        command += ["-keyout", str(key), "-out", str(self.certificate), "-days", "2", "-subj", "/CN=lab"]
-        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-        subprocess.run(command, check=True, capture_output=True)
-        self.arguments += ["--tls-cert", str(self.certificate), "--tls-key", str(key)]
+        """Serve HTTPS, with an authority of the server's own; kubectl sends tokens only over TLS."""
+        self.certificate, served_pem = self.directory / "ca.crt", self.directory / "server.pem"
+        authority = trustme.CA()
+        served = authority.issue_cert("127.0.0.1", "localhost")
+        authority.cert_pem.write_to_path(str(self.certificate))
+        served.private_key_and_cert_chain_pem.write_to_path(str(served_pem))
+        self.arguments += ["--tls-cert", str(served_pem), "--tls-key", str(served_pem)]
 
     def start(self, listen: str = "127.0.0.1:0") -> None:
         """Start and wait until it serves."""
         ready = self.directory / "ready"
         ready.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "ovnkit_lab.apiserver", "--listen", listen, "--ready-file", str(ready)]
+        command = [sys.executable, "-m", "kubelab.apiserver", "--listen", listen, "--ready-file", str(ready)]
         log = (self.directory / "log").open("ab")
         command += ["--data-dir", str(self.directory / "data"), *self.arguments]
         self.process = subprocess.Popen(command, stdout=log, stderr=log)
@@ -67,7 +68,8 @@ class Server:
 
     def kubeconfig(self, token: str = "") -> Path:
         """A kubeconfig for the server."""
-        return write_kubeconfig(self.directory / f"kubeconfig-{token}", self.url, token, self.certificate)
+        content = kubeconfig(self.url, token, self.certificate)
+        return write_kubeconfig(self.directory / f"kubeconfig-{token}", content)
 
     def context(self) -> ssl.SSLContext | None:
         """What verifies the server's certificate."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import random
 from typing import Any
 
 import orjson
@@ -12,11 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ovnkit_lab.apiserver import bootstrap, fieldset, managed, patch, selectors, watch
-from ovnkit_lab.apiserver.api import Api
-from ovnkit_lab.apiserver.errors import ApiError
-from ovnkit_lab.apiserver.request import parse
-from ovnkit_lab.apiserver.state import Cluster, Settings
+from kubelab.apiserver import bootstrap, fieldset, managed, patch, selectors, watch
+from kubelab.apiserver.api import Api
+from kubelab.apiserver.errors import ApiError
+from kubelab.apiserver.messages import envelope, wire_type
+from kubelab.apiserver.request import parse
+from kubelab.apiserver.state import Cluster, Settings
+from kubelab.apiserver.wire import Decoder
 
 _STEPS = st.sampled_from(["f:a", "f:b", 'k:{"name":"x"}', "v:1"])
 _PATHS = st.sets(st.lists(_STEPS, min_size=1, max_size=4).map(tuple), max_size=8)
@@ -248,6 +251,43 @@ def test_malformed_bodies_are_refused(api: Any) -> None:
     assert call(api, "POST", path, b"x", "text/plain")[0] == 415
     assert call(api, "PUT", path, {})[0] == 405
     assert call(api, "GET", "/apis/nothing.example/v1/things")[0] == 404
+
+
+def protobuf(kind: str, message: bytes) -> bytes:
+    return b"k8s\0" + envelope()(typeMeta={"apiVersion": "v1", "kind": kind}, raw=message).SerializeToString()
+
+
+def test_a_protobuf_body_says_what_its_message_does(api: Any) -> None:
+    """Field numbers are those of Kubernetes' generated.proto; a pointer to zero stays, a plain zero goes."""
+    port = b"\x0a\x03web\x12\x03TCP\x18\x50\x22\x0b\x08\x01\x10\x00\x1a\x05named\x28\x00"
+    spec = b"\x0a" + bytes([len(port)]) + port + b"\x12\x08\x0a\x03app\x12\x01w\xa0\x01\x00"
+    body = protobuf("Service", b"\x0a\x03\x0a\x01s\x12" + bytes([len(spec)]) + spec)
+    service = Decoder(api.cluster.registry).decode(body)
+    expected = {"name": "web", "protocol": "TCP", "port": 80, "targetPort": "named"}
+    assert service["metadata"] == {"name": "s"}
+    assert service["spec"] == {
+        "ports": [expected],
+        "selector": {"app": "w"},
+        "allocateLoadBalancerNodePorts": False,
+    }
+
+
+def test_every_built_in_kind_has_its_messages(api: Any) -> None:
+    for resource in api.cluster.registry:
+        if resource.kind != "CustomResourceDefinition":  # kubectl has no type of it, and sends JSON
+            wire = wire_type(resource.schema)
+            named = {field.name for field, _ in wire.fields[wire.message.DESCRIPTOR.full_name].values()}
+            assert "metadata" in named, resource.kind
+
+
+def test_damaged_protobuf_bodies_are_refused(api: Any) -> None:
+    numbers = random.Random(1)
+    whole = protobuf("ConfigMap", b"\x0a\x06\x0a\x04name\x12\x08\x0a\x03key\x12\x01v")
+    for _ in range(500):
+        body = bytearray(whole[: numbers.randrange(5, len(whole) + 1)])
+        body[numbers.randrange(4, len(body))] = numbers.randrange(256)
+        kind = "application/vnd.kubernetes.protobuf"
+        assert call(api, "POST", "/api/v1/namespaces/default/configmaps", bytes(body), kind)[0] < 500
 
 
 def test_a_watch_tells_single_changes_at_once_and_a_burst_in_one_piece(

@@ -9,24 +9,11 @@ from typing import Any
 
 import pytest
 
-from ovnkit_lab.client import STRATEGIC_PATCH, ApiError, Client
+from kubelab.client import STRATEGIC_PATCH, ApiError, Client
 from ovnkit_lab.testing import wait_until
 
 Json = dict[str, Any]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-CONTROLLERS = """
-import sys, threading
-from pathlib import Path
-from ovnkit_lab.client import Client
-from ovnkit_lab.controllers import __main__ as controllers
-from ovnkit_lab.controllers.world import World
-from ovnkit_lab.layout import Kubernetes, LabSpec
-changed = threading.Event()
-world = World(Client(sys.argv[1], Path(sys.argv[2]), ""), lambda _key: changed.set())
-world.wait()
-spec = LabSpec("x", ("node1",), kubernetes=Kubernetes("/any/kube-apiserver", "/any/etcd"))
-controllers.run(controllers.passes(spec, world, changed), changed)
-"""
 _numbers = itertools.count(1)
 
 
@@ -35,7 +22,11 @@ def client(server_class: Any, tmp_path_factory: pytest.TempPathFactory) -> Itera
     server = server_class(tmp_path_factory.mktemp("bare"), ["--no-controllers"])
     server.use_tls()
     server.start()
-    process = subprocess.Popen([sys.executable, "-c", CONTROLLERS, server.url, str(server.certificate)])
+    command = [sys.executable, "-m", "kubelab.controllers", "--server", server.url]
+    token = server.directory / "token"
+    token.write_text("any")
+    command += ["--certificate-authority", str(server.certificate), "--token-file", str(token)]
+    process = subprocess.Popen(command)
     client = Client(server.url, Path(server.certificate), "")
     wait_until(lambda: there(client, "/api/v1/namespaces/default/serviceaccounts/default"))
     yield client

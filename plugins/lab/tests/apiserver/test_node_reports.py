@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from ovnkit_lab.client import ApiError, Client
+from kubelab.client import ApiError, Client
 from ovnkit_lab.kubelet import nodes
 from ovnkit_lab.kubelet.cni import Runtime
 from ovnkit_lab.layout import LabSpec

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import click
 from attrs import field, frozen
 from attrs.validators import min_len
 
+from acme_ovnkit_labels import rows
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, hookimpl
-from ovnkit.api.identity import hash_name
+from ovnkit.api.identity import RowId
 from ovnkit.api.items import Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES, PODS, Pod
@@ -58,9 +59,9 @@ class LabelsPlugin:
                 return
             yield Row(
                 "Address_Set",
-                "labelled",
+                rows.labelled_set(key).name,
                 {
-                    "name": hash_name(f"acme-labels:{key}"),
+                    "name": rows.labelled_set_name(key),
                     "addresses": LiveSet(PODS, addresses, labels=selector, namespaces=key),
                     "external_ids": {"acme.example/namespace": key},
                 },
@@ -69,9 +70,9 @@ class LabelsPlugin:
         yield Renderer("namespace", Role.ZONE, render, each=NAMESPACES)
 
     @hookimpl
-    def ovnkit_explain(self, external_ids: Mapping[str, str]) -> str | None:
+    def ovnkit_explain(self, row: RowId) -> str:
         """What a row is for."""
-        return f"addresses of the labelled pods of namespace {external_ids.get('acme.example/namespace')}"
+        return f"addresses of the labelled pods of namespace {row.key}"
 
     @hookimpl
     def ovnkit_commands(self) -> Iterable[click.Command]:

@@ -1,0 +1,1 @@
+"""Role node: the renderers of a node's Open vSwitch and kernel."""

@@ -1,0 +1,1 @@
+"""Role zone: the renderers of the zone's northbound."""
