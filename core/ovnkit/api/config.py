@@ -266,6 +266,6 @@ class Config:
         manager = self.clustermanager
         return manager.v4_transit_subnet if family == 4 else manager.v6_transit_subnet
 
-    def with_options(self, plugin: str, options: Any) -> Config:
+    def with_options(self, plugin: str, options: object) -> Config:
         """A copy with the options of one plugin replaced (tests)."""
         return evolve(self, plugin_options={**self.plugin_options, plugin: options})

@@ -39,7 +39,10 @@ def eventually(what: Callable[[], Any], timeout: float = DEADLINE, message: str 
 
 
 class ApiServer:
-    """The lab's embedded API server as a process, without authentication. Objects survive `restart`."""
+    """kubelab's API server as a process, without authentication; needs the extra `ovnkit[lab]`.
+
+    Objects survive `restart`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,9 +58,16 @@ class ApiServer:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "kubelab.apiserver", "--listen", self._listen]
         command += ["--data-dir", str(self.folder / "data"), "--ready-file", str(ready)]
-        with (self.folder / "apiserver.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.url = eventually(lambda: ready.exists() and ready.read_text().strip(), message="API server not up")
+        log = self.folder / "apiserver.log"
+        with log.open("ab") as file:
+            process = self._process = subprocess.Popen(command, stdout=file, stderr=file)
+
+        def url() -> str:
+            # Without the extra ovnkit[lab] it exits at once.
+            assert process.poll() is None, f"the API server exited: {log.read_text()[-300:]}"
+            return ready.read_text().strip()
+
+        self.url = eventually(url, message="API server not up")
         self._listen = self.url.removeprefix("http://")
         entry = {"name": "test", "cluster": {"server": self.url}}
         context = {"name": "test", "context": {"cluster": "test", "user": "test"}}
@@ -73,7 +83,7 @@ class ApiServer:
             self._process.wait(10)
             self._process = None
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+    def request(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:
         """One request; raises RuntimeError with status and answer for 400 and above."""
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
         try:
@@ -87,7 +97,7 @@ class ApiServer:
         finally:
             connection.close()
 
-    def create(self, manifest: Mapping[str, Any], plural: str = "") -> Any:
+    def create(self, manifest: Mapping[str, object], plural: str = "") -> Any:
         """Create an object; `plural` is its kind's name in lower case and an s unless given."""
         return self.request("POST", self._collection(manifest, plural), manifest)
 
@@ -95,7 +105,7 @@ class ApiServer:
         """Delete an object by its path."""
         return self.request("DELETE", path)
 
-    def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
+    def merge(self, path: str, patch: Mapping[str, object]) -> Any:
         """Merge-patch an object by its path."""
         return self.request("PATCH", path, patch, "application/merge-patch+json")
 

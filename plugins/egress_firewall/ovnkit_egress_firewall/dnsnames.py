@@ -29,7 +29,7 @@ class DnsName:
     text: str
 
     @classmethod
-    def parse(cls, text: Any) -> DnsName:
+    def parse(cls, text: object) -> DnsName:
         """The name an object gives, in whatever case; raises Reject."""
         if isinstance(text, str) and text.isascii():
             name = text.lower().removesuffix(".")

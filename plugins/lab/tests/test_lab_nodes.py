@@ -32,7 +32,7 @@ def pair(lab: LabHandle) -> Iterator[tuple[str, str]]:
 
 def node_ready(lab: LabHandle, node: str) -> str:
     conditions = lab.get("node", node)["status"]["conditions"]
-    return next(item["status"] for item in conditions if item["type"] == "Ready")
+    return next(str(item["status"]) for item in conditions if item["type"] == "Ready")
 
 
 def endpoint_ready(lab: LabHandle) -> list[bool]:
@@ -117,7 +117,7 @@ def test_restart_fails_when_the_daemon_ends_and_status_tells_the_crash_loop(lab:
         config.write_text(good + "[default]\n")
         result = lab.run("restart", "node2", "ovnkit", check=False)
         assert result.returncode == 1
-        assert "ended at its start" in result.stderr.splitlines()[-1]
+        assert "exited while starting" in result.stderr.splitlines()[-1]
         assert "not valid TOML" in result.stderr.splitlines()[-1]
         wait_until(lambda: ovnkit()["crashLoop"], 60, what="status tells the crash loop")
         assert "not valid TOML" in ovnkit()["lastWords"]

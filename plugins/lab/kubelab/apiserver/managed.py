@@ -54,7 +54,7 @@ class Owners:
         self._times[key] = now()
 
     def entries(self) -> list[Json]:
-        """The ``managedFields`` list; Apply before Update, as the real server sorts."""
+        """The ``managedFields`` list; Apply before Update, as kube-apiserver sorts."""
         listed = []
         for key in sorted(self.sets, key=lambda k: (k[1], self._times.get(k, ""), k[0])):
             if not self.sets[key]:
@@ -169,7 +169,7 @@ def _store(obj: Json, owners: Owners) -> None:
         obj["metadata"].pop("managedFields", None)
 
 
-def merge(node: Node, live: Any, config: Any) -> Any:
+def merge(node: Node, live: object, config: object) -> Any:
     """``config`` laid over ``live`` by the schema: maps and keyed lists item by item, the rest replaced."""
     if isinstance(live, dict) and isinstance(config, dict) and not node.atomic:
         merged = dict(live)

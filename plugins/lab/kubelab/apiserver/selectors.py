@@ -116,7 +116,7 @@ class Selection:
 
 
 def check_fields(terms: Iterable[Requirement], known: Sequence[str]) -> None:
-    """Refuse field terms the resource doesn't support, as the real server does."""
+    """Refuse field terms the resource doesn't support, as kube-apiserver does."""
     for term in terms:
         if term.key not in known and term.key not in ("metadata.name", "metadata.namespace"):
             raise errors.bad_request(f"field label not supported: {term.key}")
@@ -154,7 +154,7 @@ FIELD_LABELS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def field_labels(collection: str, obj: Mapping[str, Any]) -> Mapping[str, str]:
+def field_labels(collection: str, obj: Mapping[str, object]) -> Mapping[str, str]:
     """The selectable fields of an object, as text (``true``/``false`` for booleans, empty when absent)."""
     names = FIELD_LABELS.get(collection)
     if not names:
@@ -169,7 +169,7 @@ def field_labels(collection: str, obj: Mapping[str, Any]) -> Mapping[str, str]:
     return values
 
 
-def read_path(obj: Mapping[str, Any], path: str) -> str:
+def read_path(obj: Mapping[str, object], path: str) -> str:
     """The scalar at a dotted path, as text."""
     value: Any = obj
     for step in path.split("."):
