@@ -45,7 +45,7 @@ soak: setup  ## 30 minutes of churn in a lab with daemons killed at random, then
 lint: $(STAMP)  ## ruff, mypy strict, import-linter
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format --check" && $(BIN)/ruff format --check .
-	@echo "mypy --strict" && $(BIN)/mypy
+	@echo "mypy --strict" && scripts/run-mypy $(BIN)
 	@echo "lint-imports" && $(BIN)/python scripts/lint-imports
 
 clean:  ## remove .venv and caches

@@ -137,5 +137,5 @@ def _rows(what: str, sink: FlowSink | NftSink, inbox: Inbox, items: Items) -> It
     yield Row("node", f"{what} of one service, p99", p99(took) * 1e3, "ms")
 
 
-def _fail(owner: Owner, error: Exception) -> None:
+def _fail(owner: Owner, error: Exception | None) -> None:
     raise RuntimeError(f"{owner}: {error}")

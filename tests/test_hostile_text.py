@@ -11,7 +11,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
@@ -56,8 +56,9 @@ KINDS = {
     for kind in (NODES, NAMESPACES, PODS, SERVICES, ENDPOINT_SLICES, NETWORK_POLICIES, EGRESS_FIREWALLS)
 }
 
-OBJECTS = yaml.safe_load_all(
-    """
+OBJECTS: list[Any] = list(
+    yaml.safe_load_all(
+        """
 kind: Node
 metadata:
   name: n1
@@ -183,8 +184,8 @@ spec:
   - {type: Deny, to: {cidrSelector: 0.0.0.0/0}}
 status: {messages: ["n1: EgressFirewall Rules applied"], status: x}
 """
+    )
 )
-OBJECTS = list(OBJECTS)
 
 # -- hostile values -------------------------------------------------------------------------------------------
 
@@ -382,8 +383,8 @@ class Cluster:
                 if isinstance(item, Row):
                     self._check_row(self.zone, item)
         for item in self.zone.kube.items:
-            if isinstance(item, Annotation) and item.value and item.value[0] in "{[":
-                self._check_annotation(item)
+            if isinstance(item, Annotation) and isinstance(item.value, str) and item.value[:1] in ("{", "["):
+                self._check_annotation(item.name, item.value)
         self.flows |= dict.fromkeys(self.node.node["flows"].items)
         self.nft |= dict.fromkeys(self.node.node["nft"].items)
 
@@ -407,13 +408,12 @@ class Cluster:
                         socket.inet_pton(version, address.strip("[]"))
                     assert port in PORTS or end[0] == "^"
 
-    def _check_annotation(self, item: Annotation) -> None:
-        value = item.value or ""
-        if item.name == podnetwork.ANNOTATION:
+    def _check_annotation(self, name: str, value: str) -> None:
+        if name == podnetwork.ANNOTATION:
             found = podnetwork.parse(value)
             assert found is not None
             assert podnetwork.parse(podnetwork.render(value, "default", found)) == found
-        if item.name in SHARED:
+        if name in SHARED:
             # What other networks have written there is theirs.
             value = text.print_json({"default": text.json_member(value, "default")})
         assert text.parse_json(value) == json.loads(value, parse_constant=pytest.fail)
@@ -509,12 +509,10 @@ def test_ovn_takes_the_networks_of_rules_for_what_they_are(tmp_path: Path) -> No
     rules = [{"type": "Deny", "to": {"cidrSelector": network}} for network in networks]
     firewall = {"kind": "EgressFirewall", "metadata": {"name": "default", "namespace": "shop", "uid": "x"}}
     cluster.put({**firewall, "spec": {"egress": rules}})
-    found = {
-        row.columns["external_ids"]["rule-index"]: row.columns["match"]
-        for items in cluster.zone.databases["nb"].wanted.values()
-        for row in items
-        if isinstance(row, Row) and row.columns.get("priority", 0) > 2000
-    }
+    rows: list[Mapping[str, Any]] = [
+        row.columns for row in cluster.zone.databases["nb"].items if isinstance(row, Row)
+    ]
+    found = {row["external_ids"]["rule-index"]: row["match"] for row in rows if row.get("priority", 0) > 2000}
     ordered = [found[str(number)] for number in range(len(networks))]
     with Matches(tmp_path, ordered) as matches:
         assert matches.refused() == []

@@ -10,6 +10,7 @@ import random
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from ovnkit.api.items import Annotation
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import NAMESPACES, NODES, PODS
 from ovnkit.api.renderers import Role
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.wiring import Wiring
 from ovnkit.sinks.kube.writer import KubeSink
@@ -66,7 +67,7 @@ class ApiSink(MemorySink):
     def __init__(self, api: Api, wiring: Wiring) -> None:
         super().__init__(KubeSink.name, KubeSink.item_types)
         self.api = api
-        self.observe = lambda kind, changes: wiring.inbox.post(lambda: wiring.reconciler.observe(kind, changes))
+        self.wiring = wiring
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         super().want(owner, items)
@@ -76,7 +77,7 @@ class ApiSink(MemorySink):
                 merged = {**view.annotations, item.name: item.value}
                 view = evolve(view, annotations={k: v for k, v in merged.items() if v is not None})
                 self.api.objects[item.kind][item.object] = view
-                self.observe(item.kind, [(item.object, view)])
+                self.wiring.inbox.post(partial(self.wiring.reconciler.observe, item.kind, [(item.object, view)]))
 
 
 class Edges(DoubleEdges):
@@ -86,7 +87,7 @@ class Edges(DoubleEdges):
         super().__init__({"nb": server.endpoint})
         self.api = api
 
-    def kube(self, wiring: Wiring) -> Sink:
+    def kube(self, wiring: Wiring) -> AnySink:
         return ApiSink(self.api, wiring)
 
 

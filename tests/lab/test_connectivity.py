@@ -40,7 +40,7 @@ def url(address: str) -> str:
 @pytest.mark.parametrize(("source", "target"), [("near", "same"), ("near", "far"), ("far", "near")])
 def test_pods_reach_each_other(cluster: LabHandle, source: str, target: str) -> None:
     for address in addresses(cluster, target):
-        wait_until(lambda address=address: cluster.pings(source, address), what=f"{source} pings {address}")
+        wait_until(lambda address=address: cluster.pings(source, address), what=f"{source} pings {address}")  # type: ignore[misc]
         fetched = cluster.exec(source, "curl", "-sS", "-m", "5", "-o", "/dev/null", url(address))
         assert fetched.returncode == 0, fetched.stderr
 
@@ -65,7 +65,7 @@ def test_pods_reach_hosts_by_the_management_port(cluster: LabHandle, node: str) 
     found = [line.split()[3].partition("/")[0] for line in shown.splitlines()]
     assert len(found) == len(cluster.families)
     for address in found:
-        wait_until(lambda address=address: cluster.pings("near", address), what=f"near pings {address}")
+        wait_until(lambda address=address: cluster.pings("near", address), what=f"near pings {address}")  # type: ignore[misc]
 
 
 def test_the_node_keeps_what_upstream_keeps_in_annotations(cluster: LabHandle) -> None:

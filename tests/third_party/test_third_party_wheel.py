@@ -85,7 +85,7 @@ def plugin_row(environment: Path, *arguments: str) -> dict[str, object]:
 
 def test_the_environment_uses_the_wheels(environment: Path) -> None:
     where = [
-        environment / "python",
+        str(environment / "python"),
         "-c",
         "import ovnkit, acme_ovnkit_labels as a; print(ovnkit.__path__[0], a.__file__)",
     ]

@@ -15,7 +15,7 @@ from attrs.validators import and_, ge, in_, le
 
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import parse_network, parse_number
+from ovnkit.api.text import Network, parse_network, parse_number
 
 __all__ = [
     "ClusterHaOptions",
@@ -33,7 +33,6 @@ __all__ = [
     "PluginsOptions",
 ]
 
-Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 _PORT = and_(ge(1), le(65535))
@@ -266,6 +265,6 @@ class Config:
         manager = self.clustermanager
         return manager.v4_transit_subnet if family == 4 else manager.v6_transit_subnet
 
-    def with_options(self, plugin: str, options: Any) -> Config:
+    def with_options(self, plugin: str, options: object) -> Config:
         """A copy with the options of one plugin replaced (tests)."""
         return evolve(self, plugin_options={**self.plugin_options, plugin: options})

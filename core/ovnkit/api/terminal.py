@@ -42,7 +42,7 @@ def console(*, stderr: bool = False, file: IO[str] | None = None) -> Console:
     return made
 
 
-def styled(text: Any, style: str = "") -> Text:
+def styled(text: object, style: str = "") -> Text:
     """A text in a style (`red`, `bold`, `dim`); characters that would steer a terminal are shown as escapes."""
     from rich.text import Text
 

@@ -220,12 +220,12 @@ def check_strings(value: object) -> list[str]:
     return value
 
 
-def print_json(value: Any, *, sort: bool = False) -> str:
+def print_json(value: object, *, sort: bool = False) -> str:
     """The JSON text of a value, compact; what `parse_json` reads back as the same value."""
     return json_bytes(value, sort=sort).decode()
 
 
-def json_bytes(value: Any, *, sort: bool = False) -> bytes:
+def json_bytes(value: object, *, sort: bool = False) -> bytes:
     """As `print_json`, encoded. Raises TypeError for what JSON can't say: an object, a lone surrogate."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS if sort else 0)
 
@@ -245,7 +245,7 @@ class JsonMembers:
         """The members of an object; of two with the same key the last, as in every parser."""
         return cls(dict(_members(text)))
 
-    def get(self, name: str, default: Any = None) -> Any:
+    def get(self, name: str, default: object = None) -> Any:
         """The value of a member, or `default` where there is none."""
         text = self.texts.get(print_json(name))
         return default if text is None else parse_json(text)
@@ -255,7 +255,7 @@ class JsonMembers:
         key = print_json(name)
         return JsonMembers({known: text for known, text in self.texts.items() if known != key})
 
-    def having(self, name: str, value: Any) -> JsonMembers:
+    def having(self, name: str, value: object) -> JsonMembers:
         """The members with one added or replaced."""
         return JsonMembers({**self.texts, print_json(name): print_json(value)})
 
@@ -264,7 +264,7 @@ class JsonMembers:
         return "{" + ",".join(f"{key}:{self.texts[key]}" for key in sorted(self.texts)) + "}"
 
 
-def json_member(text: str, name: str, default: Any = None) -> Any:
+def json_member(text: str, name: str, default: object = None) -> Any:
     """The value of one member of a JSON object, or `default` where there is none; others may be no JSON."""
     try:
         found = parse_json_object(text)

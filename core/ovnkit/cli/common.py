@@ -59,7 +59,7 @@ def refuse_missing(plugins: Plugins) -> None:
         raise Failure(f"[plugins]: {', '.join(told)}", EXIT_CONFIG)
 
 
-def echo_json(value: Any) -> None:
+def echo_json(value: object) -> None:
     """Print a value as indented JSON."""
     import orjson
 

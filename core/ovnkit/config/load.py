@@ -248,7 +248,7 @@ def _section(name: str, settings: Mapping[tuple[str, str], Setting], sections: _
     return _construct(name, cls, values, given)
 
 
-def _construct(name: str, cls: type, values: Mapping[str, Any], given: Mapping[str, Setting]) -> Any:
+def _construct(name: str, cls: type, values: Mapping[str, object], given: Mapping[str, Setting]) -> Any:
     """The section's object; a validator's complaint becomes one line that names the key it is about."""
     try:
         return cls(**values)

@@ -44,7 +44,7 @@ def rows(loaded: Loaded) -> Iterable[Row]:
             yield Row(section, key, value, loaded.origin(section, key))
 
 
-def toml(value: Any) -> str:
+def toml(value: object) -> str:
     """A plain value in TOML (inline)."""
     if isinstance(value, Mapping):
         return "{ " + ", ".join(f"{toml(str(key))} = {toml(item)}" for key, item in value.items()) + " }"

@@ -13,8 +13,8 @@ from cattrs import Converter
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from ovnkit.api.config import ClusterSubnet, Network
-from ovnkit.api.text import parse_json, parse_network
+from ovnkit.api.config import ClusterSubnet
+from ovnkit.api.text import Network, parse_json, parse_network
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})
@@ -48,12 +48,12 @@ def structure(value: Any, wanted: Any, *, textual: bool) -> Any:
         raise ValueError(str(error.args[0]) if error.args else str(error)) from None
 
 
-def _described(value: Any) -> str:
+def _described(value: object) -> str:
     return f"{_TOML_NAMES.get(type(value), type(value).__name__)} ({value!r})"
 
 
 def _exact(kind: type) -> Callable[[Any, Any], Any]:
-    def check(value: Any, _wanted: Any) -> Any:
+    def check(value: object, _wanted: object) -> Any:
         if kind is float and type(value) is int:
             return float(value)
         if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
@@ -63,7 +63,7 @@ def _exact(kind: type) -> Callable[[Any, Any], Any]:
     return check
 
 
-def _text_bool(value: Any, _wanted: Any) -> bool:
+def _text_bool(value: object, _wanted: object) -> bool:
     lowered = str(value).lower()
     if lowered not in _TRUE | _FALSE:
         raise ValueError(f"expected true or false, got {value!r}")
@@ -71,7 +71,7 @@ def _text_bool(value: Any, _wanted: Any) -> bool:
 
 
 def _text_number(kind: type) -> Callable[[Any, Any], Any]:
-    def parse(value: Any, _wanted: Any) -> Any:
+    def parse(value: object, _wanted: object) -> Any:
         try:
             # As JSON writes numbers: int() and float() alone would take "1_0", " 7", nan and other digits.
             return _exact(kind)(parse_json(str(value)), kind)
@@ -81,7 +81,7 @@ def _text_number(kind: type) -> Callable[[Any, Any], Any]:
     return parse
 
 
-def _network(value: Any, wanted: Any) -> Any:
+def _network(value: object, wanted: object) -> Any:
     if isinstance(value, IPv4Network | IPv6Network):
         found: Network = value
     elif isinstance(value, str):
@@ -93,7 +93,7 @@ def _network(value: Any, wanted: Any) -> Any:
     return found
 
 
-def _cluster_subnet(value: Any, _wanted: Any) -> ClusterSubnet:
+def _cluster_subnet(value: object, _wanted: object) -> ClusterSubnet:
     if isinstance(value, ClusterSubnet):
         return value
     if not isinstance(value, str):
@@ -102,7 +102,7 @@ def _cluster_subnet(value: Any, _wanted: Any) -> ClusterSubnet:
 
 
 def _tuple_hook(converter: Converter) -> Callable[[Any, Any], Any]:
-    def parse(value: Any, wanted: Any) -> tuple[Any, ...]:
+    def parse(value: object, wanted: object) -> tuple[Any, ...]:
         if isinstance(value, str):
             value = [part.strip() for part in value.split(",") if part.strip()]
         if not isinstance(value, list | tuple):
@@ -118,7 +118,7 @@ def _table_hook(converter: Converter, textual: bool) -> Callable[[Any], Callable
         names: dict[str, Any] = {item.name: override(rename=key_of(item.name)) for item in attrs.fields(cls)}
         from_table = make_dict_structure_fn(cls, converter, _cattrs_forbid_extra_keys=True, **names)
 
-        def parse(value: Any, wanted: Any) -> Any:
+        def parse(value: object, wanted: object) -> Any:
             if textual and isinstance(value, str):
                 value = tomllib.loads(f"value = {value}")["value"]
             if not isinstance(value, Mapping):
@@ -130,7 +130,7 @@ def _table_hook(converter: Converter, textual: bool) -> Callable[[Any], Callable
     return make
 
 
-def _is_open_tuple(wanted: Any) -> bool:
+def _is_open_tuple(wanted: object) -> bool:
     return get_origin(wanted) is tuple and get_args(wanted)[-1:] == (Ellipsis,)
 
 

@@ -276,7 +276,7 @@ class LiveSets:
             postings.setdefault(label, _Posting()).keys[change.key] = None
 
 
-def _labels(view: Any) -> Mapping[str, str]:
+def _labels(view: object) -> Mapping[str, str]:
     return getattr(view, "labels", _NO_LABELS) if view is not None else _NO_LABELS
 
 

@@ -12,11 +12,11 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.host import Prefix
 from ovnkit.api.text import (
     Address,
     Interface,
     JsonMembers,
+    Network,
     json_member,
     parse_address,
     parse_host,
@@ -53,7 +53,7 @@ class PodNetwork:
     ip_addresses: tuple[Interface, ...]
     mac_address: str
     gateway_ips: tuple[Address, ...] = ()
-    routes: tuple[tuple[Prefix, Address | None], ...] = ()
+    routes: tuple[tuple[Network, Address | None], ...] = ()
     role: str = "primary"
 
 
@@ -119,7 +119,7 @@ def _members(text: str | None) -> JsonMembers:
         raise _reject(str(error)) from None
 
 
-def _network(raw: Any) -> PodNetwork:
+def _network(raw: object) -> PodNetwork:
     if not isinstance(raw, dict):
         raise ValueError("not a JSON object")
     addresses = tuple(_address(text) for text in _texts(raw, "ip_addresses", "ip_address"))
@@ -133,7 +133,7 @@ def _network(raw: Any) -> PodNetwork:
     return PodNetwork(addresses, _mac(raw), gateways, tuple(_routes(raw, addresses)), _role(raw))
 
 
-def _texts(raw: Mapping[str, Any], plural: str, singular: str) -> list[str]:
+def _texts(raw: Mapping[str, object], plural: str, singular: str) -> list[str]:
     """The strings under `plural`, or the one under `singular` (written by old versions alone)."""
     found = raw.get(plural)
     if found is None:
@@ -168,21 +168,21 @@ def _check_next_hop(what: str, hop: Address, addresses: tuple[Interface, ...]) -
         raise ValueError(f"{what}: {hop} is not in {own.network}")
 
 
-def _mac(raw: Mapping[str, Any]) -> str:
+def _mac(raw: Mapping[str, object]) -> str:
     try:
         return parse_mac(raw.get("mac_address"), unicast=True)
     except ValueError as error:
         raise ValueError(f"mac_address: {error}") from None
 
 
-def _routes(raw: Mapping[str, Any], addresses: tuple[Interface, ...]) -> list[tuple[Prefix, Address | None]]:
+def _routes(raw: Mapping[str, object], addresses: tuple[Interface, ...]) -> list[tuple[Network, Address | None]]:
     found = raw.get("routes") or []
     if not isinstance(found, list):
         raise ValueError("routes is not a list")
     return [_route(route, addresses) for route in found]
 
 
-def _route(raw: Any, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address | None]:
+def _route(raw: object, addresses: tuple[Interface, ...]) -> tuple[Network, Address | None]:
     if not isinstance(raw, dict) or not isinstance(raw.get("dest"), str):
         raise ValueError("a route without dest")
     destination = parse_network(raw["dest"], strict=True)
@@ -200,7 +200,7 @@ def _route(raw: Any, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address 
     return destination, next_hop
 
 
-def _role(raw: Mapping[str, Any]) -> str:
+def _role(raw: Mapping[str, object]) -> str:
     role = raw.get("role") or "primary"
     if role not in ROLES:
         raise ValueError(f"role {quoted(role)} is none of {', '.join(ROLES)}")

@@ -120,7 +120,7 @@ def _words(error: Exception) -> str:
     return str(error) if isinstance(error, Reject) else "it is malformed"
 
 
-def _read(read: Callable[[Any], T], raw: Any, otherwise: Callable[[str], T]) -> T:
+def _read(read: Callable[[Any], T], raw: object, otherwise: Callable[[str], T]) -> T:
     try:
         return read(raw)
     except (Reject, TypeError, AttributeError, KeyError) as error:

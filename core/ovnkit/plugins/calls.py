@@ -81,7 +81,7 @@ class Calls:
 
         subset: list[pluggy.HookCaller] = []
 
-        def call(**arguments: Any) -> Any:
+        def call(**arguments: object) -> Any:
             if not subset:
                 others = [plugin for plugin in self._manager.get_plugins() if plugin is not instance]
                 subset.append(self._manager.subset_hook_caller(caller.name, others))

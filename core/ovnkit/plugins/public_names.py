@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Iterator
 from importlib import import_module
 from pkgutil import walk_packages
-from typing import Any
 
 import ovnkit.api
 from ovnkit.api.hooks import Hooks
@@ -38,7 +37,7 @@ def _names() -> Iterator[str]:
         yield from (f"argument {hook}.{argument}" for argument in arguments if argument != "self")
 
 
-def _kind(value: Any) -> str:
+def _kind(value: object) -> str:
     if inspect.isclass(value):
         return "class"
     return "function" if inspect.isroutine(value) else "value"

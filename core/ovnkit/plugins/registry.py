@@ -295,7 +295,7 @@ _DECLARED: Mapping[str, type] = {
 """What the fields of a Declaration hold several of."""
 
 
-def _problem(declared: Any) -> str:
+def _problem(declared: object) -> str:
     """What is wrong with a plugin's declaration, for its author; empty when nothing is."""
     if not isinstance(declared, Declaration):
         return f"it must give a Declaration, not {type(declared).__name__}: {declared!r}"

@@ -29,7 +29,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-def json_answer(content: Any, status: int = 200) -> Answer:
+def json_answer(content: object, status: int = 200) -> Answer:
     """An answer in JSON."""
     options = orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE
     return Answer(status, "application/json", orjson.dumps(content, default=str, option=options))
@@ -64,7 +64,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Clients of a unix socket have no address."""
         return str(self.client_address)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """One debug line per request."""
         log.debug("status request", request=format % args)
 

@@ -209,7 +209,7 @@ class Bench:
         wanted = [item for item in self.databases[db].items if isinstance(item, Member)]
         return {(item.slot.column, item.key): item.value for item in wanted}
 
-    def _value(self, value: Any) -> Any:
+    def _value(self, value: object) -> Any:
         if isinstance(value, Match):
             return value.text
         if not isinstance(value, LiveSet):

@@ -83,7 +83,7 @@ class ApiServer:
             self._process.wait(10)
             self._process = None
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+    def request(self, method: str, path: str, body: object = None, content_type: str = "application/json") -> Any:
         """One request; raises RuntimeError with status and answer for 400 and above."""
         connection = HTTPConnection(urlsplit(self.url).netloc, timeout=10)
         try:
@@ -97,7 +97,7 @@ class ApiServer:
         finally:
             connection.close()
 
-    def create(self, manifest: Mapping[str, Any], plural: str = "") -> Any:
+    def create(self, manifest: Mapping[str, object], plural: str = "") -> Any:
         """Create an object; `plural` is its kind's name in lower case and an s unless given."""
         return self.request("POST", self._collection(manifest, plural), manifest)
 
@@ -105,7 +105,7 @@ class ApiServer:
         """Delete an object by its path."""
         return self.request("DELETE", path)
 
-    def merge(self, path: str, patch: Mapping[str, Any]) -> Any:
+    def merge(self, path: str, patch: Mapping[str, object]) -> Any:
         """Merge-patch an object by its path."""
         return self.request("PATCH", path, patch, "application/merge-patch+json")
 

@@ -49,7 +49,7 @@ class MemorySink(Sink[Item]):
     def __init__(self, name: str, item_types: tuple[type, ...], db: str = "") -> None:
         self.name = name
         self.item_types = item_types
-        self.wanted: dict[Owner, tuple[Item, ...]] = {}
+        self.wanted: dict[Owner, tuple[Any, ...]] = {}
         self.wants = 0
         self.db = db
 

@@ -234,11 +234,11 @@ def content(server: OvsdbServer, databases: Mapping[str, Any] | Iterable[str] = 
     return found
 
 
-def _canonical(row: Mapping[str, Any]) -> dict[str, Any]:
+def _canonical(row: Mapping[str, object]) -> dict[str, Any]:
     return {name: _sorted(value) for name, value in row.items() if name not in ("_uuid", "_version")}
 
 
-def _sorted(value: Any) -> Any:
+def _sorted(value: object) -> Any:
     if isinstance(value, list) and len(value) == 2 and value[0] in ("set", "map"):
         return [value[0], sorted(value[1], key=repr)]
     return value

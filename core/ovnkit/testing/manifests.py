@@ -220,7 +220,7 @@ def _put(meta: dict[str, Any], field: str, name: str, value: str | None) -> None
         meta[field] = {**values, name: value}
 
 
-def _merge(target: dict[str, Any], patch: Mapping[str, Any]) -> None:
+def _merge(target: dict[str, Any], patch: Mapping[str, object]) -> None:
     for name, value in patch.items():
         if value is None:
             target.pop(name, None)

@@ -9,7 +9,7 @@ from ovnkit.api.models import Namespace, Node, Pod
 from ovnkit.network.services import Endpoint, EndpointPort, EndpointSlice, Service, ServicePort
 
 
-def _meta(namespace: str, name: str, **more: Any) -> dict[str, Any]:
+def _meta(namespace: str, name: str, **more: object) -> dict[str, Any]:
     defaults: dict[str, Any] = {
         "uid": f"uid-{namespace}-{name}",
         "labels": {},
@@ -34,12 +34,12 @@ def node(
     return Node(**meta, addresses=addresses, created=created)
 
 
-def namespace(name: str, labels: Mapping[str, str] | None = None, **more: Any) -> Namespace:
+def namespace(name: str, labels: Mapping[str, str] | None = None, **more: object) -> Namespace:
     """A namespace."""
     return Namespace(**_meta("", name, labels=labels or {}, **more))
 
 
-def pod(key: str, node: str = "", annotations: Mapping[str, str] | None = None, **more: Any) -> Pod:
+def pod(key: str, node: str = "", annotations: Mapping[str, str] | None = None, **more: object) -> Pod:
     """A pod by `namespace/name`; `more` are fields of the view."""
     namespace, _, name = key.partition("/")
     state: dict[str, Any] = {
@@ -55,7 +55,7 @@ def pod(key: str, node: str = "", annotations: Mapping[str, str] | None = None, 
 
 
 def service(
-    key: str, *ports: ServicePort, cluster_ips: tuple[str, ...] = ("172.16.1.10",), **more: Any
+    key: str, *ports: ServicePort, cluster_ips: tuple[str, ...] = ("172.16.1.10",), **more: object
 ) -> Service:
     """A service by `namespace/name`; TCP 80 unless ports are given. `more` are fields of the view."""
     namespace, _, name = key.partition("/")

@@ -62,7 +62,7 @@ def _where(row: dict[str, Any]) -> list[Any]:
     return [["_uuid", "==", ["uuid", row["_uuid"]]]]
 
 
-def _delete(server: OvsdbServer, _schema: Any, table: str, row: dict[str, Any], _rng: random.Random) -> str:
+def _delete(server: OvsdbServer, _schema: object, table: str, row: dict[str, Any], _rng: random.Random) -> str:
     server.transact(NAMES["nb"], [{"op": "delete", "table": table, "where": _where(row)}])
     return "deleted"
 
@@ -87,7 +87,7 @@ def _can_be_empty(described: dict[str, Any]) -> bool:
     return isinstance(kind, dict) and kind.get("min", 1) == 0 and not described.get("ephemeral")
 
 
-def _unmark(server: OvsdbServer, _schema: Any, table: str, row: dict[str, Any], _rng: random.Random) -> str:
+def _unmark(server: OvsdbServer, _schema: object, table: str, row: dict[str, Any], _rng: random.Random) -> str:
     mutation = ["external_ids", "delete", ["set", [OWNER_KEY]]]
     server.transact(NAMES["nb"], [{"op": "mutate", "table": table, "where": _where(row), "mutations": [mutation]}])
     return "mark removed"

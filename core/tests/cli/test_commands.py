@@ -8,6 +8,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -29,7 +30,7 @@ def failed(*arguments: str, code: int, **environ: str) -> str:
     return lines[0]
 
 
-def test_version_is_quick():
+def test_version_is_quick() -> None:
     best = 9.0
     for _ in range(3):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -75,14 +76,14 @@ def test_the_set_up_compiles_byte_code() -> None:
     assert "compileall -q core plugins bench" in (root / "scripts/setup-venv").read_text()
 
 
-def test_help_teaches_with_examples():
+def test_help_teaches_with_examples() -> None:
     for command in ((), ("run",), ("config", "show"), ("plugins",), ("explain",), ("privileges",)):
         done = run(*command, "--help")
         assert done.returncode == 0
         assert "ovnkit " in done.stdout.partition("Usage:")[2].partition("\n")[2], f"no example in {command}"
 
 
-def test_config_show_says_where_values_come_from(tmp_path):
+def test_config_show_says_where_values_come_from(tmp_path: Path) -> None:
     file = tmp_path / "ovnkit.toml"
     file.write_text("[default]\nmtu = 1300\n[kubernetes]\ntoken = 'sesame'\n")
     arguments = ("config", "show", "--config", str(file), "--set", "default.zone=z", "--output", "json")
@@ -94,7 +95,7 @@ def test_config_show_says_where_values_come_from(tmp_path):
     assert "sesame" not in json.dumps(shown)
 
 
-def test_config_show_toml_can_be_used_as_the_file(tmp_path):
+def test_config_show_toml_can_be_used_as_the_file(tmp_path: Path) -> None:
     text = run("config", "show", "--output", "toml", "--set", "default.mtu=1300").stdout
     file = tmp_path / "again.toml"
     file.write_text(text)
@@ -102,12 +103,12 @@ def test_config_show_toml_can_be_used_as_the_file(tmp_path):
     assert shown["sections"]["default"]["mtu"] == {"value": 1300, "origin": str(file)}
 
 
-def test_config_table():
+def test_config_table() -> None:
     assert "v4-join-subnet" in run("config", "show").stdout
 
 
 @pytest.mark.parametrize("command", [("config", "show"), ("plugins",), ("run", "--role", "zone")])
-def test_wrong_configuration_is_exit_code_2(tmp_path, command):
+def test_wrong_configuration_is_exit_code_2(tmp_path: Path, command: Any) -> None:
     file = tmp_path / "ovnkit.toml"
     file.write_text("[default]\nmtuu = 1300\n")
     line = failed(*command, "--config", str(file), code=2)
@@ -116,28 +117,28 @@ def test_wrong_configuration_is_exit_code_2(tmp_path, command):
 
 @pytest.mark.parametrize("key", ["enabled", "disabled"])
 @pytest.mark.parametrize("command", [("config", "show"), ("run", "--role", "cluster")])
-def test_a_plugin_that_is_not_installed_is_refused(command, key):
+def test_a_plugin_that_is_not_installed_is_refused(command: Any, key: Any) -> None:
     line = failed(*command, "--set", f"plugins.{key}=ghost", code=2)
     assert line == f"ovnkit: [plugins]: ghost: named in [plugins] {key}, but not installed"
 
 
-def test_run_needs_a_node_name():
+def test_run_needs_a_node_name() -> None:
     assert "--node-name" in failed("run", "--role", "node", code=2)
 
 
-def test_run_without_api_server_configuration_says_so(tmp_path):
+def test_run_without_api_server_configuration_says_so(tmp_path: Path) -> None:
     line = failed("run", "--role", "cluster", "--kubeconfig", str(tmp_path / "none"), code=2)
     assert str(tmp_path / "none") in line
 
 
-def test_plugins_json():
+def test_plugins_json() -> None:
     rows = {row["name"]: row for row in json.loads(run("plugins", "--output", "json").stdout)}
     assert rows["topology"]["state"] == "enabled"
     assert rows["topology"]["distribution"] == "ovnkit"
     assert rows["pods"]["needs"] == ["topology"]
 
 
-def test_plugins_shows_missing_and_disabled():
+def test_plugins_shows_missing_and_disabled() -> None:
     done = run(
         "plugins", "--set", "plugins.enabled=ghost", "--set", "plugins.disabled=topology", "--output", "json"
     )
@@ -214,7 +215,7 @@ def test_every_role_may_read_what_the_plugins_watch() -> None:
     }  # fmt: skip
 
 
-def test_status_without_a_process(tmp_path):
+def test_status_without_a_process(tmp_path: Path) -> None:
     line = failed("status", "--set", f"ovspaths.ovn-run-dir={tmp_path}", code=1)
     assert str(tmp_path) in line
 

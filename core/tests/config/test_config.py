@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import field, frozen
@@ -26,13 +28,13 @@ class RadioOptions:
     band: Band = Band()
 
 
-def load(tmp_path, text="", **arguments) -> Loaded:
+def load(tmp_path: Path, text: str = "", **arguments: Any) -> Loaded:
     file = tmp_path / "ovnkit.toml"
     file.write_text(text)
     return load_config(str(file), plugin_options={"radio": RadioOptions}, **arguments)
 
 
-def problem(tmp_path, text="", **arguments) -> str:
+def problem(tmp_path: Path, text: str = "", **arguments: Any) -> str:
     with pytest.raises(ConfigError) as caught:
         load(tmp_path, text, **arguments)
     message = str(caught.value)
@@ -40,7 +42,7 @@ def problem(tmp_path, text="", **arguments) -> str:
     return message
 
 
-def test_defaults_are_upstreams():
+def test_defaults_are_upstreams() -> None:
     loaded = load_config(environ={})
     config = loaded.config
     assert str(config.default.cluster_subnets[0]) == "10.128.0.0/14/23"
@@ -52,12 +54,12 @@ def test_defaults_are_upstreams():
     assert str(loaded.origin("default", "mtu")) == "built-in default"
 
 
-def test_a_named_file_must_exist(tmp_path):
+def test_a_named_file_must_exist(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"/nothing\.toml: the configuration file doesn't exist"):
         load_config(str(tmp_path / "nothing.toml"))
 
 
-def test_layers_and_origins(tmp_path):
+def test_layers_and_origins(tmp_path: Path) -> None:
     loaded = load(
         tmp_path,
         "[default]\nmtu = 1300\nzone = 'file'\nencap-port = 7000\n[kubernetes]\ntoken-file = '/in/file'\n",
@@ -79,7 +81,7 @@ def test_layers_and_origins(tmp_path):
     assert str(loaded.origin("kubernetes", "kubeconfig")) == "environment KUBECONFIG"
 
 
-def test_plugin_section(tmp_path):
+def test_plugin_section(tmp_path: Path) -> None:
     loaded = load(
         tmp_path,
         "[radio]\nnames = ['a', 'b']\nband = { low = 3, high-mark = 9 }\n",
@@ -88,13 +90,13 @@ def test_plugin_section(tmp_path):
     assert loaded.config.options("radio", RadioOptions) == RadioOptions(11, ("a", "b"), Band(3, 9))
 
 
-def test_section_of_a_plugin_that_failed_to_load_is_a_remark(tmp_path):
+def test_section_of_a_plugin_that_failed_to_load_is_a_remark(tmp_path: Path) -> None:
     loaded = load(tmp_path, "[sonar]\ndepth = 3\n", broken_plugins={"sonar": "no such module"})
     assert "[sonar]" in loaded.remarks[0]
 
 
 @pytest.mark.parametrize("value", ["'10.0.0.0/16/24,fd00::/48'", "['10.0.0.0/16', 'fd00::/48/64']"])
-def test_cluster_subnets_as_upstream_and_as_array(tmp_path, value):
+def test_cluster_subnets_as_upstream_and_as_array(tmp_path: Path, value: Any) -> None:
     text = f"[default]\ncluster-subnets = {value}\n[kubernetes]\nservice-cidrs = '172.30.0.0/16,fd02::/112'\n"
     config = load(tmp_path, text).config
     assert config.default.cluster_subnets == (
@@ -134,7 +136,7 @@ def test_cluster_subnets_as_upstream_and_as_array(tmp_path, value):
         ("[television]\n", "unknown section [television]; no plugin with this name and options is installed"),
     ],
 )
-def test_what_is_wrong_is_one_line_with_key_and_file(tmp_path, text, expected):
+def test_what_is_wrong_is_one_line_with_key_and_file(tmp_path: Path, text: str, expected: Any) -> None:
     message = problem(tmp_path, text)
     assert message.startswith(f"{tmp_path / 'ovnkit.toml'}: ")
     assert expected in message
@@ -151,7 +153,7 @@ SUBNETS = {
 
 @pytest.mark.parametrize("one", SUBNETS)
 @pytest.mark.parametrize("other", SUBNETS)
-def test_each_pair_of_subnets_may_not_overlap(tmp_path, one, other):
+def test_each_pair_of_subnets_may_not_overlap(tmp_path: Path, one: Any, other: Any) -> None:
     if one == other:
         return
     section, key = one.split(" ")
@@ -161,7 +163,7 @@ def test_each_pair_of_subnets_may_not_overlap(tmp_path, one, other):
     assert message == f"{tmp_path / 'ovnkit.toml'}: {one} {value} overlaps {other} {SUBNETS[other]}"
 
 
-def test_ipv6_subnets_may_not_overlap_either(tmp_path):
+def test_ipv6_subnets_may_not_overlap_either(tmp_path: Path) -> None:
     assert "overlaps" in problem(tmp_path, "[gateway]\nv6-join-subnet = 'fd97::/48'\n")
 
 
@@ -174,7 +176,7 @@ def test_ipv6_subnets_may_not_overlap_either(tmp_path):
         ("", "172.16.1.0/24", "no subnet is given"),
     ],
 )
-def test_families_must_agree(tmp_path, cluster, service, expected):
+def test_families_must_agree(tmp_path: Path, cluster: Any, service: Any, expected: Any) -> None:
     text = f"[default]\ncluster-subnets = '{cluster}'\n[kubernetes]\nservice-cidrs = '{service}'\n"
     assert f"illegal network configuration: {expected}" in problem(tmp_path, text)
 
@@ -188,12 +190,12 @@ def test_families_must_agree(tmp_path, cluster, service, expected):
         ("OVNKIT_NOTHING__MTU", "1", "unknown section [nothing]"),
     ],
 )
-def test_wrong_environment_names_the_variable(tmp_path, variable, value, expected):
+def test_wrong_environment_names_the_variable(tmp_path: Path, variable: Any, value: Any, expected: Any) -> None:
     message = problem(tmp_path, environ={variable: value})
     assert message.startswith(f"environment {variable}: ")
     assert expected in message
 
 
-def test_override_must_be_section_key_value():
+def test_override_must_be_section_key_value() -> None:
     with pytest.raises(ConfigError, match=r"section\.key=value"):
         Override.parse("mtu=3")

@@ -101,7 +101,7 @@ def test_a_live_set_always_equals_its_selection(wanted: list[LiveSet], history: 
         for spec in wanted[: max(0, count)]:
             content = engine.content(spec)
             if spec not in mirrors:
-                mirror = mirrors[spec] = set(content.values)
+                mirror = mirrors[spec] = {str(value) for value in content.values}
 
                 def changed(added: Any, removed: Any, mirror: set[str] = mirror) -> None:
                     assert not mirror & set(added)
@@ -183,7 +183,7 @@ def test_what_an_object_contributes_is_worked_out_once_for_all_sets_and_again_wh
 
     def selecting(*values: str) -> set[str]:
         selector = LabelSelector(frozenset({Requirement("app", Operator.IN, frozenset(values))}))
-        return set(engine.content(LiveSet(PODS, counting, selector)).values)
+        return {str(value) for value in engine.content(LiveSet(PODS, counting, selector)).values}
 
     put("p1", "1")
     put("p2", "2")

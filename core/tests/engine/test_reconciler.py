@@ -19,7 +19,7 @@ from ovnkit.api.world import Pool, World, derived
 from ovnkit.engine import failures as troubles
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
-from ovnkit.engine.sink import Owner, Sink
+from ovnkit.engine.sink import AnySink, Owner
 
 NEW_YEAR = datetime(2030, 1, 1, tzinfo=UTC)
 META: dict[str, Any] = {
@@ -55,7 +55,7 @@ def namespace(name: str, **labels: str) -> Namespace:
     return Namespace(namespace="", name=name, **{**META, "labels": labels})
 
 
-class MemorySink(Sink):
+class MemorySink(AnySink):
     name = "memory"
     item_types: tuple[type, ...] = (Annotation,)
     idle = True

@@ -13,6 +13,7 @@ import textwrap
 import time
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from ovnkit.status.unixhttp import read
 from ovnkit.testing import ovsdb
 from ovnkit.testing.cluster import ApiServer, OvnkitProcess, eventually
 from ovnkit.testing.harness import make_server
+from ovnkit.testing.ovsdb import OvsdbServer
 
 ROOT = Path(__file__).resolve().parents[3]
 OVNKIT = Path(sys.executable).parent / "ovnkit"
@@ -219,7 +221,7 @@ def install(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sample(tmp_path_factory):
+def sample(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """One run of the process, from start to stop, and what was seen."""
     if not ovsdb.available():
         pytest.skip("needs ovsdb-server")
@@ -256,12 +258,14 @@ def sample(tmp_path_factory):
     return seen
 
 
-def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_path, ovn_databases):
+def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(
+    tmp_path: Path, ovn_databases: OvsdbServer
+) -> None:
     (tmp_path / "site").mkdir()
     environ = {"PYTHONPATH": str(install(tmp_path / "site"))}
     server = ovn_databases
 
-    def names_after_a_run(*more, **environ_more):
+    def names_after_a_run(*more: Any, **environ_more: Any) -> Any:
         arguments = ("--role", "zone", "--node-name", "n1", "--set", f"ovnnorth.address={server.endpoint}", *more)
         south = ("--set", f"ovnsouth.address={server.endpoint}")
         process = OvnkitProcess(
@@ -278,20 +282,20 @@ def test_a_plugin_that_fails_at_start_keeps_its_rows_until_it_is_disabled(tmp_pa
         assert "sample_n1" not in names_after_a_run("--set", "plugins.disabled=sample", SAMPLE_FAILS="yes")
 
 
-def _sets(server, colour):
+def _sets(server: Any, colour: Any) -> Any:
     found = {row["name"]: dict(row["external_ids"][1]) for row in server.rows("Address_Set")}
     mine = found.get("sample_n1", {})
     return found if (mine.get("colour"), mine.get("mood")) == (colour, "fine") else None
 
 
-def _scrape(process):
+def _scrape(process: Any) -> Any:
     """Lines of /metrics, once the plugin that raises has been counted."""
     lines = read(process.socket, "/metrics", 30.0).decode().splitlines()
     failed = 'ovnkit_hook_failures_total{hook="ovnkit_metrics",plugin="broken"}'
     return lines if any(line.startswith(failed) for line in lines) else None
 
 
-def _command(environ, *words):
+def _command(environ: Any, *words: Any) -> Any:
     import os
 
     return subprocess.run(
@@ -299,37 +303,37 @@ def _command(environ, *words):
     )
 
 
-def said(sample, hook):
+def said(sample: SimpleNamespace, hook: Any) -> Any:
     return next(entry for entry in sample.journal if entry["hook"] == hook)
 
 
-def test_there_is_a_test_per_hook():
+def test_there_is_a_test_per_hook() -> None:
     here = {name.removeprefix("test_") for name in globals() if name.startswith("test_ovnkit_")}
     assert here == set(hook_names())
 
 
-def test_the_manuals_page_is_the_specification():
+def test_the_manuals_page_is_the_specification() -> None:
     assert (ROOT / "docs" / "hooks.md").read_text() == page(), "run: ovnkit docs hooks > docs/hooks.md"
 
 
-def test_ovnkit_options(sample):
+def test_ovnkit_options(sample: SimpleNamespace) -> None:
     shown = _command(sample.environ, "config", "show", "--output", "json", "--set", "sample.colour=pink").stdout
     assert json.loads(shown)["sections"]["sample"]["colour"]["value"] == "pink"
 
 
-def test_ovnkit_declare(sample):
+def test_ovnkit_declare(sample: SimpleNamespace) -> None:
     assert said(sample, "ovnkit_declare")["colour"] == "blue"
 
 
-def test_ovnkit_check_config(sample):
+def test_ovnkit_check_config(sample: SimpleNamespace) -> None:
     assert said(sample, "ovnkit_check_config")["mtu"] == 1400
 
 
-def test_ovnkit_acl_logging(sample):
+def test_ovnkit_acl_logging(sample: SimpleNamespace) -> None:
     assert sample.sets["sample_n1"]["severity"] == "alert"
 
 
-def test_ovnkit_check_host(sample):
+def test_ovnkit_check_host(sample: SimpleNamespace) -> None:
     assert "lo" in said(sample, "ovnkit_check_host")["links"]
     environ = {**sample.environ, "SAMPLE_UNFIT": "1"}
     done = subprocess.run(
@@ -343,13 +347,13 @@ def test_ovnkit_check_host(sample):
     assert "ovnkit: no wheels on this host\novnkit: put wheels on it\n" in done.stderr
 
 
-def test_ovnkit_renderers(sample):
+def test_ovnkit_renderers(sample: SimpleNamespace) -> None:
     entry = said(sample, "ovnkit_renderers")
     assert (entry["roles"], entry["node"]) == (["zone"], "n1")
     assert "sample_n1" in sample.sets
 
 
-def test_ovnkit_answerers(sample):
+def test_ovnkit_answerers(sample: SimpleNamespace) -> None:
     assert sample.sets["sample_n1"]["mood"] == "fine", "an answer is part of the observed world"
     assert sample.sets["sample_n1"]["all"] == "green", "what nobody asks, or asks no more, has no view"
     asked = [entry["keys"] for entry in sample.journal if entry["hook"] == "asked"]
@@ -358,43 +362,43 @@ def test_ovnkit_answerers(sample):
     assert said(sample, "answerer stopped")
 
 
-def test_ovnkit_plug_pod(sample):
+def test_ovnkit_plug_pod(sample: SimpleNamespace) -> None:
     assert said(sample, "ovnkit_started")["plugged"] == ["sample", "plugged it"]
 
 
-def test_ovnkit_port_options(sample):
+def test_ovnkit_port_options(sample: SimpleNamespace) -> None:
     assert sample.sets["sample_n1"]["colour"] == "green", "what another plugin's hook reads is tracked"
 
 
-def test_ovnkit_cni_result(sample):
+def test_ovnkit_cni_result(sample: SimpleNamespace) -> None:
     assert said(sample, "ovnkit_started")["result"] == {"dns": {"domain": "sample"}}
 
 
-def test_ovnkit_health(sample):
+def test_ovnkit_health(sample: SimpleNamespace) -> None:
     assert "plugin sample: mood: bad" in sample.unwell["not_ready"]
 
 
-def test_ovnkit_metrics(sample):
+def test_ovnkit_metrics(sample: SimpleNamespace) -> None:
     assert 'ovnkit_sample_nodes{colour="green"} 1.0' in sample.metrics, "beside a plugin that raises"
     (line,) = sample.left_out
     assert (line["plugin"], line["metric"]) == ("sample", "no-des")
     assert line["error"] == "its name is not made of lower-case letters, digits and _"
 
 
-def test_ovnkit_explain(sample):
+def test_ovnkit_explain(sample: SimpleNamespace) -> None:
     (row,) = json.loads(sample.explained)
     assert row["sentence"] == "set of n1 in Address_Set, of colour green"
     assert row["owner"] == "sample/set/n1/set"
     assert row["object"] == "Node/n1"
 
 
-def test_ovnkit_commands(sample):
+def test_ovnkit_commands(sample: SimpleNamespace) -> None:
     done = _command(sample.environ, "sample-command")
     assert done.stdout == "hello\n"
     assert "no commands today" in done.stderr, "a broken plugin is a warning"
 
 
-def test_ovnkit_started(sample):
+def test_ovnkit_started(sample: SimpleNamespace) -> None:
     entry = said(sample, "ovnkit_started")
     assert (entry["known"], entry["fresh"], entry["nobody"]) == ("n1", "n1", None)
     assert said(sample, "call_soon")["thread"] == "reconciler"
@@ -402,13 +406,13 @@ def test_ovnkit_started(sample):
     assert said(sample, "wait_for")["colour"] == "green"
 
 
-def test_ovnkit_stopping(sample):
+def test_ovnkit_stopping(sample: SimpleNamespace) -> None:
     assert said(sample, "ovnkit_stopping")["zone"] == "n1"
     assert sample.exit_code == 0
     assert sample.stop_seconds < 9, "a plugin that hangs costs its 5 s, not more"
 
 
-def test_a_plugin_that_raises_at_start_is_quarantined_and_the_others_run(sample):
+def test_a_plugin_that_raises_at_start_is_quarantined_and_the_others_run(sample: SimpleNamespace) -> None:
     rows = {row["name"]: row for row in sample.ready["plugins"]}
     assert rows["broken"]["state"] == "quarantined"
     assert rows["broken"]["why"] == "ovnkit_renderers: RuntimeError: no renderers today"

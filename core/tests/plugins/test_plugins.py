@@ -7,6 +7,7 @@ import subprocess
 import sys
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import Any
 
 import pytest
 from attrs import frozen
@@ -18,7 +19,7 @@ from ovnkit.plugins.calls import hook_names
 from ovnkit.plugins.registry import Plugins, State
 
 
-def plugin(**hooks):
+def plugin(**hooks: Any) -> Any:
     """A plugin from functions by hook name; `declare` keyword arguments make a Declaration."""
     declared = hooks.pop("declare", None)
     body = {name: hookimpl(function) for name, function in hooks.items()}
@@ -27,7 +28,7 @@ def plugin(**hooks):
     return type("Sample", (), body)()
 
 
-def switched(enabled=(), disabled=()) -> Config:
+def switched(enabled: Any = (), disabled: Any = ()) -> Config:
     return Config(plugins=PluginsOptions(tuple(enabled), tuple(disabled)))
 
 
@@ -35,7 +36,7 @@ def names(plugins: Plugins) -> list[str]:
     return [found.name for found in plugins.enabled]
 
 
-def test_order_follows_needs_and_after():
+def test_order_follows_needs_and_after() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "needs": ("c",)}),
@@ -47,7 +48,7 @@ def test_order_follows_needs_and_after():
     assert names(plugins) == ["c", "a", "b"]
 
 
-def test_enabled_by_default_by_name_or_not_at_all():
+def test_enabled_by_default_by_name_or_not_at_all() -> None:
     plugins = Plugins(
         {
             "default": plugin(declare={"default": True}),
@@ -62,14 +63,14 @@ def test_enabled_by_default_by_name_or_not_at_all():
     assert plugins.all["unwanted"].why == "by [plugins] disabled"
 
 
-def test_what_cannot_be_used_here_is_off_and_says_why():
+def test_what_cannot_be_used_here_is_off_and_says_why() -> None:
     plugins = Plugins({"a": plugin(declare={"default": True, "unavailable": "run make"}), "b": plugin(declare={})})
     plugins.configure(switched(["a", "b"]))
     assert names(plugins) == ["b"]
     assert (plugins.all["a"].state, plugins.all["a"].why) == (State.DISABLED, "run make")
 
 
-def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain():
+def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True}),
@@ -84,7 +85,7 @@ def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain():
     assert "zzz, which is not installed" in plugins.all["c"].why
 
 
-def test_cycle_is_reported_and_others_run():
+def test_cycle_is_reported_and_others_run() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "needs": ("b",)}),
@@ -98,7 +99,7 @@ def test_cycle_is_reported_and_others_run():
     assert "a -> b" in plugins.all["a"].why or "b -> a" in plugins.all["a"].why
 
 
-def test_names_nobody_installed_are_shown():
+def test_names_nobody_installed_are_shown() -> None:
     plugins = Plugins({})
     plugins.configure(switched(["ghost"], ["phantom"]))
     assert plugins.missing == ["ghost", "phantom"]
@@ -107,7 +108,7 @@ def test_names_nobody_installed_are_shown():
     assert "[plugins] disabled" in plugins.all["phantom"].why
 
 
-def test_load_failure_is_recorded_and_others_load(monkeypatch):
+def test_load_failure_is_recorded_and_others_load(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [
         EntryPoint("broken", "nowhere.at_all:Plugin", "ovnkit.plugins"),
         EntryPoint("fine", "ovnkit.api.errors:OvnkitError", "ovnkit.plugins"),
@@ -139,7 +140,7 @@ def test_a_distribution_reinstalled_with_another_entry_point_is_seen_at_once(
         assert {"before", "after"} & set(done.stdout.split()) == {name}
 
 
-def test_two_distributions_with_one_name(monkeypatch):
+def test_two_distributions_with_one_name(monkeypatch: pytest.MonkeyPatch) -> None:
     entries = [EntryPoint("twin", "ovnkit.api.errors:OvnkitError", "ovnkit.plugins")] * 2
     monkeypatch.setattr("stevedore.ExtensionManager.list_entry_points", lambda self: entries)
     assert "several installed distributions" in Plugins.discover().all["twin"].why
@@ -149,20 +150,20 @@ def test_two_distributions_with_one_name(monkeypatch):
     ("declared", "why"),
     [
         ({"needs": ["topology"]}, "it must give a Declaration, not dict: {'needs': ['topology']}"),
-        (Declaration(needs="topology"), "needs must be a tuple of str, not 'topology'"),
-        (Declaration(kinds=("pods",)), "kinds must be a tuple of Kind, not ('pods',)"),
-        (Declaration(columns=(("nb", "ACL"),)), "columns must be a tuple of Columns, not (('nb', 'ACL'),)"),
-        (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),
+        (Declaration(needs="topology"), "needs must be a tuple of str, not 'topology'"),  # type: ignore[arg-type]
+        (Declaration(kinds=("pods",)), "kinds must be a tuple of Kind, not ('pods',)"),  # type: ignore[arg-type]
+        (Declaration(columns=(("nb", "ACL"),)), "columns must be a tuple of Columns, not (('nb', 'ACL'),)"),  # type: ignore[arg-type]
+        (Declaration(privileges={"pods": "get"}), "privileges must be a tuple of Privilege, not {'pods': 'get'}"),  # type: ignore[arg-type]
     ],
 )  # fmt: skip
-def test_what_is_no_declaration_is_told_to_its_author(declared, why):
+def test_what_is_no_declaration_is_told_to_its_author(declared: Any, why: Any) -> None:
     plugins = Plugins({"a": plugin(ovnkit_declare=lambda self: declared), "b": plugin()})
     plugins.configure(switched(["a", "b"], []))
     assert (plugins.all["a"].state, plugins.all["a"].why) == (State.FAILED, f"ovnkit_declare: {why}")
     assert plugins.all["b"].state is State.ENABLED
 
 
-def test_what_fits_no_hook_is_told_with_what_was_meant():
+def test_what_fits_no_hook_is_told_with_what_was_meant() -> None:
     found = Plugins(
         {
             "hook": plugin(ovnkit_decalre=lambda self: None),
@@ -179,7 +180,7 @@ def test_what_fits_no_hook_is_told_with_what_was_meant():
 
 def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
     class Unmarked:
-        def ovnkit_declare(self) -> Declaration:
+        def ovnkit_declare(self: Any) -> Declaration:
             return Declaration(default=True)
 
     class WithoutSelf:
@@ -189,12 +190,12 @@ def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
 
     class Property:
         @property
-        def runtime(self) -> object:
+        def runtime(self: Any) -> object:
             raise RuntimeError("not started")
 
     class OfTheSpecification(Hooks):
         @hookimpl
-        def ovnkit_declare(self, config: Config) -> Declaration:
+        def ovnkit_declare(self: Any, config: Config) -> Declaration:
             return Declaration(default=True)
 
     kinds = (Unmarked, WithoutSelf, Property, OfTheSpecification)
@@ -209,7 +210,7 @@ def test_what_pluggy_would_pass_over_or_stumble_on_is_told_too() -> None:
     assert [plugin.name for plugin in found.enabled] == ["OfTheSpecification"]
 
 
-def test_unknown_hook_and_wrong_argument_are_failures():
+def test_unknown_hook_and_wrong_argument_are_failures() -> None:
     plugins = Plugins(
         {
             "unknown": plugin(ovnkit_make_coffee=lambda self: None),
@@ -222,7 +223,7 @@ def test_unknown_hook_and_wrong_argument_are_failures():
     assert "weather" in plugins.all["wrong"].why
 
 
-def test_options_must_be_attrs_and_not_a_core_section():
+def test_options_must_be_attrs_and_not_a_core_section() -> None:
     @frozen
     class Options:
         pass
@@ -239,11 +240,11 @@ def test_options_must_be_attrs_and_not_a_core_section():
     assert "no attrs class" in plugins.all["dicty"].why
 
 
-def boom(*_arguments, **_more):
+def boom(*_arguments: Any, **_more: Any) -> None:
     raise RuntimeError("boom")
 
 
-def test_declaring_that_raises_fails_only_that_plugin():
+def test_declaring_that_raises_fails_only_that_plugin() -> None:
     plugins = Plugins(
         {"bad": plugin(ovnkit_declare=lambda self: boom()), "good": plugin(declare={"default": True})}
     )
@@ -252,8 +253,8 @@ def test_declaring_that_raises_fails_only_that_plugin():
     assert plugins.all["bad"].why == "ovnkit_declare: RuntimeError: boom"
 
 
-def test_check_config_may_refuse_the_configuration():
-    def refuse(self, config):
+def test_check_config_may_refuse_the_configuration() -> None:
+    def refuse(self: Any, config: Any) -> None:
         raise ConfigError("[x] y: no")
 
     plugins = Plugins({"picky": plugin(declare={"default": True}, ovnkit_check_config=refuse)})
@@ -261,7 +262,7 @@ def test_check_config_may_refuse_the_configuration():
         plugins.configure(Config())
 
 
-def decorated():
+def decorated() -> Any:
     return Plugins(
         {
             "a": plugin(
@@ -274,7 +275,7 @@ def decorated():
     )
 
 
-def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
+def test_each_names_the_plugins_and_one_that_raises_stops_nobody() -> None:
     plugins = decorated()
     plugins.configure(Config())
     answers = plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")
@@ -282,24 +283,24 @@ def test_each_names_the_plugins_and_one_that_raises_stops_nobody():
     assert plugins.calls.failures[("b", "ovnkit_port_options")] == 1
 
 
-def test_disabled_plugins_are_not_asked():
+def test_disabled_plugins_are_not_asked() -> None:
     plugins = decorated()
     plugins.configure(switched(disabled=["a"]))
     assert [name for name, _ in plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod="web")] == ["d"]
 
 
-def test_reject_passes_through_to_the_caller():
-    def reject(self):
+def test_reject_passes_through_to_the_caller() -> None:
+    def reject(self: Any) -> None:
         raise Reject("bad annotation")
 
     plugins = Plugins({"a": plugin(declare={"default": True}, ovnkit_port_options=reject)})
     plugins.configure(Config())
     with pytest.raises(Reject, match="bad annotation"):
-        plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod=None)
+        plugins.calls.each(Hooks.ovnkit_port_options, world=None, pod=None)  # type: ignore[arg-type]
     assert not plugins.calls.failures
 
 
-def test_first_takes_the_first_answer_in_plugin_order():
+def test_first_takes_the_first_answer_in_plugin_order() -> None:
     plugins = Plugins(
         {
             "a": plugin(declare={"default": True, "after": ("b",)}, ovnkit_plug_pod=lambda self: "a"),
@@ -308,23 +309,23 @@ def test_first_takes_the_first_answer_in_plugin_order():
         }
     )
     plugins.configure(Config())
-    found = plugins.calls.first(Hooks.ovnkit_plug_pod, runtime=None, interface=None, request=None)
-    assert found == ("c", "c")  # b, c, then a: it comes after b
+    found = plugins.calls.first(Hooks.ovnkit_plug_pod, runtime=None, interface=None, request=None)  # type: ignore[arg-type]
+    assert found == ("c", "c")  # type: ignore[comparison-overlap]  # b, c, then a: it comes after b
 
 
-def test_renderers_that_raise_quarantine_the_plugin():
-    def explode(self):
+def test_renderers_that_raise_quarantine_the_plugin() -> None:
+    def explode(self: Any) -> Any:
         yield from ()
         boom()
 
     plugins = Plugins({"bad": plugin(declare={"default": True}, ovnkit_renderers=explode)})
     plugins.configure(Config())
-    assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []
+    assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []  # type: ignore[arg-type]
     assert plugins.all["bad"].state is State.QUARANTINED
     assert plugins.all["bad"].why == "ovnkit_renderers: RuntimeError: boom"
 
 
-def test_missing_column_switches_the_plugin_off_and_what_needs_it():
+def test_missing_column_switches_the_plugin_off_and_what_needs_it() -> None:
     plugins = Plugins(
         {
             "tiers": plugin(
@@ -341,7 +342,7 @@ def test_missing_column_switches_the_plugin_off_and_what_needs_it():
     assert plugins.all["policy"].why == "needs tiers, which is disabled"
 
 
-def test_missing_optional_column_is_no_reason():
+def test_missing_optional_column_is_no_reason() -> None:
     columns = (Columns("nb", "ACL", ("match",)), Columns("nb", "ACL", ("tier",), since="23.06", optional=True))
     plugins = Plugins({"tiers": plugin(declare={"default": True, "columns": columns})})
     plugins.configure(Config())
@@ -349,7 +350,7 @@ def test_missing_optional_column_is_no_reason():
     assert names(plugins) == ["tiers"]
 
 
-def test_silent_are_those_that_failed_and_those_that_need_them():
+def test_silent_are_those_that_failed_and_those_that_need_them() -> None:
     plugins = Plugins(
         {
             "a": plugin(ovnkit_declare=lambda self: boom()),
@@ -365,7 +366,7 @@ def test_silent_are_those_that_failed_and_those_that_need_them():
     assert plugins.silent == {"a", "b", "c"}
 
 
-def test_hooks_are_few_and_documented():
+def test_hooks_are_few_and_documented() -> None:
     specs = hook_names()
     assert 0 < len(specs) < 20
     assert all(spec.__doc__ for spec in specs.values())

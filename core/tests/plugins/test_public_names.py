@@ -51,8 +51,8 @@ def test_no_public_name_goes_without_a_release_that_warns() -> None:
 def fruit() -> types.ModuleType:
     """A module that had `Apfel`, `Kern` and `Birne`; two of them are deprecated."""
     module = types.ModuleType("fruit")
-    module.Apple, module._core = object(), object()
-    module.__getattr__ = deprecated_names("fruit", "0.2", {"Apfel": "fruit.Apple", "Kern": "fruit._core"})
+    module.Apple, module._core = object(), object()  # type: ignore[attr-defined]
+    module.__getattr__ = deprecated_names("fruit", "0.2", {"Apfel": "fruit.Apple", "Kern": "fruit._core"})  # type: ignore[method-assign]
     return module
 
 
@@ -63,7 +63,7 @@ def test_a_deprecated_name_works_and_says_what_to_use(
     with pytest.warns(
         DeprecationWarning, match=r"fruit\.Apfel is deprecated since ovnkit 0\.2 .*; use fruit\.Apple$"
     ) as said:
-        from fruit import Apfel
+        from fruit import Apfel  # type: ignore[import-not-found]
     assert Apfel is fruit.Apple
     assert said[0].filename == __file__
     with pytest.warns(DeprecationWarning, match="it has no replacement"):

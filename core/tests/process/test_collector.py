@@ -58,7 +58,7 @@ def test_at_rest_young_garbage_goes_in_small_portions_and_a_pause_holds() -> Non
     garbage = weakref.ref(Cycle())
     collect_at_rest()
     assert garbage() is not None
-    kept = [[] for _ in range(2_000)]
+    kept: list[list[object]] = [[] for _ in range(2_000)]
     with collector_paused():
         collect_at_rest()
     assert garbage() is not None
@@ -74,7 +74,7 @@ def test_at_rest_older_garbage_goes_too() -> None:
     gc.collect(0)
     garbage = weakref.ref(cycle)
     del cycle
-    kept = []
+    kept: list[object] = []
     for _ in range(30):
         kept += [[] for _ in range(2_000)]
         collect_at_rest()

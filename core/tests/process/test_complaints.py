@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit.api.config import Config
 from ovnkit.engine.sink import Owner
 from ovnkit.process.complaints import Complaints
 from ovnkit.status.metrics import Metrics
@@ -69,7 +68,7 @@ def test_a_set_that_somebody_deleted_comes_back_by_itself(found: Found) -> None:
 
 
 def test_the_metric_names_the_daemon() -> None:
-    metrics = Metrics(lambda: {"match_complaints": {"ovn-controller": 2}}, tuple, Config())
+    metrics = Metrics(lambda: {"match_complaints": {"ovn-controller": 2}}, tuple)
     assert b'ovnkit_match_complaints_total{daemon="ovn-controller"} 2.0' in metrics.answer().body
 
 

@@ -8,6 +8,7 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ QUICK_LEASE = (
 
 
 @pytest.fixture
-def api(tmp_path):
+def api(tmp_path: Path) -> Any:
     with ApiServer(tmp_path / "api") as server:
         for name in ("ovn-kubernetes", "default"):
             try:
@@ -45,14 +46,16 @@ def databases(server: OvsdbServer) -> tuple[str, ...]:
 
 
 def ovnkit(
-    folder: Path, api: ApiServer, server: OvsdbServer, *more: str, roles=("cluster", "zone")
+    folder: Path, api: ApiServer, server: OvsdbServer, *more: str, roles: Any = ("cluster", "zone")
 ) -> OvnkitProcess:
     named = [word for role in roles for word in ("--role", role)]
     arguments = (*named, "--node-name", "n1", *databases(server), *QUICK_LEASE, *more)
     return OvnkitProcess(folder, api.kubeconfig, *arguments)
 
 
-def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
+def test_runs_restarts_without_writing_and_stops(
+    tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer
+) -> None:
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         state = process.wait_ready()
         assert state["leases"]["cluster"]["leading"]
@@ -70,7 +73,9 @@ def test_runs_restarts_without_writing_and_stops(tmp_path, api, ovn_databases):
         assert process.stop(signal.SIGINT) == 0
 
 
-def test_what_a_disabled_plugin_wrote_to_objects_goes_with_the_next_start(tmp_path, api, ovn_databases):
+def test_what_a_disabled_plugin_wrote_to_objects_goes_with_the_next_start(
+    tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer
+) -> None:
     def ours() -> set[str]:
         names = set(api.annotations("/api/v1/nodes/n1")) | set(api.annotations("/api/v1/nodes/n2"))
         return {name for name in names if name.startswith("k8s.ovn.org/")}
@@ -95,7 +100,7 @@ def test_what_a_disabled_plugin_wrote_to_objects_goes_with_the_next_start(tmp_pa
         assert {"k8s.ovn.org/node-id", "k8s.ovn.org/node-subnets"} <= ours()
 
 
-def test_a_missing_database_is_waited_for(tmp_path, api, ovn_databases):
+def test_a_missing_database_is_waited_for(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     ovn_databases.stop()
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         kinds = {"nodes", "pods", "namespaces"}
@@ -107,7 +112,7 @@ def test_a_missing_database_is_waited_for(tmp_path, api, ovn_databases):
         assert process.stop() == 0
 
 
-def test_a_missing_api_server_is_waited_for(tmp_path, api, ovn_databases):
+def test_a_missing_api_server_is_waited_for(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     api.stop()
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         state = process.wait(lambda state: not state["waiting_for_databases"])
@@ -116,7 +121,9 @@ def test_a_missing_api_server_is_waited_for(tmp_path, api, ovn_databases):
         process.wait_ready()
 
 
-def test_database_and_api_server_killed_and_back(tmp_path, api, ovn_databases):
+def test_database_and_api_server_killed_and_back(
+    tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer
+) -> None:
     with ovnkit(tmp_path / "a", api, ovn_databases) as process:
         process.wait_ready()
         ovn_databases.kill()
@@ -129,7 +136,7 @@ def test_database_and_api_server_killed_and_back(tmp_path, api, ovn_databases):
         eventually(lambda: "tstor-n3" in {row["name"] for row in ovn_databases.rows("Logical_Switch_Port")})
 
 
-def test_standby_writes_nothing_and_takes_over(tmp_path, api, ovn_databases):
+def test_standby_writes_nothing_and_takes_over(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     leader = ovnkit(tmp_path / "a", api, ovn_databases, "--identity", "a", roles=("cluster",))
     standby = ovnkit(tmp_path / "b", api, ovn_databases, "--identity", "b", roles=("cluster",))
     with leader, standby:
@@ -148,7 +155,9 @@ def test_standby_writes_nothing_and_takes_over(tmp_path, api, ovn_databases):
         eventually(lambda: "k8s.ovn.org/node-id" in api.annotations("/api/v1/nodes/n3"))
 
 
-def test_losing_the_lease_ends_the_process_with_code_3(tmp_path, api, ovn_databases):
+def test_losing_the_lease_ends_the_process_with_code_3(
+    tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer
+) -> None:
     with ovnkit(tmp_path / "a", api, ovn_databases, roles=("cluster",)) as process:
         process.wait(lambda state: state["leases"].get("cluster", {}).get("leading"))
         api.stop()
@@ -156,7 +165,7 @@ def test_losing_the_lease_ends_the_process_with_code_3(tmp_path, api, ovn_databa
         assert process.logged("lost the lease, stopping")
 
 
-def test_central_zone_elects_a_leader(tmp_path, api, ovn_databases):
+def test_central_zone_elects_a_leader(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     central = ("--set", "default.zone-mode=central")
     one = ovnkit(tmp_path / "a", api, ovn_databases, *central, "--identity", "a", roles=("zone",))
     other = ovnkit(tmp_path / "b", api, ovn_databases, *central, "--identity", "b", roles=("zone",))
@@ -170,14 +179,16 @@ def test_central_zone_elects_a_leader(tmp_path, api, ovn_databases):
         assert [item["metadata"]["name"] for item in lease] == ["ovn-kubernetes-master-global"]
 
 
-def test_two_processes_with_one_role_on_one_node(tmp_path, api, ovn_databases):
+def test_two_processes_with_one_role_on_one_node(
+    tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer
+) -> None:
     with ovnkit(tmp_path / "a", api, ovn_databases) as first, ovnkit(tmp_path / "a", api, ovn_databases) as second:
         ended = eventually(lambda: first if not first.running else second if not second.running else None)
         assert ended.wait_ended() == 1
         assert "another ovnkit with these roles runs on this node" in ended.log_tail()
 
 
-def test_http_endpoints(tmp_path, api, ovn_databases):
+def test_http_endpoints(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     with ovnkit(tmp_path / "a", api, ovn_databases, "--set", "metrics.bind-address=127.0.0.1:19411") as process:
         process.wait_ready()
 
@@ -204,7 +215,7 @@ def test_http_endpoints(tmp_path, api, ovn_databases):
         assert get("/healthz")[0] == 200, "a lost database is no reason to be killed"
 
 
-def test_status_and_explain_commands(tmp_path, api, ovn_databases):
+def test_status_and_explain_commands(tmp_path: Path, api: ApiServer, ovn_databases: OvsdbServer) -> None:
     def command(*words: str) -> subprocess.CompletedProcess[str]:
         executable = Path(sys.executable).parent / "ovnkit"
         return subprocess.run([executable, *words], capture_output=True, text=True, timeout=60)
@@ -222,7 +233,7 @@ def test_status_and_explain_commands(tmp_path, api, ovn_databases):
         assert "no row 'no-such-row' in nb" in missing.stderr
 
 
-def test_a_signal_in_the_very_moment_of_a_log_line_stops_it_too(tmp_path):
+def test_a_signal_in_the_very_moment_of_a_log_line_stops_it_too(tmp_path: Path) -> None:
     command = [str(Path(sys.executable).parent / "ovnkit"), "run", "--role", "cluster"]
     settings = ("kubernetes.apiserver=http://127.0.0.1:1", f"ovspaths.ovn-run-dir={tmp_path}")
     flags = [word for setting in settings for word in ("--set", setting)]

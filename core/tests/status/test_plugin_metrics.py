@@ -44,7 +44,9 @@ class Scrapes:
             self.calls.register(name, Plugin(answer))
         state = lambda: {"hook_failures": dict(self.calls.failures)}  # noqa: E731
         self.metrics = Metrics(
-            state, lambda: self.calls.observe(Hooks.ovnkit_metrics, runtime=None), [("shop", latencies)]
+            state,
+            lambda: self.calls.observe(Hooks.ovnkit_metrics, runtime=None),  # type: ignore[arg-type]
+            [("shop", latencies)],
         )
 
     def lines(self) -> list[str]:
@@ -68,7 +70,7 @@ def test_a_metric_is_shown_under_the_plugins_name_with_help_kind_and_labels() ->
 
 
 def test_no_samples_are_no_lines_and_a_plugins_name_may_have_other_characters() -> None:
-    found = Scrapes(**{"acme-shop.v1": [evolved(samples=()), evolved(name="hats")]})
+    found = Scrapes(**{"acme-shop.v1": [evolved(samples=()), evolved(name="hats")]})  # type: ignore[arg-type]
     assert found.of("acme_shop_v1") == ["ovnkit_acme_shop_v1_hats 2.0"]
 
 
@@ -92,9 +94,9 @@ def evolved(**changes: Any) -> Metric:
         (evolved(samples=(7,)), "one of its samples is no Sample of ovnkit.api.metrics"),
         (evolved(samples=(Sample(1, {"a-b": "x"}),)), "label 'a-b' is not made of letters, digits and _"),
         (evolved(samples=(Sample(1, {"__a": "x"}),)), "label '__a' is not made of letters, digits and _"),
-        (evolved(samples=(Sample(1, {"a": 7}),)), "the value of label a is no text: 7"),
+        (evolved(samples=(Sample(1, {"a": 7}),)), "the value of label a is no text: 7"),  # type: ignore[dict-item]
         (evolved(samples=(Sample(1, {"a": "\ud800"}),)), "the value of label a is no text: '\\ud800'"),
-        (evolved(samples=(Sample("many"),)), "one of its values is no number: 'many'"),
+        (evolved(samples=(Sample("many"),)), "one of its values is no number: 'many'"),  # type: ignore[arg-type]
         (evolved(samples=(*ONE, Sample(1))), "its samples have different labels: ['a'] and []"),
         (evolved(samples=(*ONE, *ONE)), "two of its samples have the same labels: {'a': 'x'}"),
         ("shoes 7", "it is no Metric of ovnkit.api.metrics"),

@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -84,7 +86,7 @@ metadata: {{name: three}}
 """
 
 
-def run(tmp_path, render: str, *select: str) -> tuple[int, dict[str, str]]:
+def run(tmp_path: Path, render: str, *select: str) -> tuple[int, dict[str, str]]:
     """Exit code of pytest, and what became of each test of the suite."""
     body = textwrap.dedent(PLUGIN) + f"\ndef make():\n    return Plugin({render})\n"
     (tmp_path / "conforming.py").write_text(body)
@@ -114,7 +116,7 @@ def run(tmp_path, render: str, *select: str) -> tuple[int, dict[str, str]]:
     return done.returncode, dict(results)
 
 
-def test_a_good_plugin_passes(tmp_path):
+def test_a_good_plugin_passes(tmp_path: Path) -> None:
     code, results = run(tmp_path, "good")
     assert code == 0
     assert set(results.values()) == {"PASSED"}
@@ -130,13 +132,13 @@ def test_a_good_plugin_passes(tmp_path):
         ("first_come", "test_order_does_not_matter"),
     ],
 )
-def test_an_offender_is_caught(tmp_path, render, caught_by):
+def test_an_offender_is_caught(tmp_path: Path, render: Any, caught_by: Any) -> None:
     code, results = run(tmp_path, render, caught_by)
     assert code == 1
     assert results == {caught_by: "FAILED"}
 
 
-def test_a_renderer_that_raises_is_no_scenario(tmp_path):
+def test_a_renderer_that_raises_is_no_scenario(tmp_path: Path) -> None:
     code, results = run(tmp_path, "raises", "test_writes_something")
     assert code == 1
     assert results == {"test_writes_something": "ERROR"}

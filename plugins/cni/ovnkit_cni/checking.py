@@ -13,7 +13,7 @@ from ovnkit_cni.attachments import Plugged, addresses_of
 from ovnkit_cni.wire import CHECK_FAILED, DECODE_FAILURE, CniError
 
 
-def recorded(ids: Mapping[str, str], previous: Mapping[str, Any]) -> PodNetwork:
+def recorded(ids: Mapping[str, str], previous: Mapping[str, object]) -> PodNetwork:
     """What a pod was plugged with, by the `external_ids` of its port; raises CniError.
 
     A port of a former version has only addresses; the routes then come from the result of ADD (`prevResult`).

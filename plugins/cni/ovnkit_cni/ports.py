@@ -145,7 +145,7 @@ class RemovePorts(SwitchCommand):
         super().__init__(switch.ovs)
         self.switch, self.doomed, self.name = switch, doomed, name
 
-    def run_idl(self, _txn: Any) -> None:
+    def run_idl(self, _txn: object) -> None:
         """Delete the rows."""
         self.result = []
         for port in _doomed(self.api, self.doomed, self.name):
@@ -161,7 +161,7 @@ class ClosePort(SwitchCommand):
         super().__init__(switch.ovs)
         self.name = name
 
-    def run_idl(self, _txn: Any) -> None:
+    def run_idl(self, _txn: object) -> None:
         """Delete the rows."""
         port = _row(self.api, "Port", self.name)
         if port is not None:
@@ -180,7 +180,7 @@ class SetIds(SwitchCommand):
         super().__init__(switch.ovs)
         self.port, self.subject = port, port.iface_id
 
-    def run_idl(self, _txn: Any) -> None:
+    def run_idl(self, _txn: object) -> None:
         """Write them."""
         port = _row(self.api, "Port", self.port.name)
         if port is None or len(port.interfaces) != 1:
@@ -194,7 +194,7 @@ class SetIds(SwitchCommand):
 class CollectLimits(SwitchCommand):
     """Delete the rows of QoS and Queue that were made for pods and that no port uses; `result` is how many."""
 
-    def run_idl(self, _txn: Any) -> None:
+    def run_idl(self, _txn: object) -> None:
         """Delete the rows."""
         doomed = _unused_limits(self.api)
         for row in doomed:

@@ -81,7 +81,7 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.commands = commands
         super().__init__(path, _Handler)
 
-    def handle_error(self, *_: Any) -> None:
+    def handle_error(self, *_: object) -> None:
         log.debug("a CNI client went away", exc_info=True)
 
 
@@ -134,7 +134,7 @@ class _Handler(BaseHTTPRequestHandler):
     def address_string(self) -> str:
         return "unix"
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, format: str, *args: object) -> None:
         """Requests are logged with what they were about, by `_tell`."""
 
 

@@ -246,10 +246,10 @@ class _Watch(RowEvent):  # type: ignore[misc]
         """Identity: two watches are never the same, though they ask for the same events."""
         return (*super().key, id(self))
 
-    def matches(self, event: str, row: Any, _old: Any = None) -> bool:
+    def matches(self, event: str, row: object, _old: object = None) -> bool:
         """Tell; never a match."""
         self._note(event, row)
         return False
 
-    def run(self, _event: str, _row: Any, _old: Any) -> None:
+    def run(self, _event: str, _row: object, _old: object) -> None:
         """Never called."""

@@ -325,4 +325,4 @@ def sandbox(sandbox_maker: Callable[[], Sandbox]) -> Sandbox:
 
 @pytest.fixture
 def pod(node: Node) -> Pod:
-    return node.runtime.set(make_pod(**{ANNOTATION: NETWORK}))
+    return node.runtime.set(make_pod(**{ANNOTATION: NETWORK}))  # type: ignore[arg-type]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
+from ovnkit.api.kinds import View
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.renderers import Role
 from ovnkit.testing.bench import Bench, scope
@@ -29,12 +30,12 @@ LIMITS = {"kubernetes.io/ingress-bandwidth": "10M", "kubernetes.io/egress-bandwi
 
 
 @pytest.fixture
-def told() -> dict[str, LostPort | None]:
+def told() -> dict[str, View | None]:
     return {}
 
 
 @pytest.fixture
-def lost(told: dict[str, LostPort | None]) -> LostPorts:
+def lost(told: dict[str, View | None]) -> LostPorts:
     return LostPorts(lambda _kind, changes: told.update(changes))
 
 

@@ -110,7 +110,7 @@ def test_an_annotation_about_other_networks_is_waited_on_without_haste(
     node.runtime.set(evolve(pod, annotations={"k8s.ovn.org/pod-networks": '{"a/blue":{}}'}))
     asked: list[str] = []
     real = node.runtime.wait_for
-    node.runtime.wait_for = lambda kind, key, *more: (asked.append(key), real(kind, key, *more))[1]
+    node.runtime.wait_for = lambda kind, key, *more: (asked.append(key), real(kind, key, *more))[1]  # type: ignore[func-returns-value]
     adding = node.start_cni("ADD", netns=sandbox.path)
     time.sleep(1.5)
     assert 1 <= len(asked) <= 4

@@ -12,8 +12,7 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import check_port, parse_network, quoted
-from ovnkit.network.node import Network
+from ovnkit.api.text import Network, check_port, parse_network, quoted
 from ovnkit_egress_firewall.dnsnames import DnsName
 
 PROTOCOLS = ("UDP", "TCP", "SCTP")
@@ -86,7 +85,7 @@ def _view(raw: Raw) -> EgressFirewall:
     )
 
 
-def _rule(raw: Any) -> Rule:
+def _rule(raw: object) -> Rule:
     # Only a plain Allow may open anything.
     if not isinstance(raw, Mapping):
         return Rule(False, fault="it is malformed")
@@ -109,7 +108,7 @@ def _rule(raw: Any) -> Rule:
     return Rule(allow, destination, () if wrong and not allow else ports, "; ".join(faults))
 
 
-def _destination(raw: Any) -> Destination:
+def _destination(raw: object) -> Destination:
     if not isinstance(raw, Mapping) or len(raw) != 1:
         raise Reject("it needs exactly one of cidrSelector, dnsName and nodeSelector")
     if "cidrSelector" in raw:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import socketserver
 import struct
 import sys
@@ -101,7 +102,7 @@ def serve(address: str, port: int, path: Path) -> None:
                 self.wfile.write(struct.pack("!H", len(encoded)) + encoded)
 
     class UdpServer(socketserver.ThreadingUDPServer):
-        address_family = socketserver.socket.AF_INET6 if ":" in address else socketserver.socket.AF_INET
+        address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
 
     class TcpServer(socketserver.ThreadingTCPServer):
         address_family = UdpServer.address_family

@@ -66,7 +66,7 @@ def test_a_changed_address_is_one_mutation_of_one_set(tmp_path: Path) -> None:
             written: list[Any] = []
             session = harness.sinks["nb"].session
             transact = session.transact
-            session.transact = lambda ops, done: (written.extend(ops), transact(ops, done))  # type: ignore[assignment]
+            session.transact = lambda ops, done: (written.extend(ops), transact(ops, done))  # type: ignore[assignment, func-returns-value]
             found = (ip_address("192.0.2.8"), ip_address("192.0.2.7"), ip_address("2001:db8::7"))
             harness.reconciler.observe(DNS_ANSWERS, [("www.example.com", DnsAnswer("www.example.com", found))])
             harness.settle()

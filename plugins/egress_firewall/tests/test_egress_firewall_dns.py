@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
+from ovnkit.api.kinds import Changes, Kind, View
 from ovnkit.api.metrics import MetricKind
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address
 from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server
@@ -175,14 +176,24 @@ class Zone:
 
         write_zone(self.file, zone)
 
+    def line(self) -> str:
+        """The next line that the server prints."""
+        assert self.process.stdout is not None
+        return str(self.process.stdout.readline())
+
     def resolver(self, *families: int, **options: Any) -> Resolver:
         made = Resolver(
             EgressFirewallOptions(**{"dns_servers": (self.server,), **options}),
             families or (4, 6),
-            lambda _kind, changes: [self.told.put(view) for _, view in changes] and None,
+            self._tell,
         )
         self.resolvers.append(made)
         return made
+
+    def _tell(self, _kind: Kind[View], changes: Changes) -> None:
+        for _, view in changes:
+            assert isinstance(view, DnsAnswer)
+            self.told.put(view)
 
     def hears(self, condition: Callable[[DnsAnswer], bool] = lambda _answer: True) -> DnsAnswer:
         """The next answer that is so."""
@@ -265,11 +276,10 @@ def test_what_was_good_survives_a_server_that_fails(zone: Zone, monkeypatch: pyt
     assert zone.hears().addresses == (A1,)
     zone.write({"www.example.com": {"rcode": "SERVFAIL"}})
     for _ in range(3):  # three rounds of questions that get no answer
-        assert zone.process.stdout is not None
-        zone.process.stdout.readline()
+        zone.line()
     zone.write({"www.example.com": {"silent": True}})
     for _ in range(3):
-        zone.process.stdout.readline()
+        zone.line()
     assert zone.told.empty()
     zone.write({"www.example.com": {"A": ["192.0.2.3"]}})
     assert zone.hears().addresses == (A3,)

@@ -201,7 +201,7 @@ def test_replies_are_never_cut(net: Site) -> None:
 
     def answered() -> bool:
         done = net.lab.external(sys.executable, "-c", CLIENT, json.dumps(node), check=True)
-        return json.loads(done.stdout) == [True, True]
+        return bool(json.loads(done.stdout) == [True, True])
 
     wait_until(answered, 20, "who comes from outside gets an answer")
 
@@ -246,7 +246,7 @@ def test_changing_a_list_opens_no_gap_and_leaves_no_acl(net: Site) -> None:
             wanted = [10000 - number for number in range(len(rules))]
             wait_until(lambda: [row["priority"] for row in net.acls()] == wanted, 20, "an ACL per rule")  # noqa: B023
             count = len(heard)
-            wait_until(lambda count=count: len(heard) > count + 6, 20, "attempts go on")
+            wait_until(lambda count=count: len(heard) > count + 6, 20, "attempts go on")  # type: ignore[misc]
         assert len(heard) > 100
         assert [line for line in heard if line.startswith("in")] == [], "nobody got through at any time"
         net.lab.delete("egressfirewall", "default", namespace="shop")

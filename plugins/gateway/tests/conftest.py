@@ -1,5 +1,8 @@
+from __future__ import annotations
+
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +12,7 @@ sys.path.append(str(Path(__file__).parent))  # for the module that the suites he
 
 
 @pytest.fixture(scope="session")
-def net(request, lab_factory):  # noqa: F811
+def net(request: pytest.FixtureRequest, lab_factory: Any) -> Any:  # noqa: F811
     """The lab of a layout: of the session, so that all tests of one layout run in one lab."""
     from gateway_net import made_net
 

@@ -81,7 +81,7 @@ def test_everything_follows_a_node_to_another_address(net: Net, moved: list[str]
     for address in moved:
         assert net.answered(OUTSIDE, address, port).server in net.servers, "NodePorts"
         wait_until(
-            lambda address=address: (
+            lambda address=address: (  # type: ignore[misc]
                 getattr(net.ask(("exec", "default/s2"), net.outside_of(address), 8080), "peer", "") == address
             ),
             30,

@@ -164,7 +164,7 @@ def test_a_node_port_answers_over_a_path_that_is_narrower_than_its_pod_knows(
     port = net.node_port(name, selector=selector, ports=ports, externalTrafficPolicy=policy)
     for node in net.lab.nodes if policy == "Cluster" else net.lab.nodes[:1]:
         address = next(ip for ip in net.node_addresses(node) if ip_address(ip).version == 4)
-        arrived = wait_until(lambda address=address: far.download(address, port), 40, f"an answer of {node}")
+        arrived = wait_until(lambda address=address: far.download(address, port), 40, f"an answer of {node}")  # type: ignore[misc]
         assert arrived == SIZE
 
 

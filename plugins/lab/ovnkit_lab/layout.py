@@ -7,13 +7,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
 
 import cattrs
 from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
+from ovnkit.api.text import Interface
 
 BASE = Path("/run/ovnkit-lab")
 DEFAULT_NAME = "lab"
@@ -41,8 +42,6 @@ _MAX_FILE_NAME = 200
 """Bytes; file systems take 255, and some are for what is appended."""
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 _FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
-
-Interface = IPv4Interface | IPv6Interface
 
 
 class LabError(OvnkitError):

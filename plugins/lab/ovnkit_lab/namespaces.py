@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from ovnkit_lab.layout import BRIDGE, CONTROL, FABRIC, UPLINK, Interface, LabError, LabSpec
+from ovnkit.api.text import Interface
+from ovnkit_lab.layout import BRIDGE, CONTROL, FABRIC, UPLINK, LabError, LabSpec
 
 T = TypeVar("T")
 NETNS_DIR = Path("/run/netns")

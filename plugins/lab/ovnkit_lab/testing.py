@@ -24,7 +24,7 @@ MAX_LABS = 2
 """Labs that one session keeps up; each costs about 100 MB per node."""
 
 
-def wait_until(condition: Callable[[], T], deadline: float = 20.0, what: str = "") -> T:
+def wait_until(condition: Callable[[], T | None], deadline: float = 20.0, what: str = "") -> T:
     """Ask until the answer is true; it then. Fails the test after `deadline` seconds with the last answer."""
     end = time.monotonic() + deadline
     while True:
@@ -107,7 +107,7 @@ class LabHandle:
         )
         return dict(json.loads(text)) if text.strip() else {} if name else {"items": []}
 
-    def pod(self, name: str, *command: str, namespace: str = "default", node: str = "", **spec: Any) -> Json:
+    def pod(self, name: str, *command: str, namespace: str = "default", node: str = "", **spec: object) -> Json:
         """A pod's manifest: it runs `command` (default: nothing) on `node` (default: any)."""
         container: Json = {"name": "main", "image": "any"}
         if command:

@@ -161,7 +161,7 @@ def test_names_may_be_as_long_as_the_api_allows(lab: LabHandle) -> None:
                 for item in names))  # fmt: skip
     lab.wait_ready(*names, namespace=namespace)
     for item in names:
-        wait_until(lambda item=item: lab.run("logs", f"{namespace}/{item}").stdout == f"{item[-1]}\n")
+        wait_until(lambda item=item: lab.run("logs", f"{namespace}/{item}").stdout == f"{item[-1]}\n")  # type: ignore[misc]
         assert lab.exec(f"{namespace}/{item}", "true").returncode == 0
     lab.delete("namespace", namespace)
 

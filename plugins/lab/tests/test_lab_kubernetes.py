@@ -17,7 +17,8 @@ from ovnkit_lab.layout import CONTROL, Kubernetes, LabSpec
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab
 
 SPEC = LabSpec("x", ("node1",))
-REAL = evolve(SPEC, kubernetes=Kubernetes("/k/kube-apiserver", "/k/etcd"))
+FOUND = Kubernetes("/k/kube-apiserver", "/k/etcd")
+REAL = evolve(SPEC, kubernetes=FOUND)
 ALL = evolve(
     SPEC,
     kubernetes=Kubernetes("/k/kube-apiserver", "/k/etcd", "/k/kube-controller-manager", "/k/kube-scheduler", "/k"),
@@ -37,7 +38,8 @@ def test_programs_are_found_in_the_assets_and_in_the_path(tmp_path: Path) -> Non
     assets = programs(tmp_path / "assets", *SERVERS, *MANAGERS)
     path = programs(tmp_path / "path", *SERVERS)
     found = control_plane.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
-    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)
+    apiserver, etcd, manager, scheduler = (f"{assets}/{name}" for name in (*SERVERS, *MANAGERS))
+    assert found == Kubernetes(apiserver, etcd, manager, scheduler, assets=assets)
     assert control_plane.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
     assert control_plane.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
 
@@ -75,9 +77,9 @@ def test_a_lab_has_the_processes_of_its_record_whatever_the_environment_says(
     [
         (SPEC, {"--no-cleanup"}),
         (REAL, set()),
-        (evolve(REAL, kubernetes=evolve(REAL.kubernetes, scheduler="/k/s")), {"--no-scheduler"}),
+        (evolve(REAL, kubernetes=evolve(FOUND, scheduler="/k/s")), {"--no-scheduler"}),
         (
-            evolve(REAL, kubernetes=evolve(REAL.kubernetes, controller_manager="/k/m")),
+            evolve(REAL, kubernetes=evolve(FOUND, controller_manager="/k/m")),
             {"--no-workloads", "--no-cleanup"},
         ),
     ],

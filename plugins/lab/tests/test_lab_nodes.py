@@ -32,7 +32,7 @@ def pair(lab: LabHandle) -> Iterator[tuple[str, str]]:
 
 def node_ready(lab: LabHandle, node: str) -> str:
     conditions = lab.get("node", node)["status"]["conditions"]
-    return next(item["status"] for item in conditions if item["type"] == "Ready")
+    return next(str(item["status"]) for item in conditions if item["type"] == "Ready")
 
 
 def endpoint_ready(lab: LabHandle) -> list[bool]:

@@ -199,7 +199,7 @@ def test_conditions_of_an_endpoint(
 ) -> None:
     extra = {"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {}
     made = service("IPv4", publishNotReadyAddresses=publish)
-    conditions = next(slices(made, [pod("a", "10.0.0.1", ready=ready, **extra)]))["endpoints"][0]["conditions"]
+    conditions = next(slices(made, [pod("a", "10.0.0.1", ready=ready, **extra)]))["endpoints"][0]["conditions"]  # type: ignore[arg-type]
     assert (conditions["ready"], conditions["serving"], conditions["terminating"]) == expected
 
 

@@ -31,7 +31,7 @@ def config(*families: int) -> Config:
     return evolve(base, default=evolve(base.default, cluster_subnets=subnets))
 
 
-def annotations(*families: int, **more: str) -> dict[str, str]:
+def annotated(*families: int, **more: str) -> dict[str, str]:
     return {NODE_SUBNETS: json.dumps({"default": [SUBNETS[family] for family in families]}), **more}
 
 
@@ -45,7 +45,7 @@ def host(bench: Bench, kind: type) -> set[Any]:
 
 def test_dual_stack() -> None:
     b = bench(4, 6)
-    b.put(NODES, node("n1", annotations(4, 6)), node("n2", {NODE_SUBNETS: '{"default":["10.244.2.0/24"]}'}))
+    b.put(NODES, node("n1", annotated(4, 6)), node("n2", {NODE_SUBNETS: '{"default":["10.244.2.0/24"]}'}))
     mac = "0a:58:0a:f4:01:02"
     assert b.rows("Logical_Switch_Port") == {
         "k8s-n1": {"name": "k8s-n1", "addresses": frozenset({f"{mac} 10.244.1.2 fd00:10:244:2::2"})}
@@ -80,7 +80,7 @@ def test_dual_stack() -> None:
 @pytest.mark.parametrize("family", [4, 6])
 def test_one_family_has_nothing_of_the_other(family: int) -> None:
     b = bench(family)
-    b.put(NODES, node("n1", annotations(family)))
+    b.put(NODES, node("n1", annotated(family)))
     assert {item.address.version for item in host(b, LinkAddress)} == {family}
     assert {item.destination.version for item in host(b, Route)} == {family}
     snats = {item.to.version for rule in b.node["nft"].items if isinstance(rule, NftRule)
@@ -98,7 +98,7 @@ def test_a_node_waits_for_its_subnet_and_nothing_is_left_of_one_that_goes() -> N
     b.put(NODES, node("n1"))
     assert (b.node["host"].items, b.node["nft"].items, b.rows("Logical_Switch_Port")) == ([], [], {})
     assert not b.events
-    b.annotate(NODES, "n1", annotations(4))
+    b.annotate(NODES, "n1", annotated(4))
     assert b.node["host"].items
     assert b.rows("Logical_Switch_Port")
     b.drop(NODES, "n1")
@@ -107,7 +107,7 @@ def test_a_node_waits_for_its_subnet_and_nothing_is_left_of_one_that_goes() -> N
 
 def test_a_subnet_outside_the_cluster_network_is_an_event_and_heals() -> None:
     b = bench(4)
-    b.put(NODES, node("n1", annotations(4)))
+    b.put(NODES, node("n1", annotated(4)))
     before = set(b.node["host"].items)
     b.annotate(NODES, "n1", {NODE_SUBNETS: '{"default":["192.168.7.0/24"]}'})
     assert any("192.168.7.0/24" in message for _, _, message in b.events)
@@ -119,7 +119,7 @@ def test_a_subnet_outside_the_cluster_network_is_an_event_and_heals() -> None:
 
 def test_networks_that_keep_their_source() -> None:
     b = bench(4, 6)
-    b.put(NODES, node("n1", annotations(4, 6, **{EXCLUDE: '["192.0.2.0/24", "2001:db8::/32"]'})))
+    b.put(NODES, node("n1", annotated(4, 6, **{EXCLUDE: '["192.0.2.0/24", "2001:db8::/32"]'})))
     assert {(item.set, item.key[0]) for item in b.node["nft"].items if isinstance(item, NftElement)} == {
         ("mgmtport-no-snat-subnets-v4", ip_network("192.0.2.0/24")),
         ("mgmtport-no-snat-subnets-v6", ip_network("2001:db8::/32")),
@@ -129,7 +129,7 @@ def test_networks_that_keep_their_source() -> None:
 @pytest.mark.parametrize("text", ["nonsense", '{"a": 1}', '["192.0.2.5/24"]', '["x; drop"]', "[1]"])
 def test_nonsense_among_them_stops_only_them(text: str) -> None:
     b = bench(4)
-    b.put(NODES, node("n1", annotations(4, **{EXCLUDE: text})))
+    b.put(NODES, node("n1", annotated(4, **{EXCLUDE: text})))
     assert host(b, Link), "the port itself works"
     assert any(EXCLUDE in message for _, _, message in b.events)
     b.annotate(NODES, "n1", {EXCLUDE: '["192.0.2.0/24"]'})
@@ -140,7 +140,7 @@ def test_a_central_zone_has_all_ports_and_a_node_only_its_own() -> None:
     central = Bench(ManagementPortPlugin(), scope=scope(Role.ZONE, per_node_zones=False), config=config(4))
     central.put(
         NODES,
-        node("n1", annotations(4)),
+        node("n1", annotated(4)),
         node("n2", {NODE_SUBNETS: '{"default":["10.244.2.0/24"]}'}),
     )
     assert set(central.rows("Logical_Switch_Port")) == {"k8s-n1", "k8s-n2"}

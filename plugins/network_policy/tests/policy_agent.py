@@ -84,7 +84,7 @@ def connected(protocol: str, address: str, port: int, timeout: float, source: st
     family = family_of(address)
     if protocol in ("ICMP", "SCTP"):
         icmp = socket.IPPROTO_ICMPV6 if ":" in address else socket.IPPROTO_ICMP
-        client = Raw(family, sctp.PROTOCOL if protocol == "SCTP" else icmp, port)
+        client: socket.socket = Raw(family, sctp.PROTOCOL if protocol == "SCTP" else icmp, port)
     else:
         client = socket.socket(family, socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM)
     client.settimeout(timeout)
@@ -159,10 +159,10 @@ def answers(client: socket.socket, timeout: float) -> bool:
 def obey(request: dict[str, Any]) -> Any:
     if request["do"] == "try":
         more = request["timeout"], request.get("source")
-        return list(POOL.map(lambda probe: reaches(*probe, *more), request["probes"]))
+        return list(POOL.map(lambda probe: reaches(*probe, *more), request["probes"]))  # type: ignore[call-arg]
     if request["do"] == "open":
         try:
-            client = connected(*request["probe"], 2.0)
+            client = connected(*request["probe"], 2.0)  # type: ignore[call-arg]
             if not answers(client, 2.0):
                 return None
         except OSError:

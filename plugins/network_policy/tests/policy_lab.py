@@ -76,7 +76,11 @@ class Cluster:
         """The manifest of a pod with an agent."""
         namespace, _, short = name.partition("/")
         command = (sys.executable, policy_agent.__file__, str(self._socket(name)))
-        place = {"namespace": namespace, "node": PLACES.get(name, "node1"), "hostNetwork": namespace == "hosts"}
+        place: dict[str, Any] = {
+            "namespace": namespace,
+            "node": PLACES.get(name, "node1"),
+            "hostNetwork": namespace == "hosts",
+        }
         found = self.lab.pod(short, *command, **place)
         found["spec"]["containers"][0]["ports"] = [{"name": "web", "containerPort": 8080}]
         found["metadata"]["labels"] = {"app": short, **labels}
@@ -88,7 +92,7 @@ class Cluster:
         for name in names:
             namespace, _, short = name.partition("/")
             wait_until(self._socket(name).exists, 60, f"{name} runs")
-            wait_until(lambda found=(short, namespace): self.lab.pod_ips(*found), 60, f"{name} has addresses")
+            wait_until(lambda found=(short, namespace): self.lab.pod_ips(*found), 60, f"{name} has addresses")  # type: ignore[misc]
             self.addresses[name] = self.lab.pod_ips(short, namespace)
 
     def _socket(self, name: str) -> Path:

@@ -11,7 +11,7 @@ documentation; nothing of the plugin is used. Where those leave a choice:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -114,7 +114,7 @@ class Oracle:
         if isinstance(wanted, str):
             target = self._pods.get(probe.target)
             return target is not None and (wanted, probe.protocol, probe.port) in _declared(target)
-        last: int = port.get("endPort", wanted)
+        last: Any = port.get("endPort", wanted)
         return bool(wanted <= probe.port <= last)
 
 
@@ -133,7 +133,7 @@ def pod_addresses(pod: Raw) -> list[str]:
 
 def selects(selector: Raw, labels: Mapping[str, str]) -> bool:
     """Whether a label selector selects."""
-    tests = {
+    tests: dict[str, Callable[[str, Any], bool]] = {
         "In": lambda key, values: key in labels and labels[key] in values,
         "NotIn": lambda key, values: key not in labels or labels[key] not in values,
         "Exists": lambda key, _values: key in labels,

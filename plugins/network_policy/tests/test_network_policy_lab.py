@@ -33,7 +33,7 @@ NEAR, FAR = Try("red/one", "red/two"), Try("green/one", "red/two")
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
 def whole(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[Cluster]:
-    cluster = Cluster(lab_factory(**LAYOUTS[request.param], config=CONFIG))
+    cluster = Cluster(lab_factory(**LAYOUTS[request.param], config=CONFIG))  # type: ignore[arg-type]
     yield cluster
     cluster.close()
 
@@ -65,7 +65,7 @@ def test_default_deny_and_its_end(cluster: Cluster) -> None:
 
 
 def test_allow_by_pod_label_and_a_label_that_changes(cluster: Cluster) -> None:
-    peers = [{"podSelector": {"matchLabels": {"app": "one", "role": "friend"}}}]
+    peers: list[dict[str, Any]] = [{"podSelector": {"matchLabels": {"app": "one", "role": "friend"}}}]
     cluster.policy("friends", {"ingress": [{"from": peers}]})
     cluster.settles({NEAR: False, FAR: False})
     cluster.lab.kubectl("label", "pod", "one", "-n", "red", "role=friend")
@@ -142,11 +142,11 @@ def test_replies_pass_and_what_a_policy_forbids_is_cut(cluster: Cluster) -> None
         namespace = "green" if closed == "Ingress" else "red"
         cluster.policy("closed", {"policyTypes": [closed]}, namespace)
         for tried, numbers in opened.items():
-            wait_until(lambda it=(tried, numbers): not any(cluster.talks(*it)), 20, f"{tried} is cut")
+            wait_until(lambda it=(tried, numbers): not any(cluster.talks(*it)), 20, f"{tried} is cut")  # type: ignore[misc]
             assert not any(cluster.talks(tried, numbers)), "and it stays cut"
         cluster.lab.delete("networkpolicy", "closed", namespace=namespace)
         for tried, numbers in opened.items():
-            wait_until(lambda it=(tried, numbers): all(cluster.talks(*it)), 20, f"{tried} is free again")
+            wait_until(lambda it=(tried, numbers): all(cluster.talks(*it)), 20, f"{tried} is free again")  # type: ignore[misc]
 
 
 def test_nodes_and_pods_with_the_hosts_network(cluster: Cluster) -> None:
@@ -157,7 +157,7 @@ def test_nodes_and_pods_with_the_hosts_network(cluster: Cluster) -> None:
     for address, node in zip(cluster.addresses["red/one"], cluster.addresses["hosts/one"], strict=True):
         assert cluster.reach("hosts/one", [("TCP", address, 80)], source=node) == [True]
     # Selectors don't see pods with the host's network: their traffic is their node's.
-    peers = [{"namespaceSelector": {}, "podSelector": {}}]
+    peers: list[dict[str, Any]] = [{"namespaceSelector": {}, "podSelector": {}}]
     cluster.policy("pods", {"ingress": [{"from": peers}], "egress": [{"to": peers}]})
     cluster.settles({FAR: True, other: False, out: False})
     cluster.policy("node", {"policyTypes": ["Egress"], "egress": [{"to": blocks(cluster, "hosts/one")}]})
@@ -169,7 +169,7 @@ def test_services_and_a_pod_that_reaches_itself(cluster: Cluster) -> None:
     good, bad = cluster.service("good", "green/two", 9000, 80), cluster.service("bad", "green/one", 9000, 80)
     itself = cluster.service("itself", "red/one", 9000, 80)
     cluster.settles({Try("red/one", each, "TCP", 9000): True for each in (good, bad, itself)})
-    peers = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "two"}}}]
+    peers: list[dict[str, Any]] = [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "two"}}}]
     cluster.policy("out", {"policyTypes": ["Egress"], "egress": [{"to": peers, "ports": [{"port": 80}]}]})
     cluster.settles({Try("red/one", good, "TCP", 9000): True, Try("red/one", bad, "TCP", 9000): False})
     cluster.policy("deny", {"policyTypes": ["Ingress", "Egress"]})
@@ -206,7 +206,7 @@ def moved(found: Any) -> Any:
     here = {key: moved(value) for key, value in found.items()}
     if "except" in here:
         whole = ip_network(here["cidr"])
-        inside = [text for text in here["except"] if text != here["cidr"] and ip_network(text).subnet_of(whole)]
+        inside = [text for text in here["except"] if text != here["cidr"] and ip_network(text).subnet_of(whole)]  # type: ignore[arg-type]
         here["except"] = inside
     return here
 
@@ -292,7 +292,9 @@ UPDATES, PEERS = 20, 40
 
 def test_what_is_always_allowed_passes_while_sets_of_peers_come_and_go(cluster: Cluster) -> None:
     def update(number: int) -> None:
-        peers = [{"podSelector": {"matchLabels": {"new": f"{number}-{peer}"}}} for peer in range(PEERS)]
+        peers: list[dict[str, Any]] = [
+            {"podSelector": {"matchLabels": {"new": f"{number}-{peer}"}}} for peer in range(PEERS)
+        ]
         always = {"namespaceSelector": {"matchLabels": {"team": "green"}}}
         cluster.policy("many", {"ingress": [{"from": [always, *peers]}]})
 

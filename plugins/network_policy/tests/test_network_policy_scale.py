@@ -60,7 +60,7 @@ def test_a_pod_event_changes_memberships_and_no_acl(tmp_path: Path) -> None:
                 done.update(f"{each['op']} {each['table']}" for each in operations)
                 transact(operations, reply)
 
-            session.transact = counted  # type: ignore[method-assign]
+            session.transact = counted  # type: ignore[method-assign, assignment]
             found.put(PODS, running("x", app="app7"))
             # Twenty policies select the pod, and all of the other twenty name one set as their peers.
             assert done.pop("mutate Address_Set") == 2, "of the peers, and the namespace's"

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.text import parse_host, parse_json, parse_mac, quoted
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, parse_host, parse_json, parse_mac, quoted
 
 ANNOTATION = "v1.multus-cni.io/default-network"
 INVALID = "InvalidNetworkRequest"
@@ -54,7 +52,7 @@ def _parse(text: str) -> Request:
     return Request(_addresses(element.get("ips")), _mac(element.get("mac")))
 
 
-def _addresses(raw: Any) -> Mapping[int, Address]:
+def _addresses(raw: object) -> Mapping[int, Address]:
     if raw is None:
         return {}
     if not isinstance(raw, list) or not all(isinstance(text, str) for text in raw):
@@ -66,5 +64,5 @@ def _addresses(raw: Any) -> Mapping[int, Address]:
     return by_family
 
 
-def _mac(raw: Any) -> str:
+def _mac(raw: object) -> str:
     return "" if raw is None or raw == "" else parse_mac(raw, unicast=True)

@@ -82,7 +82,8 @@ def annotation(ip: str, mac: str = "0a:58:0a:80:01:09", **more: Any) -> dict[str
 def port_of(found: Bench, key: str) -> Row | None:
     for owner, items in found.databases["nb"].wanted.items():
         if (owner.renderer, owner.key) == ("port", key):
-            return items[0]
+            row: Row = items[0]
+    return row
     return None
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from attrs import Attribute, field, frozen
 from attrs.validators import ge, in_
 
 from ovnkit_policy_logging.destination import FACILITIES, Destination
 
 
-def _destination(_instance: Any, attribute: Attribute[str], value: str) -> None:
+def _destination(_instance: object, attribute: Attribute[str], value: str) -> None:
     try:
         Destination.parse(value)
     except ValueError as error:

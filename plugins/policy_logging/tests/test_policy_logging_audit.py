@@ -167,7 +167,7 @@ def test_a_line_that_could_not_be_delivered_comes_again(followed: Log) -> None:
     followed.add("one", "two")
     undelivered = followed.follower.lines()
     assert [next(undelivered), next(undelivered)] == ["one", "two"]
-    undelivered.close()  # as an exception of who reads does
+    undelivered.close()  # type: ignore[attr-defined]  # as an exception of who reads does
     followed.follower.save()
     followed.restart()
     assert followed.read() == ["two"]
@@ -421,4 +421,4 @@ def test_each_new_ovn_controller_is_told(controller: tuple[Daemon, Any], tmp_pat
     loud.audit.look()
     assert loud.audit.problem == ""
     daemon.start()
-    wait_until(lambda: loud.audit.look() or levels() == ["OFF", "OFF", "INFO"], 10, "told again")
+    wait_until(lambda: loud.audit.look() or levels() == ["OFF", "OFF", "INFO"], 10, "told again")  # type: ignore[func-returns-value]

@@ -142,7 +142,7 @@ max-log-files = 2
 @pytest.fixture(scope="module")
 def whole(lab_factory: LabFactory) -> Cluster:
     cluster = Cluster(lab_factory(ip_family="dual", config=FILES), "lga", "lgb")
-    own = {"podSelector": {}}
+    own: dict[str, Any] = {"podSelector": {}}
     cluster.policy(
         "lga",
         {

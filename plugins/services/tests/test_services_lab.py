@@ -96,7 +96,7 @@ class Site:
     @contextlib.contextmanager
     def agent(self, where: Place) -> Iterator[None]:
         """A client that asks whatever it is told to, without a new process each time."""
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with subprocess.Popen(self.command(where, "agent"), text=True, **pipes) as process:
             self.agents[where] = process
             yield
@@ -109,7 +109,7 @@ class Site:
             found = self.ask(where, address, port, protocol)
             return found if getattr(found, "server", found) == expected else None
 
-        return wait_until(asked, 20, f"{expected} for {where} at {address} {protocol} {port}")
+        return wait_until(asked, 20, f"{expected} for {where} at {address} {protocol} {port}")  # type: ignore[return-value]
 
     def answered(self, where: Place, address: str, port: int, protocol: str = "tcp") -> Answer:
         """The answer, waited for: rows, flows and neighbours may take a moment."""
@@ -165,13 +165,13 @@ class Site:
     def node_address(self, node: str, family: int) -> str:
         found = self.lab.get("node", node)["status"]["addresses"]
         own = [item["address"] for item in found if item["type"] == "InternalIP"]
-        return next(text for text in own if ip_address(text).version == family)
+        return next(str(text) for text in own if ip_address(text).version == family)
 
     def pod_address(self, name: str, family: int) -> str:
         return next(text for text in self.lab.pod_ips(name) if ip_address(text).version == family)
 
     def cluster_ip(self, spec: dict[str, Any], family: int) -> str:
-        return next(text for text in spec["clusterIPs"] if ip_address(text).version == family)
+        return next(str(text) for text in spec["clusterIPs"] if ip_address(text).version == family)
 
     def events(self, name: str) -> set[str]:
         items = self.lab.get("events")["items"]
@@ -252,7 +252,7 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
     addresses = {family: site.cluster_ip(spec, family) for family in site.families}
     udp = {"name": "udp", "port": 53, "targetPort": 5353, "protocol": "UDP", "nodePort": port}
     tcp = {"name": "tcp", "port": 80, "targetPort": 8080, "protocol": "TCP"}
-    chosen = {"type": "NodePort", "clusterIPs": list(addresses.values()), "selector": labels}
+    chosen: dict[str, Any] = {"type": "NodePort", "clusterIPs": list(addresses.values()), "selector": labels}
 
     def served(logs: list[Path], times: int, what: str) -> None:
         began = time.monotonic()
@@ -261,7 +261,8 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
         assert time.monotonic() - began < 8, what
 
     with contextlib.ExitStack() as stack:
-        streams, logs = [], []
+        streams: list[tuple[Place, str, int]] = []
+        logs = []
         for family, address in addresses.items():
             own = site.node_address("node1", family)
             streams += [(where, address, 53) for where in (POD1, HOST1)]
@@ -271,8 +272,7 @@ def test_a_client_that_sends_before_there_is_a_service_is_served_once_there_is_o
             words = ("stream", address, str(target), str(42100 + number))
             logs.append(stack.enter_context(site.started(where, *words, log=log)))
         with contextlib.ExitStack() as connecting:
-            words = ("connect", addresses[4], "80")
-            ways = [(where, *words) for where in (POD1, HOST1)]
+            ways = [(where, "connect", addresses[4], "80") for where in (POD1, HOST1)]
             attempts = [
                 connecting.enter_context(site.started(*way, log=tmp_path / f"connect-{number}"))
                 for number, way in enumerate(ways)
@@ -306,7 +306,7 @@ def test_what_a_client_sends_before_the_first_answer_is_answered_too(site: Site)
         own = (site.node_address("node1", family), node_port(spec, "udp"))
         for where, address, port in ((OUTSIDE, *own), (HOST1, *own), (HOST1, site.cluster_ip(spec, family), 53)):
             way = (where, "eager", address, port)
-            wait_until(lambda way=way: site.asked(*way) != [""], 20, "an answer")
+            wait_until(lambda way=way: site.asked(*way) != [""], 20, "an answer")  # type: ignore[misc]
             for _ in range(2):
                 assert site.asked(*way) == ["12345"], way
     site.lab.delete("pod", "late")
@@ -340,7 +340,11 @@ def test_a_udp_client_moves_too_where_the_kernel_chooses_the_pod(site: Site, tmp
     labels = {"app": "chosen"}
     site.lab.apply(*(site.server(name, "node2", labels) for name in ("k1", "k2")))
     site.lab.wait_ready("k1", "k2")
-    more = {"allocateLoadBalancerNodePorts": False, "externalTrafficPolicy": "Local", "selector": labels}
+    more: dict[str, Any] = {
+        "allocateLoadBalancerNodePorts": False,
+        "externalTrafficPolicy": "Local",
+        "selector": labels,
+    }
     site.service("chosen", type="LoadBalancer", **more)
     site.announce("chosen", BALANCED[4])
     hop = site.node_address("node2", 4)
@@ -417,7 +421,7 @@ def test_with_affinity_one_client_is_one_endpoint_from_the_first_packet_on(site:
     labels, names = {"app": "sticky"}, ("a1", "a2", "a3")
     site.lab.apply(*(site.server(name, "node2" if name == "a2" else "node1", labels) for name in names))
     site.lab.wait_ready(*names)
-    timeout = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
+    timeout: dict[str, Any] = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 1}}}
     spec = site.service("sticky", type="NodePort", selector=labels, sessionAffinity="ClientIP", **timeout)
     ways: list[tuple[Place, str, int]] = []
     for family in site.families:
@@ -479,7 +483,7 @@ def test_health_checks_tell_where_the_endpoints_are(site: Site) -> None:
     for family in site.families:
         for node, expected in (("node1", "200 1"), ("node2", "503 0")):
             wait_until(
-                lambda node=node, family=family, expected=expected: health(site, node, family, port) == expected,
+                lambda node=node, family=family, expected=expected: health(site, node, family, port) == expected,  # type: ignore[misc]
                 20,
                 f"{node} says {expected}",
             )
@@ -507,7 +511,7 @@ def test_source_ranges_let_only_those_in_who_are_named(site: Site) -> None:
 
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
 def test_load_balancers_without_node_ports(site: Site, policy: str) -> None:
-    more = {"allocateLoadBalancerNodePorts": False, "externalTrafficPolicy": policy}
+    more: dict[str, Any] = {"allocateLoadBalancerNodePorts": False, "externalTrafficPolicy": policy}
     spec = site.service("portless", type="LoadBalancer", **more)
     assert not any(port.get("nodePort") for port in spec["ports"])
     site.announce("portless", *(BALANCED[family] for family in site.families))
@@ -580,7 +584,7 @@ def test_processes_of_a_node_as_endpoints(site: Site) -> None:
     for family in site.families:
         there = site.node_address("node2", family)
         wait_until(
-            lambda there=there, family=family: (
+            lambda there=there, family=family: (  # type: ignore[misc]
                 site.ask(OUTSIDE, there, node_port(spec)) == Answer("hosted", site.outside[family])
             ),
             20,
@@ -617,7 +621,7 @@ def test_nodes_reach_node_ports_and_load_balancer_addresses_too(site: Site) -> N
 
 @ONCE
 def test_bad_input_is_told_to_its_author_and_harms_nobody(site: Site) -> None:
-    shared = {"externalIPs": ["203.0.113.99"]}
+    shared: dict[str, Any] = {"externalIPs": ["203.0.113.99"]}
     pair = ("good", "thief")
     for name in pair:
         site.service(name, **shared)
@@ -627,7 +631,7 @@ def test_bad_input_is_told_to_its_author_and_harms_nobody(site: Site) -> None:
     odd = site.slice("strange", 4, endpoint("127.0.0.1", ready=True), endpoint(site.pod_address("w1", 4)))
     site.lab.apply(odd)
     for name, reason in (("many", "TooManyPorts"), ("strange-4", "InvalidEndpoint")):
-        wait_until(lambda name=name, reason=reason: reason in site.events(name), 20, f"{reason} on {name}")
+        wait_until(lambda name=name, reason=reason: reason in site.events(name), 20, f"{reason} on {name}")  # type: ignore[misc]
     # Which of two that were made within one second counts as the older is nobody's business.
     told = wait_until(lambda: [events for name in pair if (events := site.events(name))], 20, "the Event")
     assert told == [{"DuplicateExternalIP"}]

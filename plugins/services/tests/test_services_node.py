@@ -80,7 +80,7 @@ class Node:
         }
 
 
-HEALTH = {"type": "LoadBalancer", "external_local": True, "health_check_node_port": 30300}
+HEALTH: dict[str, Any] = {"type": "LoadBalancer", "external_local": True, "health_check_node_port": 30300}
 
 
 def answers(found: Node) -> list[tuple[int, int, int]]:

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions
 from ovnkit.api.identity import RowId
-from ovnkit.api.items import Absent, Member, Row
+from ovnkit.api.items import Absent, Member, Ref, Row
 from ovnkit.api.matches.syntax import fault
 from ovnkit.api.models import NODES, Node
 from ovnkit.api.renderers import Role
@@ -101,6 +101,7 @@ class Services:
             if isinstance(item, Member) and item.slot.column == "load_balancer":
                 assert isinstance(item.slot.row, RowId)
                 place = GROUPS.get(item.slot.row, f"{item.slot.table} {item.slot.row.key}")
+                assert isinstance(item.value, Ref)
                 found.setdefault(uuids[item.value.uuid], set()).add(place)
         return found
 
@@ -109,7 +110,8 @@ class Services:
         return [(key, reason) for key, reason, _ in self.bench.events]
 
     def options(self, name: str) -> Mapping[str, str]:
-        return self.bench.row("Load_Balancer", f"Service_{WEB}_{name}")["options"]
+        options: Mapping[str, str] = self.bench.row("Load_Balancer", f"Service_{WEB}_{name}")["options"]
+        return options
 
 
 def pods(*addresses: str, name: str = "default/web-1", **more: Any) -> EndpointSlice:
@@ -319,7 +321,11 @@ def test_local_endpoints_that_are_going_serve_when_the_node_has_no_ready_one() -
     assert found.vips["TCP_node_switch_n1"] == {"172.16.1.10:80": "10.128.2.3:8080"}
 
 
-EXTERNAL = {"type": "LoadBalancer", "external_ips": ("198.51.100.1",), "ingress_ips": ("198.51.100.2",)}
+EXTERNAL: dict[str, Any] = {
+    "type": "LoadBalancer",
+    "external_ips": ("198.51.100.1",),
+    "ingress_ips": ("198.51.100.2",),
+}
 
 
 def test_external_addresses_are_served_like_cluster_ips() -> None:
@@ -348,7 +354,7 @@ def test_source_ranges_are_an_acl_per_address_before_load_balancing() -> None:
 
 
 def test_a_source_range_that_ovn_cannot_match_lets_nobody_in() -> None:
-    addresses = {"type": "LoadBalancer", "ingress_ips": ("198.51.100.2", "2001:db8::2")}
+    addresses: dict[str, Any] = {"type": "LoadBalancer", "ingress_ips": ("198.51.100.2", "2001:db8::2")}
     view = service(WEB, **addresses, source_ranges=("10.0.0.0/8", "fd00::%z/64"))
     found = Services(gateway_node(1)).put(view)
     matches = [acl["match"] for acl in found.bench.rows("ACL").values()]

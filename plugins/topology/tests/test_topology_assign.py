@@ -44,7 +44,8 @@ def restart(before: Bench, settings: Config | None = None) -> Bench:
 
 
 def annotation(found: Bench, name: str, key: str) -> str | None:
-    return found.get(NODES, name).annotations.get(key)
+    value: str | None = found.get(NODES, name).annotations.get(key)
+    return value
 
 
 def subnets(found: Bench, *names: str) -> list[list[str]]:

@@ -34,7 +34,7 @@ def bench(config: Config | None = None, *, central: bool = False, mtu: int = 150
     return found
 
 
-def annotations(found: Bench) -> dict[str, str]:
+def annotated(found: Bench) -> dict[str, str]:
     return {name.removeprefix("k8s.ovn.org/"): value for name, value in found.get(NODES, "a").annotations.items()}
 
 
@@ -42,7 +42,7 @@ def test_a_node_annotates_what_others_need() -> None:
     found = bench()
     found.put(OVS_SYSTEM, OvsSystem("row", "6f-chassis"))
     found.put(NODES, node("a", addresses=("192.0.2.10",)), node("b", addresses=("192.0.2.11",)))
-    assert annotations(found) == {
+    assert annotated(found) == {
         "node-chassis-id": "6f-chassis",
         "zone-name": "a",
         "host-cidrs": '["192.0.2.10/24","198.51.100.7/24","2001:db8::a/64"]',
@@ -56,9 +56,9 @@ def test_a_missing_system_id_is_reported_and_the_rest_still_annotated() -> None:
     found = bench()
     found.put(NODES, node("a", addresses=("192.0.2.10",)))
     assert [event[1] for event in found.events] == ["NoSystemId"]
-    assert "node-encap-ips" in annotations(found)
+    assert "node-encap-ips" in annotated(found)
     found.put(OVS_SYSTEM, OvsSystem("row", "late"))
-    assert annotations(found)["node-chassis-id"] == "late"
+    assert annotated(found)["node-chassis-id"] == "late"
     assert found.events == []
 
 
@@ -67,13 +67,13 @@ def test_a_new_address_of_the_host_is_annotated() -> None:
     found.put(NODES, node("a", addresses=("192.0.2.10",)))
     found.put(ADDRESSES, AddressView("eth1", ip_interface("198.51.100.8/24")))
     found.drop(ADDRESSES, "eth1/198.51.100.7/24")
-    assert json.loads(annotations(found)["host-cidrs"]) == ["192.0.2.10/24", "198.51.100.8/24", "2001:db8::a/64"]
+    assert json.loads(annotated(found)["host-cidrs"]) == ["192.0.2.10/24", "198.51.100.8/24", "2001:db8::a/64"]
 
 
 def test_an_ipv6_node_has_an_ipv6_tunnel() -> None:
     found = bench()
     found.put(NODES, node("a", addresses=("2001:db8::a",)))
-    assert annotations(found)["node-encap-ips"] == '["2001:db8::a"]'
+    assert annotated(found)["node-encap-ips"] == '["2001:db8::a"]'
     assert found.members("ovs")["external_ids", "ovn-encap-ip"] == "2001:db8::a"
 
 
@@ -108,7 +108,7 @@ def test_a_central_zone_is_reached_at_its_address() -> None:
     assert members["external_ids", "ovn-remote"] == "tcp:192.0.2.1:6642,tcp:192.0.2.2:6642"
     assert members["external_ids", "ovn-is-interconn"] == "false"
     assert members["external_ids", "ovn-encap-ip"] == "192.0.2.10,198.51.100.7"
-    assert annotations(found)["zone-name"] == "global"
+    assert annotated(found)["zone-name"] == "global"
 
 
 def test_nothing_is_set_before_the_node_is_registered_or_has_an_address() -> None:
@@ -144,4 +144,4 @@ def test_an_address_of_dhcpv6_is_in_the_network_that_its_router_advertises() -> 
     found.put(ADDRESSES, AddressView("eth0", ip_interface("2001:db8::a/128")))
     found.put(ROUTES, RouteView(ip_network("2001:db8::/64"), (Hop("eth0"),)))
     found.put(NODES, node("a", addresses=("192.0.2.10",)))
-    assert json.loads(annotations(found)["node-primary-ifaddr"])["ipv6"] == "2001:db8::a/64"
+    assert json.loads(annotated(found)["node-primary-ifaddr"])["ipv6"] == "2001:db8::a/64"

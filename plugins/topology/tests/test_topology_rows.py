@@ -327,7 +327,7 @@ def test_a_node_with_a_bad_annotation_keeps_its_rows_and_stops_nobody_else(name:
 
 def test_large_packets_are_not_checked_where_the_node_cannot() -> None:
     found = bench()
-    found.put(NODES, annotated("a", 2, **{"k8s.ovn.org/gateway-mtu-support": "false"}))
+    found.put(NODES, annotated("a", 2, **{"k8s.ovn.org/gateway-mtu-support": "false"}))  # type: ignore[arg-type]
     assert found.row("Logical_Router_Port", "rtos-a")["options"] == {}
 
 

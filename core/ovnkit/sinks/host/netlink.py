@@ -14,7 +14,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
 
 import structlog
 from attrs import frozen
@@ -140,7 +139,7 @@ class Monitor:
             self._emit(what, changes)
         return silent
 
-    def _take(self, message: Any, batches: dict[str, dict[str, Fact | None]]) -> bool:
+    def _take(self, message: object, batches: dict[str, dict[str, Fact | None]]) -> bool:
         what = decode.what(message)
         if what not in self._known:
             return False
@@ -173,7 +172,7 @@ class Monitor:
             for route in routes
         )
 
-    def _take_link(self, message: Any, batches: dict[str, dict[str, Fact | None]]) -> bool:
+    def _take_link(self, message: object, batches: dict[str, dict[str, Fact | None]]) -> bool:
         """Keep the names by index; whether the link was renamed (its addresses then have other keys)."""
         fact = decode.fact("links", message, self._names)
         if fact is None:

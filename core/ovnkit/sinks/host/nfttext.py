@@ -248,7 +248,7 @@ def parse_listing(text: bytes) -> Listed:
     return listed
 
 
-def _without_counts(expression: Any) -> Any:
+def _without_counts(expression: object) -> Any:
     return "counter" if isinstance(expression, dict) and "counter" in expression else expression
 
 
@@ -261,13 +261,13 @@ def _types(found: Any) -> Parts:
     return tuple(found.split(" . ")) if isinstance(found, str) else tuple(found)
 
 
-def _element(raw: Any) -> tuple[Parts, Parts]:
+def _element(raw: object) -> tuple[Parts, Parts]:
     if isinstance(raw, list):
         return _listed_parts(raw[0]), _listed_parts(raw[1])
     return _listed_parts(raw), ()
 
 
-def _listed_parts(raw: Any) -> Parts:
+def _listed_parts(raw: object) -> Parts:
     if isinstance(raw, dict) and "elem" in raw:
         raw = raw["elem"]["val"]
     if isinstance(raw, dict) and "concat" in raw:
@@ -275,7 +275,7 @@ def _listed_parts(raw: Any) -> Parts:
     return (_listed_atom(raw),)
 
 
-def _listed_atom(raw: Any) -> str:
+def _listed_atom(raw: object) -> str:
     if isinstance(raw, dict) and "prefix" in raw:
         return f"{raw['prefix']['addr']}/{raw['prefix']['len']}"
     if isinstance(raw, dict) and "range" in raw:

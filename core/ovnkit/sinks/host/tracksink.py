@@ -173,7 +173,7 @@ class TrackSink(Sink[Tracked]):
             if fronts:
                 self._try(self._forget_untranslated, fronts)
 
-    def _try(self, what: Callable[..., None], *arguments: Any) -> None:
+    def _try(self, what: Callable[..., None], *arguments: object) -> None:
         try:
             what(*arguments)
             self.flushes_total += 1

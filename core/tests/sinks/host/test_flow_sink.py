@@ -105,7 +105,7 @@ class Bench:
     def __init__(self, switch: Switch) -> None:
         self.switch = switch
         self.inbox = Inbox()
-        self.reports: list[tuple[Owner, Exception]] = []
+        self.reports: list[tuple[Owner, Exception | None]] = []
         self.sink = FlowSink(
             self.inbox.post, lambda owner, error: self.reports.append((owner, error)), str(switch.run_dir)
         )

@@ -55,7 +55,7 @@ def routes(*arguments: str) -> set[tuple[str, str]]:
 @pytest.fixture
 def sink(netns: None, inbox: Any) -> Iterator[HostSink]:
     made: list[HostSink] = []
-    reports: list[tuple[Owner, Exception]] = []
+    reports: list[tuple[Owner, Exception | None]] = []
     sink = start(inbox, reports)
     sink.reports = reports  # type: ignore[attr-defined]
     made.append(sink)

@@ -110,7 +110,7 @@ def sink(netns: None, inbox: Any) -> Iterator[NftSink]:
 
 
 def start(inbox: Any) -> NftSink:
-    reports: list[tuple[Owner, Exception]] = []
+    reports: list[tuple[Owner, Exception | None]] = []
     sink = NftSink(inbox.post, lambda owner, error: reports.append((owner, error)))
     sink.reports = reports  # type: ignore[attr-defined]
     sink.start()

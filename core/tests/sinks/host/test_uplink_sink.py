@@ -27,6 +27,7 @@ from ovnkit.sinks.host import apply, moving, uplinks
 from ovnkit.sinks.host.moving import belongings, link_index
 from ovnkit.sinks.host.uplinks import Uplinks
 from ovnkit.sinks.host.uplinksink import UplinkSink
+from ovnkit.sinks.host.vsctl import Vsctl
 from ovnkit.testing import ovsdb
 from ovnkit.testing.daemons import Daemon, OvnInstall, ovsdb_server, vswitchd
 
@@ -93,7 +94,7 @@ class Host:
         """The interface of each route of the main table and of table 100."""
         found = {}
         for options in (("-4",), ("-6",), ("-4", "100"), ("-6", "100")):
-            table = ("table", options[1]) if options[1:] else ()
+            table = ("table", options[1]) if options[1:] else ()  # type: ignore[misc]
             for item in json.loads(run("ip", options[0], "-j", "route", "show", *table) or "[]"):
                 if not item["dst"].startswith("fe80"):
                     key = f"{options[0]} {' '.join(table)} {item['dst']} {item.get('gateway', '')}"
@@ -312,14 +313,14 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: str, way: str) -> None:
 
         monkeypatch.setattr(uplinks, "put", once)
     elif step == "add-port":
-        vsctl = uplinks.Vsctl.__call__
+        vsctl = Vsctl.__call__
 
         def refuse(self: Any, *arguments: str) -> str:
             if "add-port" in arguments:
                 raise Killed
             return vsctl(self, *arguments)
 
-        monkeypatch.setattr(uplinks.Vsctl, "__call__", refuse)
+        monkeypatch.setattr(Vsctl, "__call__", refuse)
     else:
 
         def nothing(ip: Any, index: int, things: Any) -> None:

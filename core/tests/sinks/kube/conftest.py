@@ -234,9 +234,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         def changed(old: dict[str, Any], body: dict[str, Any], status: bool) -> dict[str, Any]:
             """Through the status subresource all but the spec, as with Pods and Nodes."""
-            return merge(
+            merged: dict[str, Any] = merge(
                 old, {name: body[name] for name in ("metadata", "status") if name in body} if status else body
             )
+            return merged
 
         self._write(changed)
 

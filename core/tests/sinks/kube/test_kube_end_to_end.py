@@ -122,7 +122,7 @@ class Session:
     ) -> None:
         self.client = Client.connect(KubernetesOptions(apiserver=server.url))
         self.inbox, self.store = Inbox(), Store()
-        self.reports: list[tuple[Owner, Exception]] = []
+        self.reports: list[tuple[Owner, Exception | None]] = []
         self.sink = KubeSink(
             self.client,
             observed=self.store.get,

@@ -26,7 +26,7 @@ class Candidate:
             namespace="ovn-kubernetes",
             acquired=lambda: self.history.append("acquired"),
             lost=lambda: self.history.append("lost"),
-            **{"lease_duration": 1.0, "renew_deadline": 0.6, "retry_period": 0.1, **durations},
+            **{"lease_duration": 1.0, "renew_deadline": 0.6, "retry_period": 0.1, **durations},  # type: ignore[arg-type]
         )
 
     def start(self) -> Candidate:

@@ -39,7 +39,7 @@ class Reconciler:
 
     def __init__(self, client: Client, inbox: Inbox, store: Store, **options: Any) -> None:
         self.inbox, self.store, self.client = inbox, store, client
-        self.reports: list[tuple[Owner, Exception]] = []
+        self.reports: list[tuple[Owner, Exception | None]] = []
         self.watchers: list[Watcher] = []
         self.render: Callable[[], None] = lambda: None
         self.sink = KubeSink(

@@ -98,7 +98,7 @@ class Rig:
     def __init__(self, endpoint: str, db: str = "nb", database: str = "OVN_Northbound", **options: Any) -> None:
         self.loop = Loop()
         self.live = Live()
-        self.reports: list[tuple[Owner, Exception]] = []
+        self.reports: list[tuple[Owner, Exception | None]] = []
         session_options = {k: options.pop(k) for k in ("methods", "tls", "needs") if k in options}
         self.session = Session(db, endpoint, database=database, post=self.post, **session_options)
         self.sink = OvsdbSink(
@@ -132,7 +132,7 @@ class Rig:
             count = len(answers)
             self.loop.until(lambda: self.sink.ready, f"ready: {self.sink.status()}")
             self.session.transact([], lambda _, error: answers.append(error))
-            self.loop.until(lambda count=count: len(answers) > count, "reply")
+            self.loop.until(lambda count=count: len(answers) > count, "reply")  # type: ignore[misc]
 
     def quiet(self) -> None:
         """Wait until the sink has nothing left to do."""

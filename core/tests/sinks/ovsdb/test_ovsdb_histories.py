@@ -85,7 +85,7 @@ def port_group(variant: int) -> list[Any]:
 
 
 def address_set(variant: int) -> list[Any]:
-    live = LiveSet(PODS, project=len, namespaces="ns")
+    live = LiveSet(PODS, project=tuple, namespaces="ns")
     fixed = tuple(f"10.0.0.{n}" for n in range(3 + variant))
     return [Row("Address_Set", "set", {"name": "a1", "addresses": live if variant == 1 else fixed})]
 
@@ -166,8 +166,8 @@ OWNERS = {
     "sw": switch, "sw2": second_switch, "dhcp": dhcp, "ha": chassis, "pg": port_group, "as": address_set,
     "as2": renamed_set, "meter": meter, "lb": balancer, "lbg": balancer_group, "ro": router_option,
     "smb": bindings, "fm": foreign_members, "fm2": more_foreign, "naming": naming,
-    **{f"set{n}": (lambda variant, n=n: named_set(n, variant)) for n in range(3)},
-    **{f"p{n}": (lambda variant, n=n: port(n, variant)) for n in range(3)},
+    **{f"set{n}": (lambda variant, n=n: named_set(n, variant)) for n in range(3)},  # type: ignore[misc]
+    **{f"p{n}": (lambda variant, n=n: port(n, variant)) for n in range(3)},  # type: ignore[misc]
 }  # fmt: skip
 
 wants = st.tuples(st.just("want"), st.sampled_from(sorted(OWNERS)), st.sampled_from([0, 1, 2, None]))
@@ -249,7 +249,7 @@ class Run:
     def boot(self, *, settle: bool = True, order: int = 0) -> Any:
         rig = self.rigs(self.server.endpoint, settle=False, batch_rows=5)
         self.watches.append(NameWatch(rig.sink))
-        rig.live(LiveSet(PODS, project=len, namespaces="ns")).change(self.live)
+        rig.live(LiveSet(PODS, project=tuple, namespaces="ns")).change(self.live)
         owners = sorted(self.wanted)
         random.Random(order).shuffle(owners)
         for number, owner in enumerate(owners):
@@ -282,7 +282,7 @@ class Run:
             address = {f"10.2.0.{a}"}
             added, removed = (address - self.live, set()) if b % 2 else (set(), address & self.live)
             self.live = (self.live | added) - removed
-            self.rig.live(LiveSet(PODS, project=len, namespaces="ns")).change(added, removed)
+            self.rig.live(LiveSet(PODS, project=tuple, namespaces="ns")).change(added, removed)
         else:
             self.tamper(what, random.Random(a * 65536 + b))
 
@@ -407,7 +407,7 @@ def test_any_history_ends_as_a_clean_run(
     wipe(clean)
     reference = Run(clean, rigs)
     reference.live = run.live
-    reference.rig.live(LiveSet(PODS, project=len, namespaces="ns")).change(run.live, {"10.2.0.1"} - run.live)
+    reference.rig.live(LiveSet(PODS, project=tuple, namespaces="ns")).change(run.live, {"10.2.0.1"} - run.live)
     for owner in sorted(run.wanted):
         reference.want(owner, run.wanted[owner])
     expected = reference.end()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,7 +46,7 @@ def by_name(server: Any, table: str) -> dict[str, dict[str, Any]]:
     return {row["name"]: row for row in server.rows(table)}
 
 
-def test_child_waits_for_parent_and_carries_provenance(nb, rigs):
+def test_child_waits_for_parent_and_carries_provenance(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("ns/p", port("ns_p", addresses=("0a:58:0a:80:00:05 10.128.0.5",)))
     rig.quiet()
@@ -69,7 +71,7 @@ def test_child_waits_for_parent_and_carries_provenance(nb, rigs):
     assert (rig.sink.status()["waiting"], rig.sink.status()["waits"]) == (0, [])
 
 
-def test_whatever_waits_says_for_what(nb, rigs):
+def test_whatever_waits_says_for_what(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """A row for a row it refers to, a member for its row, a look-up, a row that only a reference would keep."""
     rig = rigs(nb.endpoint)
     group = row_id("g", "group")
@@ -98,7 +100,7 @@ def test_whatever_waits_says_for_what(nb, rigs):
     assert rig.sink.status()["waits"] == []
 
 
-def test_a_member_of_what_another_owns_is_told(nb, rigs):
+def test_a_member_of_what_another_owns_is_told(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """A key of a map, and a scalar; whoever loses is told, and told when it is over."""
     rig = rigs(nb.endpoint)
     rig.want("sw", switch(other_config={"mcast_snoop": "true"}))
@@ -122,7 +124,7 @@ def test_a_member_of_what_another_owns_is_told(nb, rigs):
     assert {owner: type(error) for owner, error in rig.reports} == {same: Contested, key: type(None)}
 
 
-def test_a_refusal_is_over_once_the_rows_are_written(nb, rigs):
+def test_a_refusal_is_over_once_the_rows_are_written(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """Two owners want one name: when the first has gone, nothing is refused any more."""
     rig = rigs(nb.endpoint)
     rig.want("one", Row("Address_Set", "set", {"name": "a"}))
@@ -136,7 +138,7 @@ def test_a_refusal_is_over_once_the_rows_are_written(nb, rigs):
     assert rig.sink.status()["failing"] == {}
 
 
-def test_unwanted_rows_go_and_return_when_parent_returns(nb, rigs):
+def test_unwanted_rows_go_and_return_when_parent_returns(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("sw", switch())
     rig.want("p", port("p"))
@@ -149,7 +151,9 @@ def test_unwanted_rows_go_and_return_when_parent_returns(nb, rigs):
     assert len(nb.rows("Logical_Switch_Port")) == 1
 
 
-def test_what_one_owner_changes_is_one_transaction_whatever_its_size(nb, rigs):
+def test_what_one_owner_changes_is_one_transaction_whatever_its_size(
+    nb: OvsdbServer, rigs: Callable[..., Any]
+) -> None:
     rig = rigs(nb.endpoint, batch_rows=3)
 
     def sets(text: str) -> list[Row]:
@@ -164,14 +168,14 @@ def test_what_one_owner_changes_is_one_transaction_whatever_its_size(nb, rigs):
     rig.want("more", Row("Address_Set", "y", {"name": "y"}))
     seen: list[set[str]] = []
     transact = rig.session.transact
-    rig.session.transact = lambda ops, done: (seen.append({str(op["where"]) for op in ops if "where" in op}),
+    rig.session.transact = lambda ops, done: (seen.append({str(op["where"]) for op in ops if "where" in op}),  # type: ignore[func-returns-value]
                                               transact(ops, done))  # fmt: skip
     rig.quiet()
     assert rig.sink.transactions - before == 2
     assert len(max(seen, key=len)) == 9, "the first change and all of the big owner's, past the limit"
 
 
-def test_restart_writes_nothing_and_settle_removes_leftovers(nb, rigs):
+def test_restart_writes_nothing_and_settle_removes_leftovers(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     first = rigs(nb.endpoint)
     first.want("sw", switch(other_config={"subnet": "10.0.0.0/24"}))
     first.want("p", port("p"))
@@ -191,7 +195,7 @@ def test_restart_writes_nothing_and_settle_removes_leftovers(nb, rigs):
     assert second.sink.transactions == 1
 
 
-def test_outside_changes_are_put_right(nb, rigs):
+def test_outside_changes_are_put_right(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("sw", switch(other_config={"a": "1"}))
     rig.want("p", port("p", options={"k": "v"}))
@@ -231,7 +235,7 @@ def test_outside_changes_are_put_right(nb, rigs):
     rig.loop.until(lambda: by_name(nb, "Logical_Switch_Port").get("p"))
 
 
-def test_foreign_rows_stay_and_members_come_and_go(nb, rigs):
+def test_foreign_rows_stay_and_members_come_and_go(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     nb.transact(
         "OVN_Northbound",
         [
@@ -266,7 +270,7 @@ def test_foreign_rows_stay_and_members_come_and_go(nb, rigs):
     assert nb.rows("NB_Global")[0]["name"] == ""
 
 
-def test_name_held_by_a_stranger_is_taken_over(nb, rigs):
+def test_name_held_by_a_stranger_is_taken_over(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     nb.transact(
         "OVN_Northbound",
         [
@@ -286,7 +290,7 @@ def test_name_held_by_a_stranger_is_taken_over(nb, rigs):
     assert [row["_uuid"] for row in nb.rows("Logical_Switch_Port")] == [row_id("p", "lsp").uuid]
 
 
-def test_two_owners_want_one_name(nb, rigs):
+def test_two_owners_want_one_name(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     row = Row("Address_Set", "as", {"name": "a1"})
     rig.want("a", row)
@@ -299,9 +303,9 @@ def test_two_owners_want_one_name(nb, rigs):
     assert [r["_uuid"] for r in nb.rows("Address_Set")] == [row_id("b", "as").uuid]
 
 
-def test_live_set_changes_by_element(nb, rigs):
+def test_live_set_changes_by_element(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
-    live = LiveSet(PODS, project=len, namespaces="ns")
+    live = LiveSet(PODS, project=tuple, namespaces="ns")
     content = rig.live(live)
     content.change({"10.0.0.1", Ref(row_id("p", "lsp").uuid)})
     rig.want("as", Row("Address_Set", "as", {"name": "a1", "addresses": live}))
@@ -319,7 +323,7 @@ def test_live_set_changes_by_element(nb, rigs):
     assert elements(nb.rows("Address_Set")[0]["addresses"]) == {"10.0.0.2"}
 
 
-def test_bad_value_and_missing_column_stop_nobody_else(nb, rigs):
+def test_bad_value_and_missing_column_stop_nobody_else(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     bad = rig.want("bad", Row("Address_Set", "as", {"name": 7}))
     missing = rig.want("missing", Row("Address_Set", "as", {"name": "m", "shoe_size": "43"}))
@@ -338,7 +342,7 @@ def test_bad_value_and_missing_column_stop_nobody_else(nb, rigs):
     assert set(by_name(nb, "Address_Set")) == {"good", "healed"}
 
 
-def test_dangling_strong_references_stop_nobody_else(nb, rigs):
+def test_dangling_strong_references_stop_nobody_else(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("sw", switch())
     for number in range(40):
@@ -361,7 +365,7 @@ def test_dangling_strong_references_stop_nobody_else(nb, rigs):
 
 
 @pytest.mark.parametrize("batch_rows", [1000, 4])
-def test_server_refusal_is_pinned_to_its_owner(nb, rigs, batch_rows):
+def test_server_refusal_is_pinned_to_its_owner(nb: OvsdbServer, rigs: Callable[..., Any], batch_rows: Any) -> None:
     rig = rigs(nb.endpoint, batch_rows=batch_rows)
     rig.want("sw", switch())
     owners = [rig.want(f"p{n}", port(f"p{n}")) for n in range(30)]
@@ -380,7 +384,7 @@ def test_server_refusal_is_pinned_to_its_owner(nb, rigs, batch_rows):
 
 
 @pytest.mark.parametrize("batch_rows", [1000, 4])
-def test_one_bad_row_among_many_owners(nb, rigs, batch_rows):
+def test_one_bad_row_among_many_owners(nb: OvsdbServer, rigs: Callable[..., Any], batch_rows: Any) -> None:
     """A port without a place is collected by the server; a set with a clashing name is refused: others pass."""
     rig = rigs(nb.endpoint, batch_rows=batch_rows)
     weak = Slot("Port_Group", row_id("pg", "pg"), "ports")
@@ -402,7 +406,7 @@ def test_one_bad_row_among_many_owners(nb, rigs, batch_rows):
     assert rig.sink.transactions == written, "it doesn't go on trying in a loop"
 
 
-def test_mass_deletion_is_held_back(nb, rigs):
+def test_mass_deletion_is_held_back(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     for number in range(30):
         rig.want(f"a{number}", Row("Address_Set", "as", {"name": f"a{number}"}))
@@ -419,7 +423,7 @@ def test_mass_deletion_is_held_back(nb, rigs):
     assert list(by_name(nb, "Address_Set")) == ["a1"]
 
 
-def test_rows_without_external_ids_are_known_again(nb, rigs):
+def test_rows_without_external_ids_are_known_again(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     binding = {"logical_port": "lrp", "ip": "10.0.0.1", "mac": "0a:58:0a:00:00:01"}
     rig.want("b", Row("Static_MAC_Binding", "smb", binding))
@@ -435,7 +439,7 @@ def test_rows_without_external_ids_are_known_again(nb, rigs):
     assert list(keys) == [f"ovnkit.io/row/{row_id('g', 'g').uuid}"]
 
 
-def test_a_deletion_that_comes_during_trials_goes_after_them(nb, rigs):
+def test_a_deletion_that_comes_during_trials_goes_after_them(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("gone", Row("Address_Set", "s", {"name": "gone"}))
     rig.quiet()
@@ -450,7 +454,7 @@ def test_a_deletion_that_comes_during_trials_goes_after_them(nb, rigs):
     assert [row["name"] for row in nb.rows("Address_Set")] == ["a"]
 
 
-def test_strong_reference_and_its_target_go_together(nb, rigs):
+def test_strong_reference_and_its_target_go_together(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     group = Row("HA_Chassis_Group", "g", {"name": "g"})
     member = Row(
@@ -477,7 +481,7 @@ def test_strong_reference_and_its_target_go_together(nb, rigs):
     assert rig.sink.failed_transactions == 0
 
 
-def test_port_moves_to_another_switch(nb, rigs):
+def test_port_moves_to_another_switch(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("sw", switch())
     rig.want("sw2", Row("Logical_Switch", "switch", {"name": "n2"}))
@@ -494,7 +498,7 @@ def test_port_moves_to_another_switch(nb, rigs):
     assert rig.sink.transactions == 2
 
 
-def test_owner_wants_two_rows_of_one_name(nb, rigs):
+def test_owner_wants_two_rows_of_one_name(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     owner = Owner("test", "things", "x")
     rig.sink.want(owner, [Row("Address_Set", "as", {"name": "a"}), Row("Address_Set", "as", {"name": "b"})])
@@ -504,7 +508,7 @@ def test_owner_wants_two_rows_of_one_name(nb, rigs):
 
 
 @pytest.mark.parametrize("methods", [("monitor_cond",), ("monitor",)])
-def test_older_protocols(nb, rigs, methods):
+def test_older_protocols(nb: OvsdbServer, rigs: Callable[..., Any], methods: Any) -> None:
     rig = rigs(nb.endpoint, methods=methods)
     rig.want("sw", switch(other_config={"a": "1"}))
     rig.want("p", port("p", addresses=("unknown",)))
@@ -517,7 +521,7 @@ def test_older_protocols(nb, rigs, methods):
     assert rig.sink.transactions == 2
 
 
-def test_bridge_with_ports_in_the_vswitch_database(folder, rigs):
+def test_bridge_with_ports_in_the_vswitch_database(folder: Path, rigs: Callable[..., Any]) -> None:
     """Ports need interfaces, names can't change, ovn-controller writes into our rows: all at once."""
     database = "Open_vSwitch"
     with OvsdbServer(folder / "ovs", database) as server:
@@ -529,7 +533,7 @@ def test_bridge_with_ports_in_the_vswitch_database(folder, rigs):
         def items(name: str, **interface: Any) -> list[Any]:
             held = Row("Interface", "if", {"name": name, "type": "internal", **interface}, db="ovs")
             ports = Slot("Bridge", Lookup("Bridge", "name", "br-int"), "ports")
-            columns = {"name": name, "interfaces": (Ref(row_id("mp", "if").uuid),)}
+            columns: dict[str, Any] = {"name": name, "interfaces": (Ref(row_id("mp", "if").uuid),)}
             mapping = Slot("Open_vSwitch", Lookup("Open_vSwitch"), "external_ids")
             member = Member(mapping, "physnet:br-ex", key="ovn-bridge-mappings", db="ovs")
             return [held, Row("Port", "port", columns, ports, db="ovs"), member]
@@ -554,7 +558,7 @@ def test_bridge_with_ports_in_the_vswitch_database(folder, rigs):
         assert rig.sink.failed_transactions == 0
 
 
-def test_newer_schema(folder, rigs):
+def test_newer_schema(folder: Path, rigs: Callable[..., Any]) -> None:
     """A row that needs a column only newer databases have is written there."""
     try:
         schema = schema_path("OVN_Northbound", DEBIAN_13)
@@ -563,7 +567,7 @@ def test_newer_schema(folder, rigs):
     with OvsdbServer(folder / "nb", schema=schema) as server:
         rig = rigs(server.endpoint)
         group = Slot("Port_Group", row_id("pg", "group"), "acls")
-        acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "pass", "tier": 2}
+        acl: dict[str, Any] = {"priority": 1, "direction": "to-lport", "match": "1", "action": "pass", "tier": 2}
         rig.want("pg", Row("Port_Group", "group", {"name": "g"}), Row("ACL", "a", acl, group))
         rig.quiet()
         assert [row["tier"] for row in server.rows("ACL")] == [2]
@@ -571,11 +575,13 @@ def test_newer_schema(folder, rigs):
 
 
 @pytest.mark.parametrize(("column", "written"), [("colour", 0), ("name", 2)])
-def test_a_row_for_newer_databases_only(nb, rigs, column, written):
+def test_a_row_for_newer_databases_only(
+    nb: OvsdbServer, rigs: Callable[..., Any], column: Any, written: Any
+) -> None:
     """It is left out where the column is missing, whether it was wanted before the schema was known or after."""
     rig = rigs(nb.endpoint)
     group = Slot("Port_Group", row_id("pg", "group"), "acls")
-    acl = {"priority": 1, "direction": "to-lport", "match": "1", "action": "drop"}
+    acl: dict[str, Any] = {"priority": 1, "direction": "to-lport", "match": "1", "action": "drop"}
     rows = [
         Row("Port_Group", "group", {"name": "g"}),
         *(Row("ACL", name, acl, group, only_with=frozenset({column})) for name in ("a", "b")),
@@ -588,7 +594,7 @@ def test_a_row_for_newer_databases_only(nb, rigs, column, written):
     assert not rig.reports
 
 
-def test_disabled_plugin_leaves_nothing(nb, rigs):
+def test_disabled_plugin_leaves_nothing(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """Rows in tables that nobody names any more are found by their mark."""
     rig = rigs(nb.endpoint)
     rig.want("qos", Row("DNS", "dns", {"records": {"a": "10.0.0.1"}}), switch())
@@ -604,7 +610,7 @@ def test_disabled_plugin_leaves_nothing(nb, rigs):
     assert ids(nb.rows("NB_Global")[0]) == {}
 
 
-def test_rows_of_a_plugin_that_failed_are_kept(nb, rigs):
+def test_rows_of_a_plugin_that_failed_are_kept(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """Also those without external_ids of their own, and their places in rows of plugins that work."""
     rig = rigs(nb.endpoint)
     works = Owner("works", "things", "sw")
@@ -629,7 +635,7 @@ def test_rows_of_a_plugin_that_failed_are_kept(nb, rigs):
     assert nb.rows("Logical_Switch_Port") == nb.rows("Static_MAC_Binding") == []
 
 
-def test_what_is_over_is_no_last_error_any_more(nb, rigs):
+def test_what_is_over_is_no_last_error_any_more(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     rig = rigs(nb.endpoint)
     rig.want("sw", switch())
     rig.quiet()
@@ -638,7 +644,7 @@ def test_what_is_over_is_no_last_error_any_more(nb, rigs):
     rig.quiet()
     assert rig.session.reloads > 1
     assert rig.sink.status()["last_error"] == ""
-    rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))
+    rig.want("wrong", Row("Logical_Switch", "wrong", {"name": "w", "ports": {Ref(row_id("sw", "switch"))}}))  # type: ignore[arg-type, dict-item]
     rig.loop.until(lambda: rig.sink.status()["last_error"], "a refused row is told")
     rig.want("wrong")
     rig.want("port", port("p"))
@@ -646,7 +652,7 @@ def test_what_is_over_is_no_last_error_any_more(nb, rigs):
     assert rig.sink.status()["last_error"] == ""
 
 
-def test_rows_of_others_that_are_to_go_are_deleted_however_many(nb, rigs):
+def test_rows_of_others_that_are_to_go_are_deleted_however_many(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     """Messages that have been read are deleted by UUID; they are no leftovers to be held back."""
     rig = rigs(nb.endpoint, needs={"Logical_Router": {"name"}})
     inserts = [{"op": "insert", "table": "Logical_Router", "row": {"name": f"r{n}"}} for n in range(31)]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Row, Slot
+from ovnkit.testing.ovsdb import OvsdbServer
 
 NB = "OVN_Northbound"
 
@@ -36,7 +38,9 @@ def route(prefix: str = "10.0.0.0/8", hop: str = "100.64.0.1") -> Row:
     return Row("Logical_Router_Static_Route", "route", {"ip_prefix": prefix, "nexthop": hop}, parent=slot)
 
 
-def test_a_switch_or_balancer_of_the_same_name_goes_and_one_without_name_stays(nb, rigs):
+def test_a_switch_or_balancer_of_the_same_name_goes_and_one_without_name_stays(
+    nb: OvsdbServer, rigs: Callable[..., Any]
+) -> None:
     for table in ("Logical_Switch", "Logical_Router", "Load_Balancer"):
         for name in ("ours", "ours", "theirs", ""):
             insert(nb, table, {"name": name})
@@ -56,7 +60,7 @@ def test_a_switch_or_balancer_of_the_same_name_goes_and_one_without_name_stays(n
     assert rig.sink.transactions == transactions + 1
 
 
-def test_a_row_that_is_renamed_to_a_name_of_ours_goes(nb, rigs):
+def test_a_row_that_is_renamed_to_a_name_of_ours_goes(nb: OvsdbServer, rigs: Callable[..., Any]) -> None:
     insert(nb, "Logical_Router", {"name": "other"})
     row = {"ip_prefix": "192.0.2.0/24", "nexthop": "100.64.0.9"}
     theirs = insert(nb, "Logical_Router_Static_Route", row, "Logical_Router", "other", "static_routes")
@@ -71,7 +75,9 @@ def test_a_row_that_is_renamed_to_a_name_of_ours_goes(nb, rigs):
     assert ours["static_routes"] == ["uuid", theirs], "what others had put into it"
 
 
-def test_routes_of_others_stay_in_the_router_but_those_like_ours(nb, rigs):
+def test_routes_of_others_stay_in_the_router_but_those_like_ours(
+    nb: OvsdbServer, rigs: Callable[..., Any]
+) -> None:
     insert(nb, "Logical_Router", {"name": "GR_n1"})
 
     def theirs(prefix: str, hop: str, **ids: str) -> str:
@@ -92,7 +98,9 @@ def test_routes_of_others_stay_in_the_router_but_those_like_ours(nb, rigs):
     assert rig.sink.idle
 
 
-def test_a_route_of_ours_that_comes_later_takes_the_place_of_one_that_went_along(nb, rigs):
+def test_a_route_of_ours_that_comes_later_takes_the_place_of_one_that_went_along(
+    nb: OvsdbServer, rigs: Callable[..., Any]
+) -> None:
     insert(nb, "Logical_Router", {"name": "GR_n1"})
     row = {"ip_prefix": "10.0.0.0/8", "nexthop": "100.64.0.1"}
     insert(nb, "Logical_Router_Static_Route", row, "Logical_Router", "GR_n1", "static_routes")

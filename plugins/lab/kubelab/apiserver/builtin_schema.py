@@ -126,7 +126,7 @@ def _merge_hints(path: str, schema: Json) -> Json:
     return found
 
 
-def _required(cls: Any, attribute: str) -> bool:
+def _required(cls: object, attribute: str) -> bool:
     fields = getattr(cls, "model_fields", None)
     if fields is not None:
         return bool(attribute in fields and fields[attribute].is_required())
@@ -134,7 +134,7 @@ def _required(cls: Any, attribute: str) -> bool:
     return any(isinstance(c, str) and "must not be `None`" in c for c in setter.__code__.co_consts)
 
 
-def _text(cls: Any, attribute: str) -> str:
+def _text(cls: object, attribute: str) -> str:
     fields = getattr(cls, "model_fields", None)
     if fields is not None:
         return (fields[attribute].description or "") if attribute in fields else ""
@@ -142,6 +142,6 @@ def _text(cls: Any, attribute: str) -> str:
     return lines[1].strip() if len(lines) > 2 else ""
 
 
-def _class_text(cls: Any) -> str:
+def _class_text(cls: object) -> str:
     text = (cls.__doc__ or "").split("Attributes:")[0].strip()
     return "" if text.startswith("NOTE: This class is auto generated") else text

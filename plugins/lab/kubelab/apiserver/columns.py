@@ -36,7 +36,7 @@ def _age(obj: Json) -> str:
     return age(obj["metadata"].get("creationTimestamp"))
 
 
-def _get(obj: Any, path: str, default: Any = None) -> Any:
+def _get(obj: object, path: str, default: object = None) -> Any:
     for step in path.split("."):
         obj = obj.get(step) if isinstance(obj, dict) else None
         if obj is None:

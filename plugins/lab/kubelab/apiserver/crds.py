@@ -58,7 +58,7 @@ def problems(crd: Json) -> list[FieldProblem]:
     return found
 
 
-def _structural(schema: Any, path: str) -> list[FieldProblem]:
+def _structural(schema: object, path: str) -> list[FieldProblem]:
     """What makes a schema invalid: sub-schemas that aren't objects, references, unknown types."""
     if not isinstance(schema, dict):
         return [FieldProblem.wrong_type(path, schema, "object")]

@@ -1,14 +1,13 @@
 """Defaults of the built-in kinds: what kube-apiserver sets before it stores an object."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from .errors import Json
 
 Defaulter = Callable[[Json], None]
 
 
-def _set(obj: Json, **values: Any) -> None:
+def _set(obj: Json, **values: object) -> None:
     for name, value in values.items():
         obj.setdefault(name, value)
 

@@ -120,7 +120,7 @@ def readable(path: tuple[str, ...]) -> str:
     return text
 
 
-def item_step(node: Node, item: Any) -> str:
+def item_step(node: Node, item: object) -> str:
     """The path element of a list item: by its keys, or by its value in a set."""
     if node.is_set or not isinstance(item, dict):
         return "v:" + orjson.dumps(item).decode()
@@ -164,11 +164,11 @@ def _members(node: Node, value: dict[str, Any]) -> FieldSet:
     return fields
 
 
-def _is_leaf(node: Node, value: Any) -> bool:
+def _is_leaf(node: Node, value: object) -> bool:
     return node.atomic or not isinstance(value, dict | list)
 
 
-def _below(node: Node, value: Any) -> FieldSet:
+def _below(node: Node, value: object) -> FieldSet:
     """The subtree under a value; empty for a leaf."""
     if isinstance(value, dict):
         return {} if node.atomic else _members(node, value)
@@ -215,7 +215,7 @@ def _changes(node: Node, old: dict[str, Any], new: dict[str, Any]) -> tuple[Fiel
     return written, removed
 
 
-def _compare(node: Node, old: Any, new: Any, step: str, written: FieldSet, removed: FieldSet) -> None:
+def _compare(node: Node, old: object, new: object, step: str, written: FieldSet, removed: FieldSet) -> None:
     if isinstance(old, dict) and isinstance(new, dict) and not node.atomic:
         below, gone = _changes(node, old, new)
     elif isinstance(old, list) and isinstance(new, list) and node.shape == LIST and granular_list(node):

@@ -169,7 +169,7 @@ def _store(obj: Json, owners: Owners) -> None:
         obj["metadata"].pop("managedFields", None)
 
 
-def merge(node: Node, live: Any, config: Any) -> Any:
+def merge(node: Node, live: object, config: object) -> Any:
     """``config`` laid over ``live`` by the schema: maps and keyed lists item by item, the rest replaced."""
     if isinstance(live, dict) and isinstance(config, dict) and not node.atomic:
         merged = dict(live)

@@ -14,7 +14,7 @@ _ORDER = "$setElementOrder/"
 _DELETE = "$deleteFromPrimitiveList/"
 
 
-def json_patch(obj: Json, operations: Any) -> Json:
+def json_patch(obj: Json, operations: object) -> Json:
     """RFC 6902; a failed ``test`` or a missing path is 422, as with kube-apiserver."""
     if not isinstance(operations, list):
         raise errors.bad_request(
@@ -30,7 +30,7 @@ def json_patch(obj: Json, operations: Any) -> Json:
     return patched
 
 
-def merge_patch(target: Any, patch: Any) -> Any:
+def merge_patch(target: object, patch: object) -> Any:
     """RFC 7386."""
     if not isinstance(patch, dict):
         return patch
@@ -71,7 +71,7 @@ def strategic_merge(node: Node, target: Json, patch: Json) -> Json:
     return merged
 
 
-def _member(node: Node, merged: Json, name: str, value: Any, order: list[Any] | None) -> None:
+def _member(node: Node, merged: Json, name: str, value: object, order: list[Any] | None) -> None:
     if value is None:
         merged.pop(name, None)
     elif isinstance(value, dict):
@@ -113,7 +113,7 @@ def _ordered(node: Node, items: list[Any], order: list[Any]) -> list[Any]:
     """The items in the order that the patch names; items it doesn't name stay near where they were."""
     key = node.merge_key
 
-    def identity(item: Any) -> Any:
+    def identity(item: object) -> Any:
         return item.get(key) if key and isinstance(item, dict) else item
 
     ranks = {identity(o): i for i, o in enumerate(order)}

@@ -1,7 +1,6 @@
 """Role-based access control: evaluates Roles and ClusterRoles through their bindings."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from attrs import frozen
 
@@ -121,7 +120,7 @@ def _binds(binding: Json, user: User, namespace: str) -> bool:
     return any(_is_subject(s, user, namespace) for s in binding.get("subjects") or [])
 
 
-def _is_subject(subject: Mapping[str, Any], user: User, namespace: str) -> bool:
+def _is_subject(subject: Mapping[str, object], user: User, namespace: str) -> bool:
     match subject.get("kind"):
         case "User":
             return bool(subject["name"] == user.name)

@@ -3,7 +3,6 @@
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from . import crds
 from .errors import FieldProblem, Json
@@ -139,7 +138,7 @@ def _container_ports(container: Json, path: str) -> Problems:
     return found
 
 
-def _port_number(value: Any, path: str) -> Problems:
+def _port_number(value: object, path: str) -> Problems:
     if isinstance(value, int) and not 1 <= value <= 65535:
         return [FieldProblem.invalid(path, value, "must be between 1 and 65535, inclusive")]
     return []

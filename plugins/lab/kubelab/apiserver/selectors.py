@@ -154,7 +154,7 @@ FIELD_LABELS: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def field_labels(collection: str, obj: Mapping[str, Any]) -> Mapping[str, str]:
+def field_labels(collection: str, obj: Mapping[str, object]) -> Mapping[str, str]:
     """The selectable fields of an object, as text (``true``/``false`` for booleans, empty when absent)."""
     names = FIELD_LABELS.get(collection)
     if not names:
@@ -169,7 +169,7 @@ def field_labels(collection: str, obj: Mapping[str, Any]) -> Mapping[str, str]:
     return values
 
 
-def read_path(obj: Mapping[str, Any], path: str) -> str:
+def read_path(obj: Mapping[str, object], path: str) -> str:
     """The scalar at a dotted path, as text."""
     value: Any = obj
     for step in path.split("."):

@@ -169,7 +169,7 @@ def _read(obj: Json, path: str) -> Any:
     return value if path else None
 
 
-def _write(obj: Json, path: str, value: Any) -> None:
+def _write(obj: Json, path: str, value: object) -> None:
     *parents, last = path.lstrip(".").split(".")
     for step in parents:
         obj = obj.setdefault(step, {})

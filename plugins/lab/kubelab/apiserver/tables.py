@@ -61,7 +61,7 @@ def _custom(spec: Mapping[str, Any]) -> Column:
     return Column(spec["name"], read, kind, priority, spec.get("format", ""), spec.get("description", ""))
 
 
-def json_path(obj: Any, path: str) -> list[Any]:
+def json_path(obj: object, path: str) -> list[Any]:
     """The values at a kubectl JSONPath (names, indexes, ``[*]`` and equality filters)."""
     text = path.strip("{}").replace("\\.", "\x00")
     values = [obj]
@@ -70,7 +70,7 @@ def json_path(obj: Any, path: str) -> list[Any]:
     return [v for v in values if v is not None]
 
 
-def _step(value: Any, step: re.Match[str]) -> list[Any]:
+def _step(value: object, step: re.Match[str]) -> list[Any]:
     if step["name"] or step["quoted"]:
         name = (step["name"] or step["quoted"]).replace("\x00", ".")
         return [value.get(name)] if isinstance(value, dict) else []

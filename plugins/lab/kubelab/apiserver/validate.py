@@ -26,7 +26,7 @@ class Findings:
     defaults: bool = True
 
 
-def clean(node: Node, value: Any, path: str, found: Findings, metadata: bool = False) -> Any:
+def clean(node: Node, value: object, path: str, found: Findings, metadata: bool = False) -> Any:
     """Drop unknown fields and nulls, fill in defaults; in place where possible, returns the value."""
     if node.shape == OBJECT:
         if isinstance(value, dict):
@@ -80,7 +80,7 @@ def _clean_map(sub: Node, value: Json, path: str, found: Findings) -> None:
             value[name] = clean(sub, member, f"{path}.{name}", found)
 
 
-def validate(node: Node, value: Any, path: str, found: Findings, skip: frozenset[str] = frozenset()) -> None:
+def validate(node: Node, value: object, path: str, found: Findings, skip: frozenset[str] = frozenset()) -> None:
     """Check types, required fields and constraints; ``skip`` names members of the root that are left alone."""
     if value is None and (node.nullable or node.shape == ANY):
         return
@@ -106,7 +106,7 @@ def validate(node: Node, value: Any, path: str, found: Findings, skip: frozenset
             _unique(node, value, path, found)
 
 
-def _typed(node: Node, value: Any) -> bool:
+def _typed(node: Node, value: object) -> bool:
     if isinstance(value, bool):
         return node.json == "boolean"
     if node.json == "integer" and isinstance(value, float):
@@ -141,7 +141,7 @@ def _unique(node: Node, value: list[Any], path: str, found: Findings) -> None:
         seen.add(key)
 
 
-def check(node: Node, value: Any, path: str, found: Findings) -> None:
+def check(node: Node, value: object, path: str, found: Findings) -> None:
     """The value constraints of JSON Schema as CRDs use them."""
     checks = node.checks
     report = found.problems.append
@@ -219,7 +219,7 @@ def _check_size(checks: Json, what: str, size: int, path: str, found: Findings) 
         found.problems.append(FieldProblem("FieldValueTooMany", path, detail))
 
 
-def _check_logic(checks: Json, value: Any, path: str, found: Findings) -> None:
+def _check_logic(checks: Json, value: object, path: str, found: Findings) -> None:
     for sub in checks.get("allOf", ()):
         validate(_logic(sub), value, path, found)
     if "anyOf" in checks and not any(_holds(s, value) for s in checks["anyOf"]):
@@ -244,7 +244,7 @@ def _logic(sub: Json) -> Node:
     return known[1]
 
 
-def _holds(sub: Json, value: Any) -> bool:
+def _holds(sub: Json, value: object) -> bool:
     found = Findings()
     node = _logic(sub)
     validate(node, value, "", found)

@@ -3,7 +3,6 @@
 import base64
 import secrets
 import uuid
-from typing import Any
 
 import orjson
 
@@ -62,7 +61,7 @@ class Writes:
         record = self._insert(request, resource, obj, None)
         return record if isinstance(record, bytes) else convert.encoded(resource, record)
 
-    def _insert(self, request: Request, resource: Resource, obj: Json, owners: Any) -> Record | bytes:
+    def _insert(self, request: Request, resource: Resource, obj: Json, owners: object) -> Record | bytes:
         metadata = obj["metadata"]
         collection = self._store.collection(resource.collection)
         if resource.has_status and resource.collection not in _STATUS_ON_CREATE:
@@ -286,7 +285,7 @@ class Writes:
         return Writer(request.manager, resource.api_version, request.subresource)
 
 
-def apply_patch(resource: Resource, kind: str, current: Json, body: Any) -> Json:
+def apply_patch(resource: Resource, kind: str, current: Json, body: object) -> Json:
     """``current`` after a patch of media type ``kind``; raises 400, 415 or 422."""
     if kind == "application/json-patch+json":
         return patch.json_patch(current, body)

@@ -1,7 +1,10 @@
 """Tokens and RBAC: what callers may do, and that can-i tells the truth about it."""
 
+from __future__ import annotations
+
 import json
 import subprocess
+from typing import Any
 
 import pytest
 
@@ -26,7 +29,7 @@ ROLES = {
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory, server_class):
+def server(tmp_path_factory: pytest.TempPathFactory, server_class: Any) -> Any:
     directory = tmp_path_factory.mktemp("apiserver")
     tokens = directory / "tokens.csv"
     tokens.write_text(TOKENS)
@@ -41,14 +44,14 @@ def server(tmp_path_factory, server_class):
     server.stop()
 
 
-def can_i(server, binary, token, *question):
+def can_i(server: Any, binary: Any, token: Any, *question: Any) -> Any:
     command = [binary, f"--kubeconfig={server.kubeconfig(token)}", "auth", "can-i", *question]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30)
     assert not done.stderr.startswith(("error", "Error")), done.stderr
     return done.stdout.strip()
 
 
-def test_roles_are_enforced(server):
+def test_roles_are_enforced(server: Any) -> None:
     assert server.request("GET", "/api/v1/pods", token="reader-token")[0] == 200
     code, body, _ = server.request("GET", "/api/v1/secrets", token="reader-token")
     assert code == 403
@@ -60,7 +63,7 @@ def test_roles_are_enforced(server):
     assert server.request("GET", "/apis", token="nobody-token")[0] == 200
 
 
-def test_names_and_subresources_count(server):
+def test_names_and_subresources_count(server: Any) -> None:
     path = "/api/v1/namespaces/default/pods/{}/status"
     for name in ("mine", "yours"):
         pod = {"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
@@ -71,7 +74,7 @@ def test_names_and_subresources_count(server):
     assert server.request("PATCH", path.format("yours"), patch, token="reader-token", **header)[0] == 403
 
 
-def test_a_namespaced_role_ends_at_its_namespace(server):
+def test_a_namespaced_role_ends_at_its_namespace(server: Any) -> None:
     base = "/apis/rbac.authorization.k8s.io/v1/namespaces/default"
     rules = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["*"]}]
     server.request("POST", f"{base}/roles", {"metadata": {"name": "r"}, "rules": rules}, token="admin-token")
@@ -85,7 +88,7 @@ def test_a_namespaced_role_ends_at_its_namespace(server):
     assert server.request("GET", "/api/v1/namespaces/default/configmaps", token="nobody-token")[0] == 403
 
 
-def test_can_i_tells_the_truth(server, kubectl_binary):
+def test_can_i_tells_the_truth(server: Any, kubectl_binary: str) -> None:
     assert can_i(server, kubectl_binary, "admin-token", "delete", "nodes") == "yes"
     assert can_i(server, kubectl_binary, "reader-token", "list", "pods") == "yes"
     assert can_i(server, kubectl_binary, "reader-token", "delete", "pods") == "no"
@@ -94,7 +97,7 @@ def test_can_i_tells_the_truth(server, kubectl_binary):
     assert "pods" in can_i(server, kubectl_binary, "reader-token", "--list")
 
 
-def test_service_account_tokens_work(server):
+def test_service_account_tokens_work(server: Any) -> None:
     path = "/api/v1/namespaces/default/serviceaccounts"
     account = server.request("POST", path, {"metadata": {"name": "robot"}}, token="admin-token")[1]
     token = server.request("POST", f"{path}/robot/token", {"spec": {}}, token="admin-token")[1]["status"]["token"]

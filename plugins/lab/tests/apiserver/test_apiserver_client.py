@@ -1,38 +1,42 @@
 """The official Python client against the server: lists, watches, conflicts; and plain HTTP for the rest."""
 
+from __future__ import annotations
+
 import json
 import signal
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from kubernetes import client, watch
 
 
 @pytest.fixture
-def core(shared_server):
+def core(shared_server: Any) -> Any:
     configuration = client.Configuration()
     configuration.host = shared_server.url
     with client.ApiClient(configuration) as api:
         yield client.CoreV1Api(api)
 
 
-def config_map(name, **data):
+def config_map(name: str, **data: Any) -> Any:
     return client.V1ConfigMap(metadata=client.V1ObjectMeta(name=name, labels={"n": name}), data=data)
 
 
-def objects(shared_server, namespace, names):
+def objects(shared_server: Any, namespace: str, names: Any) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     for name in names:
         assert shared_server.request("POST", path, {"metadata": {"name": name}})[0] == 201
 
 
-def read_lines(response, count):
+def read_lines(response: Any, count: Any) -> Any:
     return [json.loads(response.readline()) for _ in range(count)]
 
 
-def test_typed_objects_survive_the_round_trip(core, namespace):
+def test_typed_objects_survive_the_round_trip(core: Any, namespace: str) -> None:
     container = client.V1Container(name="c", image="busybox", ports=[client.V1ContainerPort(container_port=80)])
     spec = client.V1PodSpec(containers=[container])
     pod = core.create_namespaced_pod(
@@ -51,7 +55,7 @@ def test_typed_objects_survive_the_round_trip(core, namespace):
     assert core.delete_namespaced_pod(pod.metadata.name, namespace).metadata.name == pod.metadata.name
 
 
-def test_lists_come_in_consistent_pages(core, namespace, shared_server):
+def test_lists_come_in_consistent_pages(core: Any, namespace: str, shared_server: Any) -> None:
     objects(shared_server, namespace, [f"c{i}" for i in range(7)])
     first = core.list_namespaced_config_map(namespace, limit=3)
     assert [c.metadata.name for c in first.items] == ["c0", "c1", "c2"]
@@ -63,26 +67,26 @@ def test_lists_come_in_consistent_pages(core, namespace, shared_server):
     assert rest.metadata.resource_version == first.metadata.resource_version
 
 
-def test_watch_resumes_where_a_list_ended(core, namespace):
+def test_watch_resumes_where_a_list_ended(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("before"))
     version = core.list_namespaced_config_map(namespace).metadata.resource_version
     core.create_namespaced_config_map(namespace, config_map("a"))
     core.patch_namespaced_config_map("a", namespace, {"data": {"x": "1"}})
     core.delete_namespaced_config_map("a", namespace)
-    stream = watch.Watch().stream(
+    stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
         core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=1
     )
     events = [(e["type"], e["object"].metadata.name) for e in stream]
     assert events == [("ADDED", "a"), ("MODIFIED", "a"), ("DELETED", "a")]
 
 
-def test_watch_without_a_version_starts_with_what_is_there(core, namespace):
+def test_watch_without_a_version_starts_with_what_is_there(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("a"))
-    events = list(watch.Watch().stream(core.list_namespaced_config_map, namespace, timeout_seconds=1))
+    events = list(watch.Watch().stream(core.list_namespaced_config_map, namespace, timeout_seconds=1))  # type: ignore[no-untyped-call]
     assert [(e["type"], e["object"].metadata.name) for e in events] == [("ADDED", "a")]
 
 
-def test_selector_watches_see_objects_enter_and_leave(core, namespace):
+def test_selector_watches_see_objects_enter_and_leave(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("a"))
     version = core.list_namespaced_config_map(namespace).metadata.resource_version
     for value in ("yes", "yes", "no", "yes"):
@@ -90,7 +94,7 @@ def test_selector_watches_see_objects_enter_and_leave(core, namespace):
             "a", namespace, {"metadata": {"labels": {"in": value}}, "data": {"v": value}}
         )
     core.patch_namespaced_config_map("a", namespace, {"data": {"v": "last"}})
-    stream = watch.Watch().stream(
+    stream = watch.Watch().stream(  # type: ignore[no-untyped-call]
         core.list_namespaced_config_map,
         namespace,
         resource_version=version,
@@ -100,7 +104,7 @@ def test_selector_watches_see_objects_enter_and_leave(core, namespace):
     assert [e["type"] for e in stream] == ["ADDED", "DELETED", "ADDED", "MODIFIED"]
 
 
-def test_watch_from_a_forgotten_version_is_gone(start_server):
+def test_watch_from_a_forgotten_version_is_gone(start_server: Callable[..., Any]) -> None:
     server = start_server("--history", "4")
     path = "/api/v1/namespaces/default/configmaps"
     version = server.request("GET", path)[1]["metadata"]["resourceVersion"]
@@ -110,7 +114,7 @@ def test_watch_from_a_forgotten_version_is_gone(start_server):
     core = client.CoreV1Api(client.ApiClient(configuration))
     with pytest.raises(client.ApiException) as caught:
         list(
-            watch.Watch().stream(
+            watch.Watch().stream(  # type: ignore[no-untyped-call]
                 core.list_namespaced_config_map, "default", resource_version=version, timeout_seconds=5
             )
         )
@@ -119,30 +123,30 @@ def test_watch_from_a_forgotten_version_is_gone(start_server):
     assert (code, body["reason"]) == (410, "Expired")
 
 
-def test_stale_writes_conflict(core, namespace):
+def test_stale_writes_conflict(core: Any, namespace: str) -> None:
     first = core.create_namespaced_config_map(namespace, config_map("a", x="1"))
     core.patch_namespaced_config_map("a", namespace, {"data": {"x": "2"}})
     with pytest.raises(client.ApiException) as caught:
         core.replace_namespaced_config_map("a", namespace, first)
     assert caught.value.status == 409
-    assert "the object has been modified" in json.loads(caught.value.body)["message"]
+    assert "the object has been modified" in json.loads(caught.value.body)["message"]  # type: ignore[arg-type]
     with pytest.raises(client.ApiException) as caught:
         core.create_namespaced_config_map(namespace, config_map("a"))
-    assert json.loads(caught.value.body)["reason"] == "AlreadyExists"
+    assert json.loads(caught.value.body)["reason"] == "AlreadyExists"  # type: ignore[arg-type]
     wrong = client.V1DeleteOptions(preconditions=client.V1Preconditions(uid="other"))
     with pytest.raises(client.ApiException) as caught:
         core.delete_namespaced_config_map("a", namespace, body=wrong)
     assert caught.value.status == 409
 
 
-def test_a_write_that_changes_nothing_is_none(core, namespace):
+def test_a_write_that_changes_nothing_is_none(core: Any, namespace: str) -> None:
     core.create_namespaced_config_map(namespace, config_map("a", x="1"))
     first = core.patch_namespaced_config_map("a", namespace, {"data": {"x": "2"}})
     again = core.patch_namespaced_config_map("a", namespace, {"data": {"x": "2"}})
     assert again.metadata.resource_version == first.metadata.resource_version
 
 
-def test_status_is_written_through_its_subresource_only(core, namespace, shared_server):
+def test_status_is_written_through_its_subresource_only(core: Any, namespace: str, shared_server: Any) -> None:
     path = f"/api/v1/namespaces/{namespace}/pods"
     pod = {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}
     shared_server.request("POST", path, {**pod, "status": {"phase": "Running"}})
@@ -156,7 +160,7 @@ def test_status_is_written_through_its_subresource_only(core, namespace, shared_
     assert found.metadata.annotations == {"k8s.ovn.org/pod-networks": "{}"}
 
 
-def test_services_get_addresses_and_ports(start_server):
+def test_services_get_addresses_and_ports(start_server: Callable[..., Any]) -> None:
     server = start_server("--service-cidr", "10.96.0.0/16,fd00:10:96::/112")
     path = "/api/v1/namespaces/default/services"
     ports = [{"name": "a", "port": 80}, {"name": "b", "port": 53, "protocol": "UDP"}]
@@ -178,7 +182,7 @@ def test_services_get_addresses_and_ports(start_server):
     assert body["spec"]["clusterIPs"] == ["None"]
 
 
-def test_streaming_list_ends_with_a_bookmark(shared_server, namespace):
+def test_streaming_list_ends_with_a_bookmark(shared_server: Any, namespace: str) -> None:
     objects(shared_server, namespace, ["a", "b"])
     query = "watch=1&sendInitialEvents=true&allowWatchBookmarks=true&resourceVersionMatch=NotOlderThan"
     url = f"{shared_server.url}/api/v1/namespaces/{namespace}/configmaps?{query}"
@@ -190,7 +194,7 @@ def test_streaming_list_ends_with_a_bookmark(shared_server, namespace):
         assert read_lines(response, 1)[0]["object"]["metadata"]["name"] == "c"
 
 
-def test_bookmarks_move_idle_watches_on(start_server):
+def test_bookmarks_move_idle_watches_on(start_server: Callable[..., Any]) -> None:
     server = start_server("--bookmark-seconds", "0.2")
     url = f"{server.url}/api/v1/pods?watch=1&allowWatchBookmarks=true&resourceVersion=0"
     with urllib.request.urlopen(url, timeout=10) as response:
@@ -206,7 +210,7 @@ def test_bookmarks_move_idle_watches_on(start_server):
 
 
 @pytest.mark.parametrize("sig", [signal.SIGTERM, signal.SIGKILL])
-def test_restart_keeps_objects_and_versions(start_server, sig):
+def test_restart_keeps_objects_and_versions(start_server: Callable[..., Any], sig: Any) -> None:
     server = start_server()
     path = "/api/v1/namespaces/default/configmaps"
     objects(server, "default", ["a", "b"])
@@ -223,7 +227,7 @@ def test_restart_keeps_objects_and_versions(start_server, sig):
     assert int(created["metadata"]["resourceVersion"]) > version
 
 
-def test_a_watch_resumes_across_a_restart(start_server):
+def test_a_watch_resumes_across_a_restart(start_server: Callable[..., Any]) -> None:
     server = start_server()
     path = "/api/v1/namespaces/default/configmaps"
     objects(server, "default", ["a"])
@@ -237,11 +241,11 @@ def test_a_watch_resumes_across_a_restart(start_server):
         assert read_lines(response, 1)[0]["object"]["metadata"]["name"] == "b"
 
 
-def test_stopping_ends_watches_at_once(start_server):
+def test_stopping_ends_watches_at_once(start_server: Callable[..., Any]) -> None:
     server = start_server()
     ended = threading.Event()
 
-    def follow():
+    def follow() -> None:
         with urllib.request.urlopen(f"{server.url}/api/v1/pods?watch=1&resourceVersion=0", timeout=20) as response:
             response.read()
         ended.set()
@@ -255,7 +259,7 @@ def test_stopping_ends_watches_at_once(start_server):
     assert ended.wait(5)
 
 
-def test_throttling_answers_429_with_retry_after(start_server):
+def test_throttling_answers_429_with_retry_after(start_server: Callable[..., Any]) -> None:
     server = start_server()
     server.request("POST", "/debug/throttle", {"requests": 2, "retryAfter": 3})
     answers = [server.request("GET", "/api/v1/pods") for _ in range(3)]
@@ -264,7 +268,7 @@ def test_throttling_answers_429_with_retry_after(start_server):
     assert answers[0][1]["reason"] == "TooManyRequests"
 
 
-def test_many_pods_list_fast_and_watch_whole(start_server):
+def test_many_pods_list_fast_and_watch_whole(start_server: Callable[..., Any]) -> None:
     server = start_server()
     count = 500
     url = f"{server.url}/api/v1/namespaces/default/pods?watch=1&resourceVersion=0&timeoutSeconds=30"
@@ -277,7 +281,9 @@ def test_many_pods_list_fast_and_watch_whole(start_server):
     assert len(server.request("GET", "/api/v1/pods")[1]["items"]) == count
 
 
-def test_a_load_balancer_with_a_local_policy_gets_a_port_for_health_checks(start_server):
+def test_a_load_balancer_with_a_local_policy_gets_a_port_for_health_checks(
+    start_server: Callable[..., Any],
+) -> None:
     server = start_server()
     path = "/api/v1/namespaces/default/services"
     spec = {"ports": [{"port": 80}], "type": "LoadBalancer", "externalTrafficPolicy": "Local"}

@@ -1,9 +1,12 @@
 """The engines without a server: field sets, patches, selectors, bad input of every shape."""
 
+from __future__ import annotations
+
 import asyncio
 import copy
 import json
 import random
+from typing import Any
 
 import orjson
 import pytest
@@ -24,15 +27,15 @@ _PATHS = st.sets(st.lists(_STEPS, min_size=1, max_size=4).map(tuple), max_size=8
 
 
 @pytest.fixture(scope="module")
-def api():
+def api() -> Any:
     cluster = Cluster.open(Settings(url="http://127.0.0.1:1"))
     bootstrap.populate(cluster)
     return Api(cluster)
 
 
-def tree(paths):
+def tree(paths: Any) -> Any:
     """The fieldsV1 tree of a set of paths, built on its own."""
-    root = {}
+    root: dict[str, Any] = {}
     for path in paths:
         node = root
         for step in path[:-1]:
@@ -41,7 +44,7 @@ def tree(paths):
     return _plain(root)
 
 
-def _plain(node):
+def _plain(node: Any) -> Any:
     children = {k: _plain(v) for k, v in node.items() if k not in ("?", ".")}
     if children and "." in node:
         children["."] = {}
@@ -50,7 +53,7 @@ def _plain(node):
 
 @settings(max_examples=300, deadline=None)
 @given(_PATHS, _PATHS)
-def test_field_sets_obey_set_algebra(left, right):
+def test_field_sets_obey_set_algebra(left: Any, right: Any) -> None:
     for operation, plain in (
         (fieldset.union, left | right),
         (fieldset.difference, left - right),
@@ -61,7 +64,14 @@ def test_field_sets_obey_set_algebra(left, right):
         assert result == tree(plain)
 
 
-def call(api, method, path, body=None, content_type="application/json", query="fieldManager=tester"):
+def call(
+    api: Any,
+    method: Any,
+    path: Any,
+    body: Any = None,
+    content_type: Any = "application/json",
+    query: Any = "fieldManager=tester",
+) -> Any:
     request = parse(method, path, query, {"content-type": content_type, "user-agent": "tester/1"})
     request.body = body if isinstance(body, bytes) else json.dumps(body).encode() if body is not None else b""
     answer = api.handle(request)
@@ -69,18 +79,18 @@ def call(api, method, path, body=None, content_type="application/json", query="f
 
 
 @pytest.fixture
-def deployment(api):
+def deployment(api: Any) -> Any:
     return api.cluster.registry.find("apps", "v1", "deployments").schema
 
 
-def containers(*items):
+def containers(*items: Any) -> Any:
     return {"spec": {"template": {"spec": {"containers": list(items)}}}}
 
 
-def test_strategic_merge_directives(deployment):
+def test_strategic_merge_directives(deployment: Any) -> None:
     old = containers({"name": "a", "image": "1", "args": ["x", "y"]}, {"name": "b", "image": "2"})
 
-    def merged(*items, **directives):
+    def merged(*items: Any, **directives: Any) -> Any:
         change = containers(*items)
         change["spec"]["template"]["spec"].update(directives)
         return patch.strategic_merge(deployment, copy.deepcopy(old), change)["spec"]["template"]["spec"][
@@ -106,13 +116,13 @@ def test_strategic_merge_directives(deployment):
     assert patch.strategic_merge(deployment, finalizers, change)["metadata"]["finalizers"] == ["b", "c"]
 
 
-def test_merge_patch_follows_its_rfc():
+def test_merge_patch_follows_its_rfc() -> None:
     assert patch.merge_patch({"a": {"b": 1, "c": 2}}, {"a": {"b": None, "d": [1]}}) == {"a": {"c": 2, "d": [1]}}
     assert patch.merge_patch({"a": [1]}, {"a": {"b": None}}) == {"a": {}}
 
 
-def test_apply_keeps_what_others_own(deployment):
-    def applied(live, manager, config, force=False):
+def test_apply_keeps_what_others_own(deployment: Any) -> None:
+    def applied(live: Any, manager: Any, config: Any, force: Any = False) -> Any:
         config = {"metadata": {"name": "d"}, **config}
         writer = managed.Writer(manager, "apps/v1")
         return managed.apply(deployment, copy.deepcopy(live), config, writer, force, ("deployments", "apps", "d"))
@@ -123,6 +133,7 @@ def test_apply_keeps_what_others_own(deployment):
     assert alone["metadata"]["labels"] == {"b": "1", "c": "1"}
     with pytest.raises(ApiError) as caught:
         applied(alone, "two", {"spec": {"replicas": 2}})
+    assert caught.value.details is not None
     assert caught.value.details["causes"][0]["field"] == ".spec.replicas"
     taken = applied(alone, "two", {"spec": {"replicas": 2}}, force=True)
     assert "labels" not in taken["metadata"]
@@ -143,12 +154,12 @@ def test_apply_keeps_what_others_own(deployment):
         ("a in (x),b", {"a": "x"}, False),
     ],
 )
-def test_label_selectors(text, labels, expected):
+def test_label_selectors(text: str, labels: Any, expected: Any) -> None:
     assert all(term.matches(labels) for term in selectors.parse_labels(text)) is expected
 
 
 @pytest.mark.parametrize("text", ["a in x", "a b", "=x", "a in (x", "a=b=c"])
-def test_label_selectors_that_make_no_sense(text):
+def test_label_selectors_that_make_no_sense(text: str) -> None:
     with pytest.raises(ApiError) as caught:
         selectors.parse_labels(text)
     assert caught.value.code == 400
@@ -198,7 +209,7 @@ OBJECTS = {
 }
 
 
-def spots(value, path=()):
+def spots(value: Any, path: Any = ()) -> Any:
     if path:
         yield path
     members = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
@@ -207,13 +218,13 @@ def spots(value, path=()):
 
 
 @pytest.mark.parametrize("path", OBJECTS)
-def test_nonsense_anywhere_is_the_clients_error(api, path):
-    original = OBJECTS[path]
+def test_nonsense_anywhere_is_the_clients_error(api: Any, path: Any) -> None:
+    original: Any = OBJECTS[path]
     seen = set()
     for spot in spots(original):
         for value in (None, "", "x", -1, True, [], {}, [None], {"a": None}):
             broken = copy.deepcopy(original)
-            holder = broken
+            holder: Any = broken
             for step in spot[:-1]:
                 holder = holder[step]
             holder[spot[-1]] = value
@@ -230,7 +241,7 @@ def test_nonsense_anywhere_is_the_clients_error(api, path):
     assert {201, 400, 422} <= seen
 
 
-def test_malformed_bodies_are_refused(api):
+def test_malformed_bodies_are_refused(api: Any) -> None:
     path = "/api/v1/namespaces/default/configmaps"
     for body, kind in (
         (b"{", "application/json"),
@@ -247,7 +258,7 @@ def protobuf(kind: str, message: bytes) -> bytes:
     return b"k8s\0" + envelope()(typeMeta={"apiVersion": "v1", "kind": kind}, raw=message).SerializeToString()
 
 
-def test_a_protobuf_body_says_what_its_message_does(api):
+def test_a_protobuf_body_says_what_its_message_does(api: Any) -> None:
     """Field numbers are those of Kubernetes' generated.proto; a pointer to zero stays, a plain zero goes."""
     port = b"\x0a\x03web\x12\x03TCP\x18\x50\x22\x0b\x08\x01\x10\x00\x1a\x05named\x28\x00"
     spec = b"\x0a" + bytes([len(port)]) + port + b"\x12\x08\x0a\x03app\x12\x01w\xa0\x01\x00"
@@ -262,7 +273,7 @@ def test_a_protobuf_body_says_what_its_message_does(api):
     }
 
 
-def test_every_built_in_kind_has_its_messages():
+def test_every_built_in_kind_has_its_messages() -> None:
     for resource in Registry():
         if resource.kind != "CustomResourceDefinition":  # kubectl has no type of it, and sends JSON
             wire = wire_type(resource.schema)
@@ -270,7 +281,7 @@ def test_every_built_in_kind_has_its_messages():
             assert "metadata" in named, resource.kind
 
 
-def test_damaged_protobuf_bodies_are_refused(api):
+def test_damaged_protobuf_bodies_are_refused(api: Any) -> None:
     numbers = random.Random(1)
     whole = protobuf("ConfigMap", b"\x0a\x06\x0a\x04name\x12\x08\x0a\x03key\x12\x01v")
     for _ in range(500):
@@ -280,23 +291,25 @@ def test_damaged_protobuf_bodies_are_refused(api):
         assert call(api, "POST", "/api/v1/namespaces/default/configmaps", bytes(body), kind)[0] < 500
 
 
-def test_a_watch_tells_single_changes_at_once_and_a_burst_in_one_piece(api, monkeypatch):
+def test_a_watch_tells_single_changes_at_once_and_a_burst_in_one_piece(
+    api: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(watch, "_BATCH_SECONDS", 3600.0)
     names = iter(range(1000))
 
-    def create():
+    def create() -> Any:
         name = f"watched-{next(names)}"
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
         assert call(api, "POST", "/api/v1/namespaces/default/configmaps", body)[0] == 201
         return name
 
-    async def follow():
+    async def follow() -> Any:
         revision = api.cluster.store.revision
         path = "/api/v1/namespaces/default/configmaps"
         stream = api.handle(parse("GET", path, f"watch=1&resourceVersion={revision}", {}))
         pieces = stream.lines(asyncio.Event(), asyncio.Event())
 
-        async def told():
+        async def told() -> Any:
             piece = await asyncio.wait_for(anext(pieces), 60)
             return [json.loads(line)["object"]["metadata"]["name"] for line in piece.splitlines()]
 

@@ -69,7 +69,7 @@ spec:
 
 
 @pytest.fixture(scope="session")
-def widgets(shared_server, kubectl_binary, tmp_path_factory):
+def widgets(shared_server: Any, kubectl_binary: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     from subprocess import run
 
     crd = tmp_path_factory.mktemp("crd") / "crd.yaml"
@@ -78,7 +78,7 @@ def widgets(shared_server, kubectl_binary, tmp_path_factory):
     assert "widgets.lab.example created" in run(command, capture_output=True, text=True, check=True).stdout
 
 
-def widget(name="w1", **spec):
+def widget(name: str = "w1", **spec: Any) -> Any:
     body = {
         "apiVersion": "lab.example/v1",
         "kind": "Widget",
@@ -88,7 +88,7 @@ def widget(name="w1", **spec):
     return json.dumps(body)
 
 
-def test_apply_creates_changes_and_settles(kubectl):
+def test_apply_creates_changes_and_settles(kubectl: Any) -> None:
     assert "deployment.apps/web created" in kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     assert "deployment.apps/web unchanged" in kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     changed = DEPLOYMENT.replace("nginx:1.25", "nginx:1.26").replace("replicas: 2", "replicas: 5")
@@ -103,7 +103,7 @@ def test_apply_creates_changes_and_settles(kubectl):
     assert [c["name"] for c in containers] == ["web"]
 
 
-def test_apply_refuses_unknown_fields_and_wrong_types(kubectl):
+def test_apply_refuses_unknown_fields_and_wrong_types(kubectl: Any) -> None:
     wrong = POD.replace("image: busybox", "image: busybox, imagine: x")
     text = kubectl.run("apply", "-f", "-", stdin=wrong, ok=False)
     assert 'unknown field "spec.containers[0].imagine"' in text
@@ -114,7 +114,7 @@ def test_apply_refuses_unknown_fields_and_wrong_types(kubectl):
     assert "unknown field" in kubectl.run("apply", "--validate=warn", "-f", "-", stdin=wrong)
 
 
-def test_apply_server_side_conflicts_and_force(kubectl):
+def test_apply_server_side_conflicts_and_force(kubectl: Any) -> None:
     assert "serverside-applied" in kubectl.run("apply", "--server-side", "-f", "-", stdin=DEPLOYMENT)
     other = DEPLOYMENT.replace("replicas: 2", "replicas: 7")
     conflict = kubectl.run("apply", "--server-side", "--field-manager=rival", "-f", "-", stdin=other, ok=False)
@@ -129,7 +129,7 @@ def test_apply_server_side_conflicts_and_force(kubectl):
     assert "f:replicas" not in owners["kubectl"]["fieldsV1"]["f:spec"]
 
 
-def test_apply_server_side_removes_what_is_no_longer_applied(kubectl):
+def test_apply_server_side_removes_what_is_no_longer_applied(kubectl: Any) -> None:
     kubectl.run("apply", "--server-side", "-f", "-", stdin=DEPLOYMENT)
     less = DEPLOYMENT.replace(', env: [{name: A, value: "1"}]', "").replace(
         '      - {name: side, image: "busybox:1"}\n', ""
@@ -140,13 +140,13 @@ def test_apply_server_side_removes_what_is_no_longer_applied(kubectl):
     assert "env" not in containers[0]
 
 
-def test_client_side_apply_moves_to_server_side(kubectl):
+def test_client_side_apply_moves_to_server_side(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     kubectl.run("apply", "--server-side", "-f", "-", stdin=DEPLOYMENT.replace("replicas: 2", "replicas: 3"))
     assert kubectl.json("get", "deployment", "web")["spec"]["replicas"] == 3
 
 
-def test_get_in_every_form(kubectl):
+def test_get_in_every_form(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     assert kubectl.run("get", "pods").split()[:10] == [
         "NAME", "READY", "STATUS", "RESTARTS", "AGE", "one", "0/1", "Pending", "0", "0s",
@@ -168,7 +168,7 @@ def test_get_in_every_form(kubectl):
     assert "one" in kubectl.run("get", "pods", "--sort-by=.metadata.name", "--show-labels")
 
 
-def test_get_prints_columns_of_each_kind(kubectl):
+def test_get_prints_columns_of_each_kind(kubectl: Any) -> None:
     kubectl.run("create", "service", "nodeport", "svc", "--tcp=80:8080")
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     assert "NodePort" in kubectl.run("get", "services")
@@ -188,7 +188,7 @@ def test_get_prints_columns_of_each_kind(kubectl):
         assert kubectl.process("get", kind, "-o", "wide").returncode == 0
 
 
-def test_watch_shows_changes(kubectl):
+def test_watch_shows_changes(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     watching = kubectl.start("get", "pods", "-w", "--output-watch-events")
     try:
@@ -204,7 +204,7 @@ def test_watch_shows_changes(kubectl):
         watching.communicate()
 
 
-def test_describe_shows_events(kubectl):
+def test_describe_shows_events(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     uid = kubectl.json("get", "pod", "one")["metadata"]["uid"]
     event = {
@@ -225,14 +225,14 @@ def test_describe_shows_events(kubectl):
     assert "default" in kubectl.run("describe", "namespace", "default")
 
 
-def test_what_a_kubelet_would_serve_names_the_command_to_run_instead(kubectl):
+def test_what_a_kubelet_would_serve_names_the_command_to_run_instead(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     for words, command in ((["logs", "one"], "logs"), (["exec", "one", "--", "true"], "exec")):
         said = kubectl.run(*words, ok=False)
         assert f"run `lab {command} {kubectl.namespace}/one` instead" in said
 
 
-def test_label_and_annotate(kubectl):
+def test_label_and_annotate(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     assert "pod/one labeled" in kubectl.run("label", "pod", "one", "tier=front", "app-")
     assert kubectl.json("get", "pod", "one")["metadata"]["labels"] == {"tier": "front"}
@@ -243,7 +243,7 @@ def test_label_and_annotate(kubectl):
     assert "a valid label must" in kubectl.run("label", "pod", "one", "tier=no!", "--overwrite", ok=False)
 
 
-def test_patch_of_every_type(kubectl):
+def test_patch_of_every_type(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     strategic = {"spec": {"template": {"spec": {"containers": [{"name": "side", "image": "busybox:2"}]}}}}
     kubectl.run("patch", "deployment", "web", "-p", json.dumps(strategic))
@@ -267,7 +267,7 @@ def test_patch_of_every_type(kubectl):
     assert (found["spec"]["replicas"], found["status"]["readyReplicas"]) == (6, 1)
 
 
-def test_delete_with_finalizers_and_grace(kubectl):
+def test_delete_with_finalizers_and_grace(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD.replace("labels", "finalizers: [lab.example/hold], labels"))
     kubectl.run("delete", "pod", "one", "--wait=false")
     assert "Terminating" in kubectl.run("get", "pods")
@@ -281,7 +281,7 @@ def test_delete_with_finalizers_and_grace(kubectl):
     assert "not found" in kubectl.run("get", "pod", "one", ok=False)
 
 
-def test_delete_collects_dependents(kubectl):
+def test_delete_collects_dependents(kubectl: Any) -> None:
     kubectl.run("create", "configmap", "owner")
     uid = kubectl.json("get", "configmap", "owner")["metadata"]["uid"]
     owner = {"apiVersion": "v1", "kind": "ConfigMap", "name": "owner", "uid": uid}
@@ -299,7 +299,7 @@ def test_delete_collects_dependents(kubectl):
     assert kubectl.run("get", "configmap", "b", "-o", "name").strip() == "configmap/b"
 
 
-def test_delete_by_selector_and_namespace(kubectl):
+def test_delete_by_selector_and_namespace(kubectl: Any) -> None:
     for name in ("a", "b", "c"):
         kubectl.run("create", "configmap", name)
     kubectl.run("label", "configmap", "a", "b", "kill=yes")
@@ -310,7 +310,7 @@ def test_delete_by_selector_and_namespace(kubectl):
     assert "not found" in kubectl.run("create", "configmap", "late", ok=False)
 
 
-def test_custom_resources_are_served_and_validated(kubectl, widgets):
+def test_custom_resources_are_served_and_validated(kubectl: Any, widgets: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=widget())
     found = kubectl.json("get", "widget", "w1")
     assert found["spec"] == {"size": 3, "colour": "red"}
@@ -336,7 +336,7 @@ def test_custom_resources_are_served_and_validated(kubectl, widgets):
     assert "How many parts" in kubectl.run("explain", "widget.spec.size")
 
 
-def test_custom_resource_lists_merge_server_side(kubectl, widgets):
+def test_custom_resource_lists_merge_server_side(kubectl: Any, widgets: Any) -> None:
     kubectl.run("apply", "--server-side", "-f", "-", stdin=widget(parts=[{"name": "a", "weight": 1}]))
     other = widget(parts=[{"name": "b", "weight": 2}])
     kubectl.run("apply", "--server-side", "--field-manager=rival", "-f", "-", stdin=other)
@@ -345,7 +345,7 @@ def test_custom_resource_lists_merge_server_side(kubectl, widgets):
     assert "Duplicate value" in text
 
 
-def test_a_definition_may_restrict_names(kubectl):
+def test_a_definition_may_restrict_names(kubectl: Any) -> None:
     definition = WIDGETS.replace("widget", "gizmo").replace("Widget", "Gizmo").replace("[wd]", "[gz]")
     named = "          metadata: {type: object, properties: {name: {type: string, pattern: ^default$}}}"
     definition = definition.replace("\n          spec:\n", f"\n{named}\n          spec:\n")
@@ -358,7 +358,7 @@ def test_a_definition_may_restrict_names(kubectl):
     kubectl.run("delete", "crd", "gizmos.lab.example", "--timeout=10s")
 
 
-def test_removing_a_definition_removes_its_objects(kubectl, tmp_path: Path):
+def test_removing_a_definition_removes_its_objects(kubectl: Any, tmp_path: Path) -> None:
     definition = WIDGETS.replace("widget", "gadget").replace("Widget", "Gadget").replace("[wd]", "[gd]")
     kubectl.run("create", "-f", "-", stdin=definition)
     kubectl.run("wait", "--for=condition=Established", "crd/gadgets.lab.example", "--timeout=5s")
@@ -367,7 +367,7 @@ def test_removing_a_definition_removes_its_objects(kubectl, tmp_path: Path):
     assert "could not find the requested resource" in kubectl.run("get", "--raw", GADGETS, ok=False)
 
 
-def test_explain(kubectl):
+def test_explain(kubectl: Any) -> None:
     text = kubectl.run("explain", "pod.spec.containers.ports")
     assert "containerPort" in text
     assert "<integer> -required-" in text
@@ -375,7 +375,7 @@ def test_explain(kubectl):
     assert "does not exist" in kubectl.run("explain", "pod.spec.nonsense", ok=False)
 
 
-def test_api_resources_and_versions(kubectl):
+def test_api_resources_and_versions(kubectl: Any) -> None:
     text = kubectl.run("api-resources", "-o", "wide")
     for name in (
         "pods",
@@ -390,7 +390,7 @@ def test_api_resources_and_versions(kubectl):
     assert "Server Version" in kubectl.run("version")
 
 
-def test_scale_rollout_and_wait(kubectl):
+def test_scale_rollout_and_wait(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
     assert "deployment.apps/web scaled" in kubectl.run(
         "scale", "deployment/web", "--replicas=3", "--current-replicas=2"
@@ -411,7 +411,7 @@ def test_scale_rollout_and_wait(kubectl):
     assert "kubectl.kubernetes.io/restartedAt" in annotations
 
 
-def test_dry_run_stores_nothing(kubectl):
+def test_dry_run_stores_nothing(kubectl: Any) -> None:
     assert "created (server dry run)" in kubectl.run("apply", "--dry-run=server", "-f", "-", stdin=DEPLOYMENT)
     assert "not found" in kubectl.run("get", "deployment", "web", ok=False)
     kubectl.run("apply", "-f", "-", stdin=DEPLOYMENT)
@@ -423,7 +423,7 @@ def test_dry_run_stores_nothing(kubectl):
     assert "+  replicas: 8" in difference.stdout
 
 
-def test_create_commands_that_speak_protobuf(kubectl):
+def test_create_commands_that_speak_protobuf(kubectl: Any) -> None:
     kubectl.run("create", "deployment", "d", "--image=nginx", "--replicas=0", "--port=80")
     assert kubectl.json("get", "deployment", "d")["spec"]["replicas"] == 0
     kubectl.run("create", "secret", "generic", "s", "--from-literal=a=b")
@@ -439,7 +439,7 @@ def test_create_commands_that_speak_protobuf(kubectl):
     assert kubectl.json("get", "service", "d")["spec"]["ports"][0]["targetPort"] == "web"
 
 
-def test_edit_and_replace(kubectl, monkeypatch):
+def test_edit_and_replace(kubectl: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     monkeypatch.setenv("KUBE_EDITOR", "sed -i s/busybox/alpine/")
     assert "pod/one edited" in kubectl.run("edit", "pod", "one")
@@ -456,7 +456,7 @@ def other_kubectls(binary: str) -> list[Path]:
     return sorted(Path(binary).resolve().parent.glob("kubectl.1.*"))
 
 
-def test_older_and_newer_kubectl(kubectl, widgets, kubectl_binary):
+def test_older_and_newer_kubectl(kubectl: Any, widgets: Any, kubectl_binary: str) -> None:
     others = other_kubectls(kubectl_binary)
     if not others:
         pytest.skip("only one kubectl on this machine")
@@ -479,7 +479,7 @@ def test_older_and_newer_kubectl(kubectl, widgets, kubectl_binary):
         kubectl.run("delete", "deployment", name, "--timeout=5s")
 
 
-def test_watching_survives_quiet_time(kubectl):
+def test_watching_survives_quiet_time(kubectl: Any) -> None:
     started = time.monotonic()
     text = kubectl.run("get", "pods", "-w", "--request-timeout=1s")
     assert time.monotonic() - started < 10
