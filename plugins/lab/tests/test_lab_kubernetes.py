@@ -37,7 +37,7 @@ def test_programs_are_found_in_the_assets_and_in_the_path(tmp_path: Path) -> Non
     assets = programs(tmp_path / "assets", *SERVERS, *MANAGERS)
     path = programs(tmp_path / "path", *SERVERS)
     found = control_plane.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
-    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)
+    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)  # type: ignore[misc]
     assert control_plane.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
     assert control_plane.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
 
