@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from ovnkit.sinks.ovsdb.jsonrpc import Framer
+from ovnkit.sinks.ovsdb.wire.jsonrpc import Framer
 
 DATABASE = "OVN_Northbound"
 BATCH = 1000

@@ -160,3 +160,21 @@ def test_what_the_table_allows_is_what_the_linter_allows() -> None:
     assert sorted(in_layers) == sorted(place)
     assert [place[name] for name in in_layers] == sorted((place[name] for name in in_layers), reverse=True)
     assert contracts["plugins import ovnkit.api and ovnkit.network"]["type"] == "forbidden"
+
+
+def test_the_page_on_rows_names_what_is_there() -> None:
+    """Each module and each function or class that docs/row.md names exists."""
+    page = (ROOT / "docs/row.md").read_text()
+    core = ROOT / "core/ovnkit"
+    modules = set(re.findall(r"`((?:[a-z_]+/)*[a-z_]+\.py)`", page))
+    assert len(modules) > 20
+    assert [name for name in modules if not any((core / up / name).is_file() for up in (".", "sinks/ovsdb"))] == []
+    defined = {
+        node.name
+        for folder in ("sinks/ovsdb", "engine")
+        for path in (core / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+    }
+    named = {part for text in re.findall(r"`([A-Z]\w+(?:\.\w+)?|_\w+)`", page) for part in text.split(".")}
+    assert named - defined == {"Row"}

@@ -15,7 +15,7 @@ from attrs.validators import and_, ge, in_, le
 
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import parse_network, parse_number
+from ovnkit.api.text import Network, parse_network, parse_number
 
 __all__ = [
     "ClusterHaOptions",
@@ -33,7 +33,6 @@ __all__ = [
     "PluginsOptions",
 ]
 
-Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 _PORT = and_(ge(1), le(65535))

@@ -10,12 +10,12 @@ import hashlib
 import re
 from enum import Enum
 from functools import cached_property
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv6Address
 from typing import Any
 
 from attrs import field, frozen, validators
 
-from ovnkit.api.text import no_zone_id
+from ovnkit.api.text import Address, Network, no_zone_id
 
 __all__ = [
     "INTEGRATION_BRIDGE",
@@ -57,9 +57,6 @@ def plugin_mark(plugin: str) -> int:
     """
     return COOKIE_MARK << 8 | hashlib.blake2b(plugin.encode(), digest_size=1).digest()[0]
 
-
-Address = IPv4Address | IPv6Address
-Prefix = IPv4Network | IPv6Network
 
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _BRIDGE = re.compile(r"[A-Za-z0-9_.-]{1,15}")
@@ -140,8 +137,8 @@ class Match:
     protocol: Protocol | None = None
     eth_src: str | None = field(default=None, validator=_mac)
     eth_dst: str | None = field(default=None, validator=_mac)
-    source: Prefix | None = None
-    target: Prefix | None = None
+    source: Network | None = None
+    target: Network | None = None
     source_port: int | None = field(default=None, validator=_number(0, 65535))
     target_port: int | None = field(default=None, validator=_number(0, 65535))
     icmp_type: int | None = field(default=None, validator=_number(0, 255))

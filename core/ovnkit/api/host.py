@@ -5,11 +5,10 @@ nftables items are in `ovnkit.api.nft`.
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-
 from attrs import frozen
 
 from ovnkit.api.kinds import HostFacts, Kind
+from ovnkit.api.text import Address, Interface, Network
 
 __all__ = [
     "ADDRESSES",
@@ -32,10 +31,6 @@ __all__ = [
     "TrackedPath",
     "UplinkBridge",
 ]
-
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-Prefix = IPv4Network | IPv6Network
 
 
 @frozen
@@ -63,7 +58,7 @@ class Route:
     The sink marks its routes with its own protocol number, by which it knows them again.
     """
 
-    destination: Prefix
+    destination: Network
     link: str
     via: Address | None = None
     source: Address | None = None
@@ -219,7 +214,7 @@ class Hop:
 class RouteView:
     """A unicast route outside the local table. `hops` has more than one entry for a multipath route."""
 
-    destination: Prefix
+    destination: Network
     hops: tuple[Hop, ...]
     table: int = 254
     metric: int = 0

@@ -7,8 +7,9 @@ from itertools import combinations
 
 from attrs import frozen
 
-from ovnkit.api.config import Config, Network
+from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, OvnkitError
+from ovnkit.api.text import Network
 
 Origins = Mapping[tuple[str, str], str]
 

@@ -13,8 +13,8 @@ from cattrs import Converter
 from cattrs.errors import ForbiddenExtraKeysError
 from cattrs.gen import make_dict_structure_fn, override
 
-from ovnkit.api.config import ClusterSubnet, Network
-from ovnkit.api.text import parse_json, parse_network
+from ovnkit.api.config import ClusterSubnet
+from ovnkit.api.text import Network, parse_json, parse_network
 
 _TRUE = frozenset({"true", "1", "yes", "on"})
 _FALSE = frozenset({"false", "0", "no", "off"})

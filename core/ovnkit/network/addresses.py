@@ -9,11 +9,10 @@ from typing import overload
 from attrs import frozen
 
 from ovnkit.api.errors import ConfigError
+from ovnkit.api.text import Address
 
 IPV6_CAP = 65_536
 """Most addresses used of an IPv6 subnet, as upstream."""
-
-Address = IPv4Address | IPv6Address
 
 
 @frozen

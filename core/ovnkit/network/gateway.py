@@ -10,6 +10,8 @@ from attrs import frozen
 from ovnkit.api.errors import Reject
 from ovnkit.api.models import NODES
 from ovnkit.api.text import (
+    Address,
+    Interface,
     check_number,
     check_strings,
     parse_address,
@@ -21,7 +23,7 @@ from ovnkit.api.text import (
     quoted,
 )
 from ovnkit.api.world import World, derived
-from ovnkit.network.node import DEFAULT_NETWORK, Address, Interface
+from ovnkit.network.node import DEFAULT_NETWORK
 
 L3_GATEWAY = "k8s.ovn.org/l3-gateway-config"
 MAX_VLAN = 4094

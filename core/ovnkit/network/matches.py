@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
 from ovnkit.api.matches import Match, address_set, port_group
 from ovnkit.network import names, rows
 
@@ -29,4 +29,4 @@ def cluster_router_port_group() -> Match:
 
 
 def _cluster_group(name: str, row: RowId) -> Match:
-    return port_group(hash_name(object_ids("Cluster", ("k8s.ovn.org/name", name))[PRIMARY_ID]), row)
+    return port_group(hash_name(rows.cluster_group_ids(name)[PRIMARY_ID]), row)

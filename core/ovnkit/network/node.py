@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from ipaddress import (
-    IPv4Address,
     IPv4Interface,
     IPv4Network,
-    IPv6Address,
     IPv6Interface,
     IPv6Network,
 )
@@ -25,6 +23,9 @@ from ovnkit.api.identity import mac_from_ip
 from ovnkit.api.models import NODES
 from ovnkit.api.selectors import LabelSelector
 from ovnkit.api.text import (
+    Address,
+    Interface,
+    Network,
     check_strings,
     json_member,
     parse_address,
@@ -38,9 +39,6 @@ from ovnkit.api.text import (
 )
 from ovnkit.api.world import World, derived
 
-Address = IPv4Address | IPv6Address
-Interface = IPv4Interface | IPv6Interface
-Network = IPv4Network | IPv6Network
 T = TypeVar("T")
 
 NODE_SUBNETS = "k8s.ovn.org/node-subnets"

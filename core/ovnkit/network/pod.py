@@ -12,11 +12,11 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.host import Prefix
 from ovnkit.api.text import (
     Address,
     Interface,
     JsonMembers,
+    Network,
     json_member,
     parse_address,
     parse_host,
@@ -53,7 +53,7 @@ class PodNetwork:
     ip_addresses: tuple[Interface, ...]
     mac_address: str
     gateway_ips: tuple[Address, ...] = ()
-    routes: tuple[tuple[Prefix, Address | None], ...] = ()
+    routes: tuple[tuple[Network, Address | None], ...] = ()
     role: str = "primary"
 
 
@@ -175,14 +175,14 @@ def _mac(raw: Mapping[str, object]) -> str:
         raise ValueError(f"mac_address: {error}") from None
 
 
-def _routes(raw: Mapping[str, object], addresses: tuple[Interface, ...]) -> list[tuple[Prefix, Address | None]]:
+def _routes(raw: Mapping[str, object], addresses: tuple[Interface, ...]) -> list[tuple[Network, Address | None]]:
     found = raw.get("routes") or []
     if not isinstance(found, list):
         raise ValueError("routes is not a list")
     return [_route(route, addresses) for route in found]
 
 
-def _route(raw: object, addresses: tuple[Interface, ...]) -> tuple[Prefix, Address | None]:
+def _route(raw: object, addresses: tuple[Interface, ...]) -> tuple[Network, Address | None]:
     if not isinstance(raw, dict) or not isinstance(raw.get("dest"), str):
         raise ValueError("a route without dest")
     destination = parse_network(raw["dest"], strict=True)

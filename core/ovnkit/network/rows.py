@@ -88,17 +88,31 @@ def namespace_port_group(namespace: str) -> RowId:
     return RowId("pods", "namespace", namespace, "port-group")
 
 
+def namespace_address_set_ids(namespace: str, family: int) -> dict[str, str]:
+    """external_ids of `namespace_address_set`."""
+    return object_ids("Namespace", ("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
+
+
+def namespace_port_group_ids(namespace: str) -> dict[str, str]:
+    """external_ids of `namespace_port_group`."""
+    return object_ids("Namespace", ("k8s.ovn.org/name", namespace))
+
+
+def cluster_group_ids(name: str) -> dict[str, str]:
+    """external_ids of the port groups of the cluster, by their names in ids (`clusterPortGroup`)."""
+    return object_ids("Cluster", ("k8s.ovn.org/name", name))
+
+
 @lru_cache(maxsize=4096)
 def namespace_address_set_name(namespace: str, family: int) -> str:
     """The name of `namespace_address_set`, by which a match refers to it (`$name`)."""
-    ids = (("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
-    return hash_name(object_ids("Namespace", *ids)[PRIMARY_ID])
+    return hash_name(namespace_address_set_ids(namespace, family)[PRIMARY_ID])
 
 
 @lru_cache(maxsize=4096)
 def namespace_port_group_name(namespace: str) -> str:
     """The name of `namespace_port_group`, by which a match refers to it (`@name`)."""
-    return hash_name(object_ids("Namespace", ("k8s.ovn.org/name", namespace))[PRIMARY_ID])
+    return hash_name(namespace_port_group_ids(namespace)[PRIMARY_ID])
 
 
 def gateway_router(node: str) -> RowId:

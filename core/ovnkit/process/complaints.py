@@ -16,7 +16,7 @@ import structlog
 
 from ovnkit.api.log_follower import Follower
 from ovnkit.engine.sink import Owner, Report
-from ovnkit.sinks.ovsdb.errors import MatchRefused
+from ovnkit.sinks.ovsdb.wire.errors import MatchRefused
 
 log = structlog.get_logger()
 

@@ -19,12 +19,12 @@ from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.tables import TableFeed
 from ovnkit.process.watches import tables_of
-from ovnkit.sinks.ovsdb.endpoint import Tls
-from ovnkit.sinks.ovsdb.locations import NAMES, endpoint
-from ovnkit.sinks.ovsdb.replica import Change
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.replica import Change
 from ovnkit.sinks.ovsdb.session import Session
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
+from ovnkit.sinks.ovsdb.wire.endpoint import Tls
+from ovnkit.sinks.ovsdb.wire.locations import NAMES, endpoint
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 

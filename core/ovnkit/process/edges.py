@@ -19,7 +19,7 @@ from ovnkit.sinks.kube.client import Client
 from ovnkit.sinks.kube.managers import FieldManagers
 from ovnkit.sinks.kube.residue import Residue
 from ovnkit.sinks.kube.writer import KubeSink
-from ovnkit.sinks.ovsdb.locations import endpoint, tls_for
+from ovnkit.sinks.ovsdb.wire.locations import endpoint, tls_for
 
 
 class ProcessEdges:

@@ -27,7 +27,7 @@ from ovnkit.process.memory import give_back_large_blocks
 from ovnkit.process.runtime import PluginRuntime
 from ovnkit.process.watches import Watches
 from ovnkit.process.wiring import Wiring
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 from ovnkit.status.metrics import Metrics
 from ovnkit.status.read import socket_path
 from ovnkit.status.server import HealthServer, json_answer

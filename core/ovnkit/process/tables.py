@@ -9,8 +9,8 @@ import structlog
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Changes, Kind, Table, View
-from ovnkit.sinks.ovsdb.replica import Change, Record, Replica, raw_row
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica, raw_row
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 

@@ -21,7 +21,7 @@ from ovnkit.engine.tracking import wall_clock
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.databases import ROLES, Database, Databases, schema_columns
 from ovnkit.process.watches import kinds_of
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 
 class Edges(Protocol):

@@ -15,11 +15,11 @@ from ovnkit.api.identity import OWNER_KEY, RowId
 from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
-from ovnkit.sinks.ovsdb.ledger import ROW_PREFIX
-from ovnkit.sinks.ovsdb.locations import NAMES, endpoint, tls_for
-from ovnkit.sinks.ovsdb.replica import Change, Record, Replica
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.ledger import ROW_PREFIX
+from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica
 from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.sinks.ovsdb.wire.locations import NAMES, endpoint, tls_for
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 READ_TIMEOUT = 15.0
 """Seconds the database may take to answer."""

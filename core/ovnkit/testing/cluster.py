@@ -39,7 +39,10 @@ def eventually(what: Callable[[], Any], timeout: float = DEADLINE, message: str 
 
 
 class ApiServer:
-    """The lab's embedded API server as a process, without authentication. Objects survive `restart`."""
+    """kubelab's API server as a process, without authentication; needs the extra `ovnkit[lab]`.
+
+    Objects survive `restart`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -55,9 +58,16 @@ class ApiServer:
         ready.unlink(missing_ok=True)
         command = [sys.executable, "-m", "kubelab.apiserver", "--listen", self._listen]
         command += ["--data-dir", str(self.folder / "data"), "--ready-file", str(ready)]
-        with (self.folder / "apiserver.log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.url = eventually(lambda: ready.exists() and ready.read_text().strip(), message="API server not up")
+        log = self.folder / "apiserver.log"
+        with log.open("ab") as file:
+            process = self._process = subprocess.Popen(command, stdout=file, stderr=file)
+
+        def url() -> str:
+            # Without the extra ovnkit[lab] it exits at once.
+            assert process.poll() is None, f"the API server exited: {log.read_text()[-300:]}"
+            return ready.read_text().strip()
+
+        self.url = eventually(url, message="API server not up")
         self._listen = self.url.removeprefix("http://")
         entry = {"name": "test", "cluster": {"server": self.url}}
         context = {"name": "test", "context": {"cluster": "test", "user": "test"}}

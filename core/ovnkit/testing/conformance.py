@@ -22,9 +22,10 @@ from typing import Any, ClassVar
 import attrs
 import pytest
 
-from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions, Network
+from ovnkit.api.config import ClusterSubnet, Config, DefaultOptions, KubernetesOptions
 from ovnkit.api.hooks import Hooks, Scope
 from ovnkit.api.kinds import Kind, View
+from ovnkit.api.text import Network
 from ovnkit.testing import ovsdb
 from ovnkit.testing.harness import ALL_ROLES, Content, Harness, difference, make_server
 from ovnkit.testing.manifests import Manifest, objects, ready_node

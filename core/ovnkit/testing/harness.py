@@ -22,8 +22,8 @@ from ovnkit.api.kinds import Kind, Table, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.wiring import Wiring
-from ovnkit.sinks.ovsdb.locations import NAMES
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
+from ovnkit.sinks.ovsdb.wire.locations import NAMES
 from ovnkit.testing.doubles import DoubleEdges, check_enabled
 from ovnkit.testing.manifests import Manifest, MemoryKube
 from ovnkit.testing.namewatch import NameWatch

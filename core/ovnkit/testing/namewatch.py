@@ -7,7 +7,7 @@ from typing import Any
 
 from ovnkit.api.items import Row
 from ovnkit.api.matches import Match
-from ovnkit.sinks.ovsdb.naming import MATCH, NAMING, SIGNS, name_of, names_of
+from ovnkit.sinks.ovsdb.model.names import MATCH, NAMING, SIGNS, name_of, names_of
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
 
 Operation = Mapping[str, Any]

@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from ovnkit.api.identity import OWNER_KEY
-from ovnkit.sinks.ovsdb.locations import NAMES
+from ovnkit.sinks.ovsdb.wire.locations import NAMES
 from ovnkit.testing.ovsdb import OvsdbServer
 
 FOREIGN_KEY = "somebody-else"

@@ -241,7 +241,7 @@ def test_status_without_a_process(tmp_path: Path) -> None:
          "[plugins]: servces: named in [plugins] enabled, but not installed; did you mean 'services'?"),
         ("crds --set gatway.mode=x", 2, "command line --set: unknown section [gatway]; did you mean 'gateway'?"),
         ("status --socket /nowhere", 1, "/nowhere: No such file or directory"),
-        ("lab status --name nosuch", 1, "there is no lab 'nosuch' (ovnkit lab up --name nosuch makes it)"),
+        ("lab status --name nosuch", 1, "there is no lab 'nosuch'; `ovnkit lab up --name nosuch` creates it"),
     ],
 )  # fmt: skip
 def test_bad_usage_is_one_line_that_says_what_and_where(command: str, code: int, said: str) -> None:
@@ -347,7 +347,7 @@ NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ("lab up --name clitest", "the lab needs root"),
+        ("lab up --name clitest", "the lab must be run as root"),
         ("status", "no running ovnkit found in {dir} (needs root; --socket PATH names one elsewhere)"),
         ("run --role zone --zone z --kubeconfig {dir}/kubeconfig",
          "status socket {dir}/ovnkit-zone.sock: Permission denied"),

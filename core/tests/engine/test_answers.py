@@ -12,7 +12,7 @@ from ovnkit.api.kinds import Answers, Kind, Table
 from ovnkit.engine.answers import AnswerSink
 from ovnkit.engine.sink import Owner
 from ovnkit.process.tables import TableFeed
-from ovnkit.sinks.ovsdb.replica import Change, Record
+from ovnkit.sinks.ovsdb.model.replica import Change, Record
 
 
 @frozen

@@ -13,8 +13,7 @@ from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
 from ovnkit.api.kinds import Answers, Kind, Raw, Resource, Table
 from ovnkit.api.matches import Match, address_set
 from ovnkit.api.models import ObjectView, metadata
-from ovnkit.api.text import parse_address, quoted, readable
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, parse_address, quoted, readable
 
 OWNER_TYPE = "EgressFirewallDNS"
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")

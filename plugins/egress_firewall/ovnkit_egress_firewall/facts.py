@@ -10,8 +10,9 @@ from ovnkit.api.hooks import Scope
 from ovnkit.api.matches import Match, joined
 from ovnkit.api.models import NODES
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import Address, Network
 from ovnkit.api.world import World, derived
-from ovnkit.network.node import Address, Network, host_cidrs, is_unmanaged
+from ovnkit.network.node import host_cidrs, is_unmanaged
 from ovnkit_egress_firewall import matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DNS_NAME_RESOLVERS, DNS_SETS, DnsName, by_family
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS, Rule

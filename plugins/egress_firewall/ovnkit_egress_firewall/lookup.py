@@ -12,8 +12,7 @@ import dns.name
 import dns.rcode
 import dns.rdatatype
 
-from ovnkit.api.text import parse_address, readable
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, parse_address, readable
 from ovnkit_egress_firewall.options import Server
 from ovnkit_egress_firewall.schedule import Found
 

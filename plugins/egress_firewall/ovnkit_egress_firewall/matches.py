@@ -6,8 +6,8 @@ from collections.abc import Collection, Iterable, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
 from ovnkit.api.matches import Match, all_of, joined, syntax
+from ovnkit.api.text import Address, Network
 from ovnkit.network.matches import namespace_port_group
-from ovnkit.network.node import Address, Network
 from ovnkit_egress_firewall.dnsnames import DnsName, by_family
 from ovnkit_egress_firewall.models import PROTOCOLS, RulePort
 

@@ -12,8 +12,7 @@ from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Kind, Raw, Resource
 from ovnkit.api.models import ObjectView, metadata
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import check_port, parse_network, quoted
-from ovnkit.network.node import Network
+from ovnkit.api.text import Network, check_port, parse_network, quoted
 from ovnkit_egress_firewall.dnsnames import DnsName
 
 PROTOCOLS = ("UDP", "TCP", "SCTP")

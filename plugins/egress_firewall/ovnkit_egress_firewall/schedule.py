@@ -7,7 +7,7 @@ from enum import Enum
 
 from attrs import evolve, field, frozen
 
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, by_family
 
 ZERO_TTL = 5.0

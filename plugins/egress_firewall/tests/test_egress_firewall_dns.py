@@ -19,7 +19,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.kinds import Changes, Kind, View
 from ovnkit.api.metrics import MetricKind
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address
 from ovnkit_egress_firewall import lookup
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, DnsName
 from ovnkit_egress_firewall.options import EgressFirewallOptions, Server

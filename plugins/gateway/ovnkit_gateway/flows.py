@@ -30,9 +30,9 @@ from ovnkit.api.flows import (
     StripVlan,
     SwapSource,
 )
-from ovnkit.api.text import Network, host_network
+from ovnkit.api.text import Address, Network, host_network
 from ovnkit.network.masquerade import Masquerade, masquerade_address
-from ovnkit.network.node import Address, port_mac
+from ovnkit.network.node import port_mac
 
 OVN_MARK, HOST_MARK = 1, 2
 EGRESS_IP_MARK = 0x3F0

@@ -71,7 +71,7 @@ class Client:
         return self.request("POST", path, body)
 
     def ensure(self, path: str, body: Json) -> None:
-        """Create an object, or replace it when it is there."""
+        """Create an object, or merge it into the one that exists; its status is left alone."""
         try:
             self.create(path, body)
         except ApiError as error:
@@ -85,7 +85,7 @@ class Client:
         return self.request("PATCH", path, body, content_type=content_type)
 
     def delete(self, path: str, body: Json | None = None) -> Json:
-        """DELETE an object; one that isn't there is fine."""
+        """DELETE an object; does nothing when it doesn't exist."""
         try:
             return self.request("DELETE", path, body)
         except ApiError as error:
@@ -134,9 +134,9 @@ def key_of(item: Json) -> str:
 
 
 class Informer:
-    """A listing kept up to date by a thread of its own; `changed(key)` is called in that thread.
+    """A list that a thread of its own keeps up to date; `changed(key)` is called in that thread.
 
-    With `metadata_only` the objects have nothing else.
+    With `metadata_only` the objects have only their metadata.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class Informer:
         threading.Thread(target=self._run, name=f"watch {path}", daemon=True).start()
 
     def stop(self) -> None:
-        """End the thread, at the latest when its present watch ends."""
+        """Stop the thread, at the latest when its current watch ends."""
         self._stopped.set()
 
     def get(self, key: str) -> Json | None:
@@ -164,7 +164,7 @@ class Informer:
         return list(self._objects.values())
 
     def put(self, item: Json) -> None:
-        """Take note of an object the caller has just written, ahead of the watch."""
+        """Store an object that the caller has just written, ahead of the watch."""
         with self._lock:
             known = self._objects.get(key_of(item))
             newer = known is None or int(known["metadata"]["resourceVersion"]) < int(
@@ -195,7 +195,7 @@ class Informer:
         return str(answer["metadata"]["resourceVersion"])
 
     def _follow(self, version: str) -> str:
-        """Apply the events of one watch; the version to go on from, empty when a new listing is needed."""
+        """Apply the events of a watch; returns the resourceVersion to continue from, empty to list again."""
         for event in self._client.watch(self._path, version, self._forms[1]):
             item = event["object"]
             if event["type"] == "ERROR":

@@ -19,7 +19,7 @@ def controller_uid(item: Json) -> str:
 
 
 def owner_reference(owner: Json, api_version: str, kind: str) -> Json:
-    """The reference by which an object is controlled."""
+    """The owner reference of an object that `owner` controls."""
     meta = owner["metadata"]
     return {"apiVersion": api_version, "kind": kind, "name": meta["name"], "uid": meta["uid"],
             "controller": True, "blockOwnerDeletion": True}  # fmt: skip
@@ -31,7 +31,7 @@ def deleting(item: Json) -> bool:
 
 
 def completed(pod: Json) -> bool:
-    """Whether a pod has run to its end."""
+    """Whether a pod has succeeded or failed."""
     return (pod.get("status") or {}).get("phase") in ("Succeeded", "Failed")
 
 
@@ -65,7 +65,7 @@ def selects(selector: Json, labels: Mapping[str, str]) -> bool:
 
 
 def holds(item: Json, labels: Mapping[str, str]) -> bool:
-    """Whether one expression of a selector holds; of nodes there are operators that never do here."""
+    """Whether a match expression holds. Gt and Lt, which node selectors have, never do."""
     key, values = item["key"], item.get("values") or ()
     match item["operator"]:
         case "In":

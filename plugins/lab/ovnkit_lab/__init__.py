@@ -1,1 +1,1 @@
-"""The lab plugin."""
+"""`ovnkit lab`: a whole Kubernetes cluster on one machine, of network namespaces and real OVN."""

@@ -1,5 +1,7 @@
-"""What ovnkit needs in the lab's cluster: service accounts of its own with what their roles need, never the
-administrator's, and the CustomResourceDefinitions of its plugins."""
+"""What ovnkit needs in the lab's cluster: its service accounts and their roles, and its plugins' CRDs.
+
+No process of ovnkit uses the administrator's credentials.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,7 @@ _RBAC = "rbac.authorization.k8s.io"
 
 
 def ovnkit_command() -> list[str]:
-    """The words that run this installation's `ovnkit`."""
+    """The command line that runs this installation's `ovnkit`."""
     script = Path(sys.executable).parent / "ovnkit"
     if script.is_file():
         return [str(script)]
@@ -34,7 +36,7 @@ Roles = dict[str, list[dict[str, Any]]]
 
 
 def grant(spec: LabSpec, api: Client, roles: Roles) -> None:
-    """Make the service accounts with their roles, and write the kubeconfigs with their tokens."""
+    """Create the service accounts and their roles, and write kubeconfig files with their tokens."""
     for name in (NAMESPACE, "kube-system"):
         api.ensure("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     accounts = f"/api/v1/namespaces/{NAMESPACE}/serviceaccounts"
@@ -53,7 +55,7 @@ def grant(spec: LabSpec, api: Client, roles: Roles) -> None:
 
 
 def _bind(api: Client, role: dict[str, Any], account: str) -> None:
-    """Make a role, and bind it to a service account."""
+    """Create a role, and bind it to a service account."""
     kind, namespace = role["kind"], role["metadata"].get("namespace", "")
     binding = {
         "apiVersion": f"{_RBAC}/v1", "kind": f"{kind}Binding", "metadata": role["metadata"],
@@ -66,7 +68,7 @@ def _bind(api: Client, role: dict[str, Any], account: str) -> None:
 
 
 def roles_of(spec: LabSpec) -> Roles:
-    """What `ovnkit privileges` says of the control host and of nodes."""
+    """The roles that `ovnkit privileges` prints for the control host and for nodes."""
 
     def roles(host: str) -> list[dict[str, Any]]:
         held = [word for role in spec.roles(host) for word in ("--role", role)]
@@ -78,18 +80,18 @@ def roles_of(spec: LabSpec) -> Roles:
 
 
 def crds_of(spec: LabSpec) -> list[dict[str, Any]]:
-    """The CustomResourceDefinitions of the enabled plugins, as `ovnkit crds` collects them."""
+    """The CustomResourceDefinitions of the enabled plugins, as `ovnkit crds` prints them."""
     return _manifests(spec, "crds")
 
 
 def define(api: Client, crds: Iterable[dict[str, Any]]) -> None:
-    """Make the plugins' kinds known."""
+    """Create the CustomResourceDefinitions."""
     for crd in crds:
         api.ensure("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
 
 
 def _manifests(spec: LabSpec, command: str, *arguments: str) -> list[dict[str, Any]]:
-    """What a command of ovnkit prints, with the configuration of a node."""
+    """The manifests that an `ovnkit` command prints, with the configuration of a node. Raises LabError."""
     config = Files(spec.name).config(spec.nodes[0])
     result = subprocess.run(
         [*ovnkit_command(), command, "--config", str(config), *arguments],
@@ -102,7 +104,7 @@ def _manifests(spec: LabSpec, command: str, *arguments: str) -> list[dict[str, A
 
 
 def advertise(spec: LabSpec, api: Client) -> None:
-    """Let the `kubernetes` Service lead to the control host; the embedded server only knows it is everywhere."""
+    """Point the `kubernetes` Service to the control host: the API server listens on all addresses."""
     path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
     address = str(spec.addresses(CONTROL)[0].ip)
     body = {"endpoints": [{"addresses": [address], "conditions": {"ready": True}}]}

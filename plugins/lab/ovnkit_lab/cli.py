@@ -19,7 +19,7 @@ from ovnkit_lab.interrupts import Interrupted, block, interruptible
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL, DEFAULT_NAME, EXTERNAL, MAX_NODES, LabError
 from ovnkit_lab.progress import Reporter
-from ovnkit_lab.status import as_json, show, show_list, summary
+from ovnkit_lab.status import show, show_list, snapshot, summary
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RUNS_COMMAND = {"ignore_unknown_options": True, "allow_interspersed_args": False}
@@ -33,7 +33,7 @@ def name_option(command: F) -> F:
 
 
 def up_options(command: F) -> F:
-    """Add what `up` and `demo` have in common."""
+    """Add the options that `up` and `demo` share."""
     for decorate in (
         click.option("--ovn", default="", metavar="host|ROOT",
                      help="OVN to use: the host's, or that of a root directory. Default: the host's when it is "
@@ -49,10 +49,10 @@ def up_options(command: F) -> F:
 
 
 class Commands(click.Group):
-    """Commands that a signal ends with one line and the exit code that a shell gives for it."""
+    """Commands that report a signal in one line, and exit with the code that a shell gives for it."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run one."""
+        """Run a command."""
         try:
             with interruptible():
                 return super().invoke(ctx)
@@ -77,13 +77,13 @@ def lab() -> None:
       ovnkit lab down
     """
     if os.geteuid() != 0:
-        raise click.ClickException("the lab needs root")
+        raise click.ClickException("the lab must be run as root")
 
 
 @lab.command()
 @name_option
 @up_options
-@click.option("--keep", is_flag=True, help="Leave a lab that failed to come up as it is.")
+@click.option("--keep", is_flag=True, help="Keep a lab that failed to come up.")
 def up(name: str, nodes: int, zones: str, ip_family: str, config: str, ovn: str, keep: bool) -> None:
     """Bring a lab up; returns when all nodes are Ready."""
     with Reporter().running() as reporter:
@@ -102,9 +102,9 @@ def _version(made: Lab) -> str:
 @name_option
 @click.option("--all", "everything", is_flag=True, help="Every lab of this machine.")
 def down(name: str, everything: bool) -> None:
-    """Take a lab down; nothing of it is left. A lab that isn't there is fine."""
+    """Remove a lab and everything of it. Removing a lab that doesn't exist is not an error."""
     with Reporter().running() as reporter:
-        for each in labs.leftovers() if everything else [name]:
+        for each in labs.names() if everything else [name]:
             reporter.say(f"removing lab {each}")
             reporter.done(f"lab {each} is down" if labs.remove(each) else f"there is no lab {each}")
 
@@ -112,8 +112,8 @@ def down(name: str, everything: bool) -> None:
 @lab.command("list")
 @click.option("--output", "-o", type=click.Choice(("table", "json")), default="table", show_default=True)
 def list_(output: str) -> None:
-    """List the labs of this machine, with what is left of those that didn't come up."""
-    found = [summary(name) for name in labs.leftovers()]
+    """List the labs of this machine, incomplete ones included."""
+    found = [summary(name) for name in labs.names()]
     if output == "json":
         click.echo(json.dumps(found, indent=2))
     else:
@@ -126,8 +126,8 @@ def list_(output: str) -> None:
     "--node", "chosen", default="", metavar="NODE", help="Also what makes the tools and ovnkit talk to this node."
 )
 def env(name: str, chosen: str) -> None:
-    """Print shell exports: KUBECONFIG, OVNKIT_LAB, the OVS, NB, SB and ovnkit configuration of each node, and PATH
-    with the lab's tools.
+    """Print shell exports: KUBECONFIG, OVNKIT_LAB, PATH with the lab's tools, and for each node its OVS, NB and SB
+    endpoints and its ovnkit configuration.
 
     \b
     Examples:
@@ -157,9 +157,9 @@ def env(name: str, chosen: str) -> None:
     click.echo(f'export PATH={shlex.quote(str(files.bin))}:"$PATH"')
 
 
-def _become(netns: str, command: Sequence[str], variables: dict[str, str]) -> None:
-    """Turn this process into the command, in a namespace: streams, signals and exit code are its own."""
-    # What precedes the target's own `--` isn't click's to drop.
+def _exec(netns: str, command: Sequence[str], variables: dict[str, str]) -> None:
+    """Replace this process by a command in a namespace, which takes over streams, signals and exit code."""
+    # click has left the `--` in front of the command in place.
     command = command[1:] if command[:1] == ("--",) else command
     # The shell's exec gives the customary exit codes for commands that aren't there (127) or can't run (126).
     words = ["ip", "netns", "exec", netns, "sh", "-c", 'exec "$@"', "sh", *command]
@@ -168,7 +168,7 @@ def _become(netns: str, command: Sequence[str], variables: dict[str, str]) -> No
 
 
 def _tools(opened: Lab, host: str) -> dict[str, str]:
-    """Variables with which the OVN tools work for a host."""
+    """Environment variables with which the OVN tools reach a host's daemons."""
     path = f"{opened.files.bin}:{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
     variables = {"PATH": path, "KUBECONFIG": str(opened.files.fabric_kubeconfig)}
     for key in ("NO_PROXY", "no_proxy"):
@@ -181,7 +181,7 @@ def _tools(opened: Lab, host: str) -> dict[str, str]:
 @click.argument("pod", metavar="NAMESPACE/POD")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
-    """Run a command in a pod's network namespace, on this machine's files."""
+    """Run a command in a pod's network namespace, with the machine's own files."""
     opened = Lab.open(name)
     namespace, slash, pod_name = pod.rpartition("/")
     namespace = namespace if slash else "default"
@@ -191,8 +191,8 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
         except FileNotFoundError:
             continue
         if (record["namespace"], record["name"]) == (namespace, pod_name):
-            _become(record["netns"], command, {"OVNKIT_LAB": name, "HOSTNAME": pod_name})
-    raise LabError(f"lab {name}: pod {namespace}/{pod_name} doesn't run")
+            _exec(record["netns"], command, {"OVNKIT_LAB": name, "HOSTNAME": pod_name})
+    raise LabError(f"lab {name}: pod {namespace}/{pod_name} is not running")
 
 
 @lab.command(context_settings=_RUNS_COMMAND)
@@ -202,22 +202,22 @@ def exec_(name: str, pod: str, command: tuple[str, ...]) -> None:
 def node(name: str, node: str, command: tuple[str, ...]) -> None:
     """Run a command on a node (or on `control`); ovs-vsctl, ovn-nbctl and so on talk to its daemons."""
     opened = Lab.open(name)
-    _become(opened.spec.netns(opened.host(node)), command, _tools(opened, node))
+    _exec(opened.spec.netns(opened.host(node)), command, _tools(opened, node))
 
 
 @lab.command(context_settings=_RUNS_COMMAND)
 @name_option
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def external(name: str, command: tuple[str, ...]) -> None:
-    """Run a command on the host of the fabric that is outside the cluster."""
-    _become(Lab.open(name).spec.netns(EXTERNAL), command, {"OVNKIT_LAB": name})
+    """Run a command on the external host: on the fabric, but outside the cluster."""
+    _exec(Lab.open(name).spec.netns(EXTERNAL), command, {"OVNKIT_LAB": name})
 
 
 @lab.command("node-down")
 @name_option
 @click.argument("node")
 def node_down(name: str, node: str) -> None:
-    """Power a node off: its cable is cut, its daemons are killed."""
+    """Power a node off: disconnect its cable and kill its daemons."""
     with labs.locked(name):
         Lab.open(name).node_down(node)
 
@@ -239,7 +239,7 @@ def node_up(name: str, node: str) -> None:
 def restart(name: str, node: str, daemon: str) -> None:
     """Restart a daemon of a node: ovs-vswitchd, ovn-controller, northd, nb, sb, ovnkit, apiserver.
 
-    Returns when it is ready; fails when it ends or isn't ready in time.
+    Returns when the daemon is ready; fails when it exits or isn't ready in time.
     """
     with Reporter().running() as reporter, labs.locked(name):
         host = Lab.open(name, reporter.say).restart(node, daemon)
@@ -251,7 +251,7 @@ def restart(name: str, node: str, daemon: str) -> None:
 @click.option("--output", "-o", type=click.Choice(("table", "json")), default="table", show_default=True)
 def status(name: str, output: str) -> None:
     """Show a lab's nodes and daemons; exit code 1 unless all run."""
-    state = as_json(Lab.open(name))
+    state = snapshot(Lab.open(name))
     if output == "json":
         click.echo(json.dumps(state, indent=2))
     else:
@@ -261,7 +261,7 @@ def status(name: str, output: str) -> None:
 
 @lab.command()
 @name_option
-@click.option("--follow", "-f", is_flag=True, help="Go on as the log grows.")
+@click.option("--follow", "-f", is_flag=True, help="Keep printing what is appended to the log.")
 @click.argument("node")
 @click.argument("daemon", default="")
 def logs(name: str, follow: bool, node: str, daemon: str) -> None:
@@ -271,7 +271,7 @@ def logs(name: str, follow: bool, node: str, daemon: str) -> None:
         pattern = f"*/log/pods/{layout.pod_directory(*node.split('/', 1))}_*/{daemon or '*'}.log"
         files = sorted(opened.files.base.glob(pattern), key=lambda path: path.stat().st_mtime)
         if not files:
-            raise LabError(f"lab {name}: no log of pod {node}")
+            raise LabError(f"lab {name}: there is no log of pod {node}")
         path = files[-1]
     else:
         daemons = opened.daemons(node)

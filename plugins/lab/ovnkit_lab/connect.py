@@ -1,6 +1,6 @@
-"""Try connections from where it is run: targets as JSON on stdin, results as JSON on stdout.
+"""Try connections: targets as JSON on stdin, results as JSON on stdout.
 
-It is run by itself in a namespace (`python connect.py`), with the standard library only.
+Runs as a script in a network namespace (`python connect.py`), with nothing but the standard library.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ _SAMPLES = 5
 
 
 def tcp(host: str, port: int) -> float:
-    """Seconds to connect and get an answer to an HTTP request. Raises OSError."""
+    """Seconds to connect; an HTTP request must be answered, too. Raises OSError."""
     begin = time.perf_counter()
     with socket.create_connection((host, port), _TIMEOUT) as connection:
         connected = time.perf_counter() - begin
         connection.settimeout(_TIMEOUT)
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         if not connection.recv(1):
-            raise OSError("closed without an answer")
+            raise OSError("the connection was closed without an answer")
     return connected
 
 
@@ -38,7 +38,7 @@ def udp(host: str, port: int) -> float:
         begin = time.perf_counter()
         client.sendto(b"ovnkit", (host, port))
         if client.recv(100) != b"ovnkit":
-            raise OSError("something else came back")
+            raise OSError("the answer is not what was sent")
         return time.perf_counter() - begin
 
 
@@ -57,7 +57,7 @@ _PROTOCOLS = {"tcp": tcp, "udp": udp, "icmp": ping}
 
 
 def attempt(protocol: str, host: str, port: int, attempts: int) -> dict[str, Any]:
-    """Try one target up to `attempts` times; the median time once it answers, the error when it never does."""
+    """Try a target up to `attempts` times: the median time if it answers, else the last error."""
     error = ""
     for _ in range(attempts):
         try:

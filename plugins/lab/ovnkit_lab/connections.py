@@ -61,7 +61,7 @@ def _try_from(netns: str, group: Sequence[Connection], attempts: int) -> list[Ou
         command, input=json.dumps(targets), capture_output=True, text=True, check=False, timeout=300
     )
     if result.returncode:
-        raise LabError(f"trying connections from {netns}: {result.stderr.strip()[-200:]}")
+        raise LabError(f"trying connections from {netns} failed: {result.stderr.strip()[-200:]}")
     return [Outcome(**answer) for answer in json.loads(result.stdout)]
 
 

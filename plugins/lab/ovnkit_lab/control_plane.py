@@ -1,5 +1,4 @@
-"""The lab's Kubernetes: kube-apiserver with etcd, and kube-controller-manager and kube-scheduler, where they are
-found; the embedded server and the lab's own controllers otherwise."""
+"""The control plane of a lab: Kubernetes' own programs where they are found, kubelab's otherwise."""
 
 from __future__ import annotations
 
@@ -21,8 +20,11 @@ _READY_DEADLINE = 90.0
 
 
 def find(environ: Mapping[str, str] = os.environ) -> Kubernetes | None:
-    """kube-apiserver and etcd from KUBEBUILDER_ASSETS or PATH, None when either is missing; and the others
-    that are in kube-apiserver's directory (elsewhere they might be of another version)."""
+    """The programs of Kubernetes from KUBEBUILDER_ASSETS or PATH; None without kube-apiserver or etcd.
+
+    The controller manager and the scheduler are taken from kube-apiserver's directory only: others might be of
+    another version.
+    """
     assets = environ.get("KUBEBUILDER_ASSETS", "")
     search = os.pathsep.join(filter(None, (assets, environ.get("PATH"))))
     server, etcd = shutil.which("kube-apiserver", path=search), shutil.which("etcd", path=search)
@@ -37,17 +39,17 @@ def find(environ: Mapping[str, str] = os.environ) -> Kubernetes | None:
 
 
 def daemons(spec: LabSpec) -> dict[str, Daemon]:
-    """The processes of the API server on the control host, in the order of starting."""
+    """The API server's processes on the control host, in the order in which they start."""
     if spec.kubernetes is None:
-        return {"apiserver": _daemon(spec, "apiserver", _embedded(spec))}
+        return {"apiserver": _daemon(spec, "apiserver", _kubelab_apiserver(spec))}
     return {
         "etcd": _daemon(spec, "etcd", _etcd(spec, spec.kubernetes.etcd)),
-        "apiserver": _daemon(spec, "apiserver", _real(spec, spec.kubernetes.apiserver)),
+        "apiserver": _daemon(spec, "apiserver", _kube_apiserver(spec, spec.kubernetes.apiserver)),
     }
 
 
 def managers(spec: LabSpec) -> dict[str, Daemon]:
-    """Kubernetes' own controllers and scheduler, as far as they were found; the lab's own do the rest."""
+    """kube-controller-manager and kube-scheduler, as far as they were found; kubelab's controllers do the rest."""
     found: dict[str, Daemon] = {}
     if spec.kubernetes and spec.kubernetes.controller_manager:
         command = _controller_manager(spec, spec.kubernetes.controller_manager)
@@ -58,7 +60,7 @@ def managers(spec: LabSpec) -> dict[str, Daemon]:
 
 
 def controllers(spec: LabSpec) -> dict[str, Daemon]:
-    """The lab's own controllers, which do what Kubernetes' own don't; none when those do everything."""
+    """kubelab's controllers, for what no program of Kubernetes does; none when those do everything."""
     running = managers(spec)
     if len(running) == len(pki.MANAGERS):
         return {}
@@ -78,20 +80,20 @@ def controllers(spec: LabSpec) -> dict[str, Daemon]:
 
 
 def write_credentials(spec: LabSpec) -> None:
-    """Write the kubeconfig of each of Kubernetes' own controllers that runs here."""
+    """Write the kubeconfig files of kube-controller-manager and kube-scheduler."""
     for name in managers(spec):
         user = f"system:{name}"
         pki.write_kubeconfig(spec, _kubeconfig(spec, name), pki.fabric_url(spec), user, pki.token(spec, user))
 
 
 def client(spec: LabSpec, user: str = pki.ADMIN, *, on_machine: bool = True) -> Client:
-    """A client of the API server with a user's static token, from the machine or from the fabric."""
+    """A client of the API server with a user's static token, for use on the machine or on the fabric."""
     url = pki.machine_url(spec) if on_machine else pki.fabric_url(spec)
     return Client(url, Files(spec.name).pki / "ca.crt", pki.token(spec, user))
 
 
 def wait_ready(spec: LabSpec, server: Daemon, progress: Callable[[str], None]) -> None:
-    """Return when the API server answers; raises LabError when its process ends or after 90 s."""
+    """Wait until the API server answers; raises LabError when its process exits, or after 90 s."""
     api = client(spec)
     progress("waiting for the API server")
     end = time.monotonic() + _READY_DEADLINE
@@ -101,9 +103,9 @@ def wait_ready(spec: LabSpec, server: Daemon, progress: Callable[[str], None]) -
             api.get("/api/v1/namespaces/default")
         except ApiError as error:
             if not server.running:
-                raise LabError(f"the API server ended at its start: {server.last_words()}") from None
+                raise LabError(f"the API server exited while starting: {server.last_words()}") from None
             if time.monotonic() > end:
-                raise LabError(f"the API server doesn't answer: {error}") from None
+                raise LabError(f"the API server does not answer: {error}") from None
             time.sleep(0.05)
         else:
             return
@@ -121,7 +123,7 @@ def _service_cidrs(spec: LabSpec) -> str:
     return ",".join(SERVICE_SUBNETS[family] for family in spec.families)
 
 
-def _embedded(spec: LabSpec) -> list[str]:
+def _kubelab_apiserver(spec: LabSpec) -> list[str]:
     directory = Files(spec.name).pki
     everywhere = "[::]" if spec.families[0] == 6 else "0.0.0.0"
     return [
@@ -147,7 +149,7 @@ def _kubeconfig(spec: LabSpec, name: str) -> Path:
 
 
 def _manager(spec: LabSpec, name: str, program: str) -> list[str]:
-    """What both of Kubernetes' managers are told: one of each, and no port that others reach."""
+    """Arguments of both: no leader election (there is one of each), and no port that others can reach."""
     kubeconfig = _kubeconfig(spec, name)
     return [
         program, f"--kubeconfig={kubeconfig}", f"--authentication-kubeconfig={kubeconfig}",
@@ -169,7 +171,7 @@ def _scheduler(spec: LabSpec, program: str) -> list[str]:
     return _manager(spec, SCHEDULER, program)
 
 
-def _real(spec: LabSpec, program: str) -> list[str]:
+def _kube_apiserver(spec: LabSpec, program: str) -> list[str]:
     directory = Files(spec.name).pki
     return [
         program, f"--etcd-servers={_ETCD}", "--bind-address=::", f"--secure-port={API_PORT}",
@@ -180,6 +182,6 @@ def _real(spec: LabSpec, program: str) -> list[str]:
         "--service-account-issuer=https://kubernetes.default.svc",
         f"--service-account-key-file={directory / 'sa.key'}",
         f"--service-account-signing-key-file={directory / 'sa.key'}",
-        # Nobody here knows the nodes' names; the default is to look these up first.
+        # Node names don't resolve here, and the default is to try them first.
         "--kubelet-preferred-address-types=InternalIP",
     ]  # fmt: skip

@@ -103,7 +103,7 @@ def _try_all_connections(lab: Lab, reporter: Reporter) -> list[tuple[Connection,
 
 def _kubectl(lab: Lab, *arguments: str) -> None:
     if not shutil.which("kubectl"):
-        raise LabError("kubectl is missing: install it (make setup does)")
+        raise LabError("kubectl is not installed; `make setup` installs it")
     command = ["kubectl", "--kubeconfig", str(lab.files.kubeconfig), *arguments]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=_PODS_DEADLINE + 60)
     if result.returncode:
@@ -111,7 +111,7 @@ def _kubectl(lab: Lab, *arguments: str) -> None:
 
 
 def _wait_for_pods(api: Client, reporter: Reporter) -> list[Json]:
-    """The demo's pods once as many are ready as the workloads ask for; raises LabError."""
+    """Wait until as many pods are ready as the workloads ask for, and return them; raises LabError."""
     end = time.monotonic() + _PODS_DEADLINE
     while True:
         wanted = sum(
@@ -178,7 +178,7 @@ def _management_addresses(lab: Lab, node: str) -> list[str]:
     ]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     links = json.loads(result.stdout or "[]")
-    # iproute2 leaves an empty object for each address that the filter drops.
+    # iproute2 prints an empty object for each address that the filter leaves out.
     return [item["local"] for link in links for item in link.get("addr_info") or () if item]
 
 

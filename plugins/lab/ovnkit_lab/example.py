@@ -81,7 +81,7 @@ def names() -> list[str]:
 def read(folder: Path) -> Example:
     """The example of a folder; raises LabError when it has no manifests, or its `expect.toml` is not valid."""
     if not any(folder.glob("*.yaml")):
-        raise LabError(f"no manifests in {folder}; name a directory with --manifests")
+        raise LabError(f"there are no manifests in {folder}; name a directory with --manifests")
     path = folder / "expect.toml"
     if not path.exists():
         return Example(folder)

@@ -1,4 +1,4 @@
-"""How the ovnkit processes of a lab are: what they say of themselves, and how often they have ended."""
+"""Health of a lab's ovnkit processes: the status they report, and how often they have been restarted."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _LOOK_SECONDS = 2.0
 
 
 def state(files: Files, host: str) -> Json:
-    """What the ovnkit of a host answers to `/status`; empty when it doesn't."""
+    """The `/status` of a host's ovnkit; empty when it doesn't answer."""
     for path in sorted(files.ovn(host).glob("ovnkit-*.sock")):
         try:
             return dict(fetch(path))
@@ -41,34 +41,36 @@ def state(files: Files, host: str) -> Json:
 
 
 def wait_ready(files: Files, host: str, daemon: Daemon, deadline: float = _READY_DEADLINE) -> None:
-    """Return when an ovnkit that was just started is ready; raises LabError when it ends, or with its reasons."""
+    """Wait until an ovnkit that was just started is ready; raises LabError when it exits, or with its reasons."""
     end = time.monotonic() + deadline
     while True:
         held = state(files, host)
         pid = daemon.pid
         if not pid:
-            raise LabError(f"{daemon.name} ended at its start: {daemon.last_words()} (log: {daemon.log})")
+            raise LabError(f"{daemon.name} exited while starting: {daemon.last_words()} (log: {daemon.log})")
         answers = held.get("pid") == pid
         if answers and held["ready"]:
             return
         if time.monotonic() > end:
             why = "; ".join(held["not_ready"]) if answers else daemon.last_words()
-            raise LabError(f"{daemon.name} isn't ready after {deadline:.0f} s: {why}")
+            raise LabError(f"{daemon.name} is not ready after {deadline:.0f} s: {why}")
         time.sleep(_STEP)
 
 
 def wait_alive(daemon: Daemon) -> None:
-    """Return when a daemon has lived for a moment; raises LabError when it hasn't."""
+    """Wait until a daemon has been running for a moment; raises LabError when it exits."""
     end = time.monotonic() + _ALIVE_SECONDS
     while time.monotonic() < end:
         if not daemon.running:
-            raise LabError(f"{daemon.name} ended at its start: {daemon.last_words()} (log: {daemon.log})")
+            raise LabError(f"{daemon.name} exited while starting: {daemon.last_words()} (log: {daemon.log})")
         time.sleep(_STEP)
 
 
 def causes(states: Mapping[str, Json]) -> list[str]:
-    """Why something isn't ready, the likeliest first: what is rejected or fails, else what isn't there, else what
-    waits for that; each with the host that says so."""
+    """Why something isn't ready, the likeliest cause first, each with the host that reports it.
+
+    That is what was rejected or fails, else what is missing, else what waits for that.
+    """
     reasons = [(host, reason) for host, held in states.items() for reason in held.get("not_ready", ())]
     return (
         _troubles(states, lambda what: what != "waiting")
@@ -87,14 +89,14 @@ def _troubles(states: Mapping[str, Json], wanted: Callable[[str], bool]) -> list
 
 
 class Patience:
-    """Gives up waiting when ovnkit has rejected the same for `_REJECTED_SECONDS`."""
+    """Says when waiting is no use: ovnkit has rejected the same for `_REJECTED_SECONDS`."""
 
     def __init__(self) -> None:
         self._rejected: list[str] = []
         self._since = self._next = time.monotonic()
 
     def over(self, states: Callable[[], dict[str, dict[str, Any]]]) -> bool:
-        """Look now and then; whether it is no use to wait."""
+        """Whether to give up; `states` is called every `_LOOK_SECONDS` at most."""
         now = time.monotonic()
         if now < self._next:
             return False
@@ -107,9 +109,9 @@ class Patience:
 
 @frozen
 class Restarts:
-    """How often the ovnkit of a host was started again: in all, and in a row after less than `SETTLED` seconds.
+    """How often the ovnkit of a host was restarted: in all, and in a row after less than `SETTLED` seconds.
 
-    `last` is when (in seconds since 1970), `words` what it said last.
+    `last` is the Unix time of the last restart, `words` the last line that was logged before it.
     """
 
     count: int = 0
@@ -119,37 +121,37 @@ class Restarts:
 
     @property
     def looping(self) -> bool:
-        """Whether it ends soon whenever it is started."""
+        """Whether it is in a crash loop: it exits soon after each start."""
         return self.in_a_row >= _LOOP and time.time() - self.last < SETTLED
 
     @property
     def lived(self) -> float:
-        """Seconds since the last start; very long ago without one."""
+        """Seconds since the last restart; a very long time without one."""
         return time.time() - self.last
 
-    def once_more(self, words: str) -> Restarts:
-        """The record after another end and start."""
+    def restarted(self, words: str) -> Restarts:
+        """The record after one more restart."""
         return evolve(
             self, count=self.count + 1, in_a_row=1 if self.lived >= SETTLED else self.in_a_row + 1,
             last=time.time(), words=words,
         )  # fmt: skip
 
 
-def restarts(path: Path) -> Restarts:
-    """The record in a file; one of nothing when there is none."""
+def load_restarts(path: Path) -> Restarts:
+    """Read a record; an empty one when there is no valid file."""
     try:
         return cattrs.structure(parse_json(path.read_text()), Restarts)
     except (OSError, ValueError, cattrs.BaseValidationError):
         return Restarts()
 
 
-def note(path: Path, record: Restarts) -> None:
-    """Write a record."""
+def save_restarts(path: Path, record: Restarts) -> None:
+    """Write a record to a file."""
     partial = path.with_suffix(".new")
     partial.write_text(json.dumps(asdict(record)))
     partial.rename(path)
 
 
 def states(files: Files, hosts: Iterable[str]) -> dict[str, Json]:
-    """What the ovnkit of each host says."""
+    """The `/status` of each host's ovnkit."""
     return {host: state(files, host) for host in hosts}

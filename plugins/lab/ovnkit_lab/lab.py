@@ -1,4 +1,4 @@
-"""A lab's life: up, down, and what can be done to its nodes in between."""
+"""A lab: bringing it up, its daemons, and what can be done to its nodes."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WARM_UP_SECONDS = 5
 
 
 class Lab:
-    """An existing lab, or one that is being made."""
+    """A lab that exists, or that is being created."""
 
     def __init__(self, spec: LabSpec, say: Say = lambda _text: None) -> None:
         self.spec = spec
@@ -59,7 +59,7 @@ class Lab:
     # -- daemons ------------------------------------------------------------------------------------------
 
     def daemons(self, host: str) -> dict[str, Daemon]:
-        """The daemons of a node or of `control` by the names that `restart` and `logs` take, in starting order."""
+        """The daemons of a node or of `control` in starting order, by the names that `restart` and `logs` take."""
         if host == CONTROL:
             central = stack.central_daemons(self.spec, self.install, CONTROL)
             python = [sys.executable, "-m"]
@@ -89,7 +89,7 @@ class Lab:
         )  # fmt: skip
 
     def _own(self, name: str, command: list[str]) -> Daemon:
-        # Namespaces that the kubelet makes must be seen by the whole machine: it shares its mounts.
+        # Namespaces that the kubelet adds must be visible to the whole machine: it shares the mounts.
         return Daemon(
             name=name, command=command, netns=self.spec.netns(CONTROL), share_mounts=True,
             env={"PYTHONUNBUFFERED": "1"},
@@ -130,7 +130,7 @@ class Lab:
         self.files.ready.touch()
 
     def _abandon(self, pool: Executor, jobs: Sequence[Future[None]]) -> None:
-        """Let all jobs end soon: what they wait for is killed as often as they start it."""
+        """End all jobs soon: kill what they wait for, as often as they start it."""
         pool.shutdown(wait=False, cancel_futures=True)
         with undisturbed():
             while not all(job.done() for job in jobs):
@@ -163,7 +163,7 @@ class Lab:
         stack.start_node(self.spec, self.install, node)
 
     def wait_nodes(self, deadline: float = _READY_DEADLINE) -> None:
-        """Return when every node that isn't down is Ready; raises LabError naming what stands in the way."""
+        """Wait until every node that isn't down is Ready; raises LabError with the cause when that fails."""
         api = control_plane.client(self.spec)
         end = time.monotonic() + deadline
         said: set[str] = set()
@@ -188,16 +188,16 @@ class Lab:
             time.sleep(_STEP)
 
     def _check_alive(self) -> None:
-        """Raise DaemonError when a daemon that must run has ended."""
+        """Raise DaemonError when a daemon that must run has exited."""
         for host in (CONTROL, *self.spec.nodes):
             if self.is_down(host):
                 continue
             for daemon in self.daemons(host).values():
                 if daemon.pid_file.exists() and not daemon.running:
-                    raise DaemonError(f"{daemon.name} ended: {daemon.last_words()} (log: {daemon.log})")
+                    raise DaemonError(f"{daemon.name} exited: {daemon.last_words()} (log: {daemon.log})")
 
     def _cause(self, nodes: set[str]) -> str:
-        """What stands in these nodes' way by what ovnkit says of itself, there and on the control host."""
+        """Why these nodes aren't Ready, from the status of ovnkit there and on the control host."""
         found = health.causes(self._states(nodes))
         return "; ".join(found[:_CAUSES]) or self.daemons(min(nodes))["ovnkit"].last_words()
 
@@ -205,7 +205,7 @@ class Lab:
         return health.states(self.files, (CONTROL, *sorted(nodes)))
 
     def warm_up(self) -> None:
-        """Let all nodes hear of each other: userspace tunnels lose what they send to an unknown neighbour."""
+        """Let all nodes resolve each other: userspace tunnels drop what they send to an unknown neighbour."""
         address = {node: str(self.spec.addresses(node)[0].ip) for node in self.spec.nodes}
         running = [
             subprocess.Popen(
@@ -221,14 +221,14 @@ class Lab:
         for process in running:
             process.wait()
 
-    # -- in between ---------------------------------------------------------------------------------------
+    # -- nodes and daemons ---------------------------------------------------------------------------------------
 
     def is_down(self, host: str) -> bool:
         """Whether a node was taken down."""
         return self.files.down_marker(host).exists()
 
     def node_down(self, node: str) -> None:
-        """Power off: the cable is cut and every daemon of the node killed."""
+        """Power a node off: disconnect its cable and kill its daemons."""
         daemons = self.daemons(node)
         self.files.down_marker(node).touch()
         namespaces.set_link(self.spec, node, up=False)
@@ -236,7 +236,7 @@ class Lab:
             daemon.kill()
 
     def node_up(self, node: str) -> None:
-        """Power on again: cable, daemons, addresses; returns when the node is Ready."""
+        """Power a node on again: cable, daemons, addresses; returns when the node is Ready."""
         daemons = self.daemons(node)
         namespaces.set_link(self.spec, node, up=True)
         stack.start_node(self.spec, self.install, node)
@@ -246,7 +246,7 @@ class Lab:
         self.warm_up()
 
     def restart(self, host: str, name: str) -> str:
-        """Restart one daemon of a host, and return where it runs: what all nodes share is the control host's."""
+        """Restart a daemon of a host, and return the host it runs on: that of a shared one is `control`."""
         daemons = self.daemons(host)
         if name not in daemons:
             control = self.daemons(CONTROL)
@@ -272,7 +272,7 @@ class Lab:
         return host
 
     def _flow_count(self, host: str) -> int:
-        """How many flows the integration bridge of a node has; 0 where there is none that answers."""
+        """The number of flows of a node's integration bridge; 0 when no switch answers."""
         said = self.run_in(
             host, ["ovs-ofctl", "-O", "OpenFlow15", "dump-aggregate", "br-int"], capture=True
         ).stdout
@@ -280,7 +280,7 @@ class Lab:
         return int(found[1]) if found else 0
 
     def _await_flows(self, host: str, before: int) -> None:
-        """Wait, but not for ever, until ovn-controller has put back about the flows that there were."""
+        """Wait, for a limited time, until ovn-controller has written about as many flows as there were before."""
         self._say(f"waiting for the flows of {host}")
         end = time.monotonic() + _FLOWS_SECONDS
         while self._flow_count(host) < before * 0.9 and time.monotonic() < end:
@@ -289,7 +289,7 @@ class Lab:
     def run_in(
         self, host: str, command: list[str], *, netns: str = "", capture: bool = False
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a command on a host (or in `netns`) with its tools at hand and this process' standard streams."""
+        """Run a command on a host (or in `netns`), with the host's tools and this process' standard streams."""
         env = {**os.environ, **stack.tool_environment(self.spec, host), "KUBECONFIG": str(self.files.kubeconfig)}
         env["PATH"] = f"{self.files.bin}:{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""The labs of this machine: making one, removing one, which there are."""
+"""The labs of this machine: creating, removing and listing them."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from ovnkit_lab.layout import BASE, Files, LabError, LabSpec
 
 @contextmanager
 def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
-    """Hold a lab's lock: one up, down or restart at a time. The file is gone when the lab is.
+    """Hold a lab's lock: one command changes a lab at a time. The lock file is removed with the lab.
 
-    Without `wait` it may be somebody else's: then the value is False.
+    Without `wait`, the value is False when somebody else holds the lock.
     """
     layout.check_name(name)
     while True:
@@ -37,7 +37,7 @@ def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
             os.close(descriptor)
             yield False
             return
-        # Whoever held it may have removed the file: then the lock is on a file that nobody else sees.
+        # Its last holder may have removed the file: then this lock is on a file that nobody else opens.
         if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
             break
         os.close(descriptor)
@@ -54,11 +54,11 @@ def locked(name: str, *, wait: bool = True) -> Iterator[bool]:
 def create(
     name: str, nodes: int, zones: str, ip_family: str, config: str, ovn: str, say: Say, *, keep: bool = False
 ) -> Lab:
-    """Make a lab and bring it up; one that fails is removed again unless `keep`. Raises OvnkitError."""
+    """Create a lab and bring it up; one that fails is removed again unless `keep`. Raises OvnkitError."""
     install = locate(ovn, say)
     with locked(name):
         if Files(name).ready.exists():
-            raise LabError(f"lab {name} is up already (ovnkit lab down --name {name} removes it)")
+            raise LabError(f"lab {name} is up already; `ovnkit lab down --name {name}` removes it")
         if Files(name).base.exists() or namespaces.namespaces(layout.netns_prefix(name)):
             say(f"removing what is left of an earlier lab {name}")
             _remove(name)
@@ -81,7 +81,7 @@ def create(
 
 
 def _numbered(spec: LabSpec) -> LabSpec:
-    """The lab with a number of its own, reserved by its file."""
+    """The lab with an index that no other has; writing its file reserves it."""
     descriptor = os.open(BASE, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -100,7 +100,7 @@ def _numbered(spec: LabSpec) -> LabSpec:
 
 
 def remove(name: str) -> bool:
-    """Take a lab down, whole or half; whether there was one."""
+    """Remove a lab, complete or not; whether there was one."""
     with locked(name):
         found = Files(name).base.exists() or bool(namespaces.namespaces(layout.netns_prefix(name)))
         _remove(name)
@@ -116,20 +116,20 @@ def _remove_all(name: str) -> None:
     link = ""
     with suppress(LabError):
         link = layout.load(name).api_link_name
-    names = namespaces.namespaces(layout.netns_prefix(name))
-    namespaces.kill_all(names)
-    # The kubelet may have been making one.
-    names = namespaces.namespaces(layout.netns_prefix(name))
-    namespaces.kill_all(names)
+    found = namespaces.namespaces(layout.netns_prefix(name))
+    namespaces.kill_all(found)
+    # The kubelet may have been adding another one.
+    found = namespaces.namespaces(layout.netns_prefix(name))
+    namespaces.kill_all(found)
     if link and namespaces.link_exists(link):
         namespaces.run(["ip", "link", "del", link])
-    for netns in names:
+    for netns in found:
         namespaces.delete_namespace(netns)
     shutil.rmtree(Files(name).base, ignore_errors=True)
 
 
-def leftovers() -> list[str]:
-    """Names of all labs of which anything is there."""
+def names() -> list[str]:
+    """Names of all labs that have a directory or a namespace, incomplete ones included."""
     found = set(layout.existing())
     for netns in namespaces.namespaces("ovnlab-"):
         found.add(netns.removeprefix("ovnlab-").partition(".")[0])

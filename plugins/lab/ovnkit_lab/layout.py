@@ -1,4 +1,4 @@
-"""What a lab is: its nodes, names, addresses and files. Pure; everything else is derived from it."""
+"""The layout of a lab: its nodes, names, addresses and files, as pure functions of its description."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network, ip_interface
+from ipaddress import IPv4Network, IPv6Network, ip_interface
 from pathlib import Path
 
 import cattrs
 from attrs import field, frozen
 
 from ovnkit.api.errors import OvnkitError
+from ovnkit.api.text import Interface
 
 BASE = Path("/run/ovnkit-lab")
 DEFAULT_NAME = "lab"
@@ -42,24 +43,24 @@ _MAX_FILE_NAME = 200
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?")
 _FAMILIES = {"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}
 
-Interface = IPv4Interface | IPv6Interface
-
 
 class LabError(OvnkitError):
     """A lab operation failed; the text is the cause, in one line."""
 
 
 def check_name(name: str) -> str:
-    """The name when it can name a lab (it becomes part of namespaces and paths); raises LabError."""
+    """The name, if it is valid for a lab (it becomes part of namespaces and paths); raises LabError."""
     if not _NAME.fullmatch(name):
-        raise LabError(f"lab name {name!r}: 1 to 20 of a-z, 0-9 and -, neither first nor last a dash")
+        raise LabError(f"lab name {name!r} is not valid: 1 to 20 of a-z, 0-9 and -, with no - at either end")
     return name
 
 
 @frozen
 class Kubernetes:
-    """Paths of Kubernetes' own programs; empty for those that weren't found. `assets` is the directory that
-    `KUBEBUILDER_ASSETS` named, if kube-apiserver was found there."""
+    """Paths of the programs of Kubernetes; empty for those that weren't found.
+
+    `assets` is the directory that `KUBEBUILDER_ASSETS` named, if kube-apiserver was found there.
+    """
 
     apiserver: str
     etcd: str
@@ -70,10 +71,10 @@ class Kubernetes:
 
 @frozen
 class LabSpec:
-    """A lab as it was asked for. `index` is its number among the labs of this machine, from 0.
+    """The description of a lab, as it was asked for. `index` tells the labs of this machine apart; it begins at 0.
 
     `ovn_root` is where OVN's programs are (`/`: the host's). `config` is the text of the user's configuration.
-    `kubernetes` is what was found when the lab was made; without it the lab has servers of its own.
+    `kubernetes` is what was found when the lab was created; without it the lab uses kubelab.
     """
 
     name: str
@@ -97,7 +98,7 @@ class LabSpec:
 
     @property
     def hosts(self) -> tuple[str, ...]:
-        """Everything on the fabric that has a namespace, the fabric itself first."""
+        """Every host that has a namespace, the fabric itself first."""
         return (FABRIC, CONTROL, EXTERNAL, *self.nodes)
 
     def roles(self, host: str) -> tuple[str, ...]:
@@ -112,7 +113,7 @@ class LabSpec:
 
     @property
     def bare_uplinks(self) -> bool:
-        """Whether nodes start without an external bridge, for ovnkit to make it: when it is told to use `eth0`."""
+        """Whether ovnkit creates the nodes' external bridge: with `[gateway] interface = "eth0"`."""
         gateway = tomllib.loads(self.config).get("gateway") or {}
         return isinstance(gateway, dict) and gateway.get("interface") == UPLINK
 
@@ -137,7 +138,7 @@ class LabSpec:
 
     @property
     def api_link(self) -> tuple[Interface, Interface]:
-        """Addresses of the machine's and the control host's end of the link over which kubectl comes."""
+        """Addresses of the link that kubectl uses: of the machine's end and of the control host's."""
         if self.families[0] == 6:
             network = f"fd00:169:254:{64 + self.index}"
             return ip_interface(f"{network}::1/64"), ip_interface(f"{network}::2/64")
@@ -146,11 +147,11 @@ class LabSpec:
 
     @property
     def api_link_name(self) -> str:
-        """Name of the machine's end of that link."""
+        """Name of the machine's end of `api_link`."""
         return f"ovnlab{self.index}"
 
     def database(self, host: str, db: str) -> str:
-        """Endpoint of the `nb` or `sb` that serves a node, as its daemons reach it."""
+        """Endpoint of a node's `nb` or `sb`, as the node's daemons reach it."""
         if self.per_node_zones:
             return f"unix:{Files(self.name).ovn(host) / f'ovn{db}_db.sock'}"
         port = NB_PORT if db == "nb" else SB_PORT
@@ -248,7 +249,7 @@ class Files:
         return self.host(host) / "ovnkit.toml"
 
     def restarts(self, host: str) -> Path:
-        """Record of how often a host's ovnkit was started again."""
+        """Record of the restarts of a host's ovnkit."""
         return self.host(host) / "ovnkit.restarts"
 
     def down_marker(self, host: str) -> Path:
@@ -257,12 +258,12 @@ class Files:
 
 
 def netns_prefix(lab: str) -> str:
-    """What the names of a lab's namespaces begin with. Lab names have no dot, so prefixes are never shared."""
+    """Prefix of the names of a lab's namespaces. Lab names have no dot, so no lab has the prefix of another."""
     return f"ovnlab-{lab}."
 
 
 def pod_directory(namespace: str, name: str) -> str:
-    """What the name of a pod's log directory begins with: short enough for a file, and no other pod's."""
+    """Prefix of the name of a pod's log directory: unique, and short enough for a file name."""
     text = f"{namespace}_{name}"
     if len(text) <= _MAX_FILE_NAME:
         return text
@@ -281,7 +282,7 @@ def load(name: str) -> LabSpec:
     try:
         return cattrs.structure(json.loads(path.read_text()), LabSpec)
     except FileNotFoundError:
-        raise LabError(f"there is no lab {name!r} (ovnkit lab up --name {name} makes it)") from None
+        raise LabError(f"there is no lab {name!r}; `ovnkit lab up --name {name}` creates it") from None
     except (ValueError, cattrs.BaseValidationError) as error:
         raise LabError(f"{path}: {error}; `ovnkit lab down --name {name}` removes the lab") from None
 
@@ -299,7 +300,7 @@ def free_index(taken: Iterable[int]) -> int:
     for index in range(MAX_LABS):
         if index not in used:
             return index
-    raise LabError(f"there are {MAX_LABS} labs already")
+    raise LabError(f"there are {MAX_LABS} labs already, which is the maximum")
 
 
 def _numbered(family: int, number: int) -> Interface:

@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-from ovnkit_lab.layout import BRIDGE, CONTROL, FABRIC, UPLINK, Interface, LabError, LabSpec
+from ovnkit.api.text import Interface
+from ovnkit_lab.layout import BRIDGE, CONTROL, FABRIC, UPLINK, LabError, LabSpec
 
 T = TypeVar("T")
 NETNS_DIR = Path("/run/netns")
@@ -24,7 +25,7 @@ _HOST_SETTINGS = {
     "net.ipv6.conf.default.accept_dad": "0",
     "net.ipv6.conf.default.accept_ra": "0",
     "net.ipv6.conf.all.forwarding": "1",
-    # The kernel sees what comes in on a port of a userspace bridge, too; it must not answer there.
+    # The kernel, too, sees what arrives on a port of a userspace bridge; it must not answer there.
     "net.ipv4.conf.all.arp_ignore": "1",
     "net.ipv4.conf.default.arp_ignore": "1",
     "net.ipv4.conf.default.rp_filter": "0",
@@ -37,12 +38,12 @@ POD_SETTINGS = {
     "net.ipv6.conf.default.disable_ipv6": "0",
     "net.ipv6.conf.default.accept_ra": "0",
 }
-_UPLINK_IS_THE_SWITCHS = f"""
+_DROP_ON_UPLINK = f"""
 table netdev ovnkit-lab {{
   chain uplink {{ type filter hook ingress device "{UPLINK}" priority 0; policy drop; }}
 }}
 """
-_UPLINK_IS_THE_SWITCHS_ONCE_BARE = f"""
+_DROP_UNLESS_LOCAL = f"""
 table netdev ovnkit-lab {{
   chain uplink {{
     type filter hook ingress device "{UPLINK}" priority 0; policy drop;
@@ -52,11 +53,11 @@ table netdev ovnkit-lab {{
   }}
 }}
 """
-"""The kernel hears what is for an address of the uplink, until the addresses have moved to a bridge."""
+"""The kernel gets only what is for addresses of the uplink: nothing once these have moved to a bridge."""
 
 
 def run(command: Sequence[str], *, text: str | None = None) -> str:
-    """Run a command to its end; raises LabError with its last words."""
+    """Run a command and return its output; raises LabError with its error message."""
     result = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=60)
     if result.returncode:
         said = (result.stderr.strip() or result.stdout.strip() or "no output").splitlines()
@@ -133,7 +134,7 @@ def pids(netns: str) -> list[int]:
 
 
 def kill_all(names: Iterable[str]) -> None:
-    """End every process in these namespaces: nobody is left when it returns; raises LabError otherwise."""
+    """Kill every process in these namespaces, and wait until none is left; raises LabError when that fails."""
     names = list(names)
     end = time.monotonic() + _KILL_DEADLINE
     while alive := {pid for name in names for pid in pids(name)} - {os.getpid()}:
@@ -143,22 +144,22 @@ def kill_all(names: Iterable[str]) -> None:
             except ProcessLookupError:
                 continue
         if time.monotonic() > end:
-            raise LabError(f"processes that can't be killed: {sorted(alive)}")
+            raise LabError(f"these processes can't be killed: {sorted(alive)}")
         time.sleep(0.02)
 
 
 def delete_namespace(netns: str) -> None:
-    """Remove a namespace with everything in it; does nothing when it isn't there."""
+    """Delete a namespace with everything in it; does nothing when it doesn't exist."""
     if not (NETNS_DIR / netns).exists():
         return
     result = subprocess.run(["ip", "netns", "del", netns], capture_output=True, text=True, check=False)
     if result.returncode and (NETNS_DIR / netns).exists():
-        # The file of an `ip netns add` that was cut short is not a mount.
+        # An `ip netns add` that was interrupted leaves a file that is not a mount.
         (NETNS_DIR / netns).unlink(missing_ok=True)
 
 
 def link_exists(name: str) -> bool:
-    """Whether the machine itself has a link of this name."""
+    """Whether the machine itself (not a namespace) has a link of this name."""
     return Path("/sys/class/net", name).exists()
 
 
@@ -166,7 +167,7 @@ def link_exists(name: str) -> bool:
 
 
 def build_fabric(spec: LabSpec) -> None:
-    """The fabric's bridge, a link to each host, and the machine's own link to the control host."""
+    """Create the fabric's bridge, a link to each host, and the machine's link to the control host."""
     fabric = spec.netns(FABRIC)
     ip_batch(fabric, [
         f"link add {FABRIC} address {spec.mac(FABRIC)} type bridge forward_delay 0 stp_state 0 mcast_snooping 0",
@@ -194,15 +195,15 @@ def _attach(spec: LabSpec, host: str) -> None:
     disable_tx_checksums(netns, UPLINK)
     disable_tx_checksums(fabric, host)
     if host in spec.nodes:
-        # Taps (Open vSwitch reads by one) come before this hook: the kernel alone goes without the packets.
-        rules = _UPLINK_IS_THE_SWITCHS_ONCE_BARE if spec.bare_uplinks else _UPLINK_IS_THE_SWITCHS
+        # Open vSwitch reads from a tap, which comes before this hook: only the kernel loses the packets.
+        rules = _DROP_UNLESS_LOCAL if spec.bare_uplinks else _DROP_ON_UPLINK
         run(["ip", "netns", "exec", netns, "nft", "-f", "-"], text=rules)
     if host not in spec.nodes or spec.bare_uplinks:
         configure_host(spec, host, UPLINK)
 
 
 def configure_host(spec: LabSpec, host: str, link: str = BRIDGE) -> None:
-    """Put a host's addresses and default routes on a link, as the network manager of a machine does."""
+    """Configure a host's addresses and default routes on a link, as a machine's network manager does."""
     ip_batch(spec.netns(host), [
         f"link set {link} up",
         *(f"address replace {address} dev {link}{_nodad(address)}" for address in spec.addresses(host)),
@@ -211,7 +212,7 @@ def configure_host(spec: LabSpec, host: str, link: str = BRIDGE) -> None:
 
 
 def set_link(spec: LabSpec, host: str, up: bool) -> None:
-    """Connect or cut a host's cable at the fabric."""
+    """Connect or disconnect a host's cable at the fabric."""
     ip_batch(spec.netns(FABRIC), [f"link set {host} {'up' if up else 'down'}"])
 
 

@@ -32,7 +32,7 @@ _SERVER_NAMES = (
 
 
 def make(spec: LabSpec) -> None:
-    """Make the authority, the API server's certificate, the key of service accounts, and the static tokens."""
+    """Create the authority, the API server's certificate, the key of service account tokens, and static tokens."""
     directory = Files(spec.name).pki
     directory.mkdir(parents=True, mode=0o700, exist_ok=True)
     authority = trustme.CA(organization_name=f"ovnkit-lab-{spec.name}")
@@ -40,7 +40,7 @@ def make(spec: LabSpec) -> None:
     server = authority.issue_cert(*_server_addresses(spec), *_SERVER_NAMES, common_name="kube-apiserver")
     server.cert_chain_pems[0].write_to_path(str(directory / "apiserver.crt"))
     _write_secret(directory / "apiserver.key", server.private_key_pem.bytes().decode())
-    # Real API servers sign tokens with this key; RSA is what all of them take.
+    # kube-apiserver signs tokens with this key; every version accepts RSA.
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     _write_secret(directory / "sa.key", pem.decode())
@@ -70,12 +70,12 @@ def token(spec: LabSpec, user: str) -> str:
 
 
 def machine_url(spec: LabSpec) -> str:
-    """The API server as the machine reaches it."""
+    """URL of the API server for programs on the machine."""
     return f"https://{bracketed(spec.api_link[1])}:{API_PORT}"
 
 
 def fabric_url(spec: LabSpec) -> str:
-    """The API server as the hosts of the fabric reach it."""
+    """URL of the API server for the hosts of the fabric."""
     return f"https://{bracketed(spec.addresses(CONTROL)[0])}:{API_PORT}"
 
 

@@ -1,4 +1,4 @@
-"""Telling the user what is being done: a live status line on a terminal, plain lines elsewhere. On stderr."""
+"""Progress on stderr: a live status line on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Reporter:
-    """Says what is going on and how long it has taken."""
+    """Reports what is going on, and how long it took."""
 
     def __init__(self, on: Console | None = None) -> None:
         self._console = on or console(stderr=True)
@@ -25,7 +25,7 @@ class Reporter:
 
     @contextmanager
     def running(self) -> Iterator[Reporter]:
-        """Show a status line meanwhile."""
+        """Show the status line while the block runs."""
         if not self._console.is_terminal:
             yield self
             return
@@ -34,7 +34,7 @@ class Reporter:
         self._live = None
 
     def say(self, text: str) -> None:
-        """What is being done now; a line of its own where there is no terminal."""
+        """Report what is being done now; without a terminal, in a line of its own."""
         if self._live is not None:
             self._live.update(styled(text).append(f" {self._seconds}", "dim"))
         elif text != self._last:
@@ -42,7 +42,7 @@ class Reporter:
             self._console.print(f"{self._seconds:>7} {text}", soft_wrap=True)
 
     def done(self, text: str) -> None:
-        """What has been reached; stays on the screen."""
+        """Report what was done, in a line that stays on the screen."""
         self._console.print(f"{self._seconds:>7} {text}", soft_wrap=True)
 
     @property

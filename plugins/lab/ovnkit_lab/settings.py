@@ -16,7 +16,7 @@ Section = dict[str, Any]
 
 
 def read_user_config(path: str) -> str:
-    """The text of the user's configuration file; raises ConfigError when it isn't one."""
+    """The text of the user's configuration file; raises ConfigError when it is not valid TOML."""
     if not path:
         return ""
     try:
@@ -38,7 +38,7 @@ def write_configs(spec: LabSpec) -> None:
 
 
 def _sections(spec: LabSpec, host: str) -> dict[str, Section]:
-    """The lab's proposals, the user's configuration over them, and what the lab alone can know on top."""
+    """The lab's defaults, overridden by the user's configuration, and that by what only the lab can know."""
     return _merged(_merged(_proposed(spec), tomllib.loads(spec.config)), _fixed(spec, host))
 
 
@@ -47,7 +47,7 @@ def _proposed(spec: LabSpec) -> dict[str, Section]:
         "default": {"cluster-subnets": [POD_SUBNETS[family] for family in spec.families]},
         "kubernetes": {"service-cidrs": [SERVICE_SUBNETS[family] for family in spec.families]},
         "gateway": {"interface": BRIDGE},
-        # A lab that lost its leader should not wait for minutes as a data centre does.
+        # A lab that lost its leader should not wait for minutes, as a data centre may.
         "clustermgrha": {
             "election-lease-duration": 10, "election-renew-deadline": 7, "election-retry-period": 2,
         },
@@ -94,7 +94,7 @@ def _key(key: str) -> str:
 
 
 def _value(value: object) -> str:
-    """A value in TOML; JSON's strings, numbers and booleans are TOML's."""
+    """A value as TOML, which writes strings, numbers and booleans as JSON does."""
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):

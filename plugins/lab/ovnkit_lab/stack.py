@@ -24,7 +24,7 @@ _LINK_DEADLINE = 10.0
 
 
 def central_daemons(spec: LabSpec, install: OvnInstall, host: str) -> dict[str, Daemon]:
-    """NB, SB and northd of a zone, on the host where they run; more for no other host."""
+    """NB, SB and northd of a zone, if they run on this host; empty otherwise."""
     if host != CONTROL and not spec.per_node_zones:
         return {}
     if host == CONTROL and spec.per_node_zones:
@@ -46,7 +46,7 @@ def central_daemons(spec: LabSpec, install: OvnInstall, host: str) -> dict[str, 
 
 
 def node_daemons(spec: LabSpec, install: OvnInstall, node: str) -> dict[str, Daemon]:
-    """Everything of OVN and Open vSwitch on a node, in the order of starting."""
+    """The daemons of OVN and Open vSwitch on a node, in the order in which they start."""
     files = Files(spec.name)
     ovs, logs, netns = files.ovs(node), files.log(node), spec.netns(node)
     server = ovsdb_server(
@@ -62,7 +62,7 @@ def node_daemons(spec: LabSpec, install: OvnInstall, node: str) -> dict[str, Dae
 
 
 def start_node(spec: LabSpec, install: OvnInstall, node: str) -> None:
-    """Start a node's Open vSwitch and OVN, its uplink in the external bridge and its addresses on that."""
+    """Start a node's Open vSwitch and OVN; the external bridge gets the uplink and the node's addresses."""
     daemons = node_daemons(spec, install, node)
     daemons["ovsdb"].start()
     prepare_switch(spec, install, node)
@@ -76,10 +76,10 @@ def start_node(spec: LabSpec, install: OvnInstall, node: str) -> None:
 
 
 def prepare_switch(spec: LabSpec, install: OvnInstall, node: str) -> None:
-    """Write what a real machine's Open vSwitch has before any network plugin comes: its id and the bridge.
+    """Write what a real machine's Open vSwitch has before any network plugin runs: system id and external bridge.
 
-    The bridge is there for the tunnels: the userspace datapath sends them out of bridges only. Everything else
-    in this database is the network plugin's own to write.
+    The bridge is there for the tunnels, which the userspace datapath sends through bridges only. Everything else
+    in this database is left to the network plugin.
     """
     files = Files(spec.name)
     database = f"--db=unix:{files.ovs(node) / 'db.sock'}"
@@ -104,9 +104,9 @@ def prepare_switch(spec: LabSpec, install: OvnInstall, node: str) -> None:
 
 
 def restore_host(spec: LabSpec, node: str) -> None:
-    """Wait for the bridge's own interface and put the node's addresses on it (it is new with each vswitchd).
+    """Wait for the external bridge's own interface, and configure the node's addresses on it.
 
-    A bridge that ovnkit has made is ovnkit's to look after.
+    Each start of ovs-vswitchd creates a new one. ovnkit itself looks after a bridge that it created.
     """
     if spec.bare_uplinks:
         return
@@ -117,7 +117,7 @@ def restore_host(spec: LabSpec, node: str) -> None:
             run(["ip", "-n", netns, "link", "show", "dev", BRIDGE])
         except LabError as error:
             if time.monotonic() > end:
-                raise LabError(f"{node}: ovs-vswitchd makes no {BRIDGE}: {error}") from None
+                raise LabError(f"{node}: ovs-vswitchd did not create {BRIDGE}: {error}") from None
             time.sleep(0.02)
             continue
         break
@@ -126,14 +126,14 @@ def restore_host(spec: LabSpec, node: str) -> None:
 
 
 def write_tools(spec: LabSpec, install: OvnInstall) -> Path:
-    """The directory with scripts for this lab's `ovs-vsctl`, `ovn-nbctl` and so on."""
+    """Write scripts that run this lab's `ovs-vsctl`, `ovn-nbctl` and so on; returns their directory."""
     directory = Files(spec.name).bin
     install.write_wrappers(directory)
     return directory
 
 
 def tool_environment(spec: LabSpec, host: str) -> dict[str, str]:
-    """Variables with which those tools reach a host's daemons."""
+    """Environment variables with which those tools reach a host's daemons."""
     files = Files(spec.name)
     ovn = str(files.ovn(host))
     env = {

@@ -1,4 +1,4 @@
-"""What a lab looks like now, as data and as tables."""
+"""The state of a lab, as data and as tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kubelab.client import ApiError
 from kubelab.objects import is_true
 from ovnkit.api.terminal import print_table
 from ovnkit_lab import control_plane, layout
-from ovnkit_lab.health import Restarts, restarts
+from ovnkit_lab.health import Restarts, load_restarts
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.labs import locked
 from ovnkit_lab.layout import CONTROL, Files, LabError
@@ -20,8 +20,8 @@ from ovnkit_lab.layout import CONTROL, Files, LabError
 Json = dict[str, Any]
 
 
-def as_json(lab: Lab) -> Json:
-    """Nodes, their readiness, and every daemon with its process."""
+def snapshot(lab: Lab) -> Json:
+    """A lab with its nodes, their readiness, and every daemon with its process, for JSON."""
     spec = lab.spec
     ready, pods = _from_api(lab)
     nodes: list[Json] = [
@@ -48,7 +48,7 @@ def as_json(lab: Lab) -> Json:
 
 
 def summary(name: str) -> Json:
-    """A lab in a line: what it is, and whether it is up, being made or only left over."""
+    """A lab in short: its layout, and whether it is up, starting or incomplete."""
     try:
         spec = layout.load(name)
     except LabError:
@@ -62,7 +62,7 @@ def summary(name: str) -> Json:
 def _daemons(lab: Lab, host: str) -> Json:
     found: Json = {}
     for name, daemon in lab.daemons(host).items():
-        record = restarts(lab.files.restarts(host)) if name == "ovnkit" else Restarts()
+        record = load_restarts(lab.files.restarts(host)) if name == "ovnkit" else Restarts()
         found[name] = {
             "running": daemon.running, "pid": daemon.pid, "log": str(daemon.log), "restarts": record.count,
             "crashLoop": record.looping, "lastWords": record.words if record.looping else "",
@@ -78,7 +78,7 @@ def _described(name: str, daemon: Json) -> str:
 
 
 def _from_api(lab: Lab) -> tuple[dict[str, bool], dict[str, int]]:
-    """Which nodes are Ready and how many pods each has; nothing when the API server doesn't answer."""
+    """Which nodes are Ready, and how many pods each has; empty when the API server doesn't answer."""
     pods: dict[str, int] = {}
     try:
         api = control_plane.client(lab.spec)
@@ -100,7 +100,7 @@ def show_list(labs: Sequence[Json]) -> None:
 
 
 def show(state: Json) -> None:
-    """Print it as a table."""
+    """Print a snapshot as a table."""
     rows = []
     for host in (*state["nodes"], {"name": CONTROL, **state["control"]}):
         daemons = host["daemons"]
@@ -119,4 +119,4 @@ def show(state: Json) -> None:
         f"lab {state['name']}: {state['ipFamily']}, zones {state['zones']}, OVN {state['ovn']['version']}, "
         f"Open vSwitch {state['ovn']['ovs']}"
     )
-    print_table(("host", "state", "addresses", "pods", "daemons that run", "daemons that don't"), rows)
+    print_table(("host", "state", "addresses", "pods", "running", "not running"), rows)

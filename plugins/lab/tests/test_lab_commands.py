@@ -46,7 +46,7 @@ def test_exec_happens_in_the_pods_network(lab: LabHandle, pod: str) -> None:
 def test_exec_in_an_unknown_pod_says_so(lab: LabHandle) -> None:
     result = lab.exec("default/nobody", "true")
     assert result.returncode == 1
-    assert "pod default/nobody doesn't run" in result.stderr
+    assert "pod default/nobody is not running" in result.stderr
 
 
 def test_node_has_the_tools_of_its_own_daemons(lab: LabHandle) -> None:

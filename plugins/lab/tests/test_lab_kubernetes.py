@@ -17,7 +17,8 @@ from ovnkit_lab.layout import CONTROL, Kubernetes, LabSpec
 from ovnkit_lab.testing import LabHandle, exports, ovnkit_lab
 
 SPEC = LabSpec("x", ("node1",))
-REAL = evolve(SPEC, kubernetes=Kubernetes("/k/kube-apiserver", "/k/etcd"))
+FOUND = Kubernetes("/k/kube-apiserver", "/k/etcd")
+REAL = evolve(SPEC, kubernetes=FOUND)
 ALL = evolve(
     SPEC,
     kubernetes=Kubernetes("/k/kube-apiserver", "/k/etcd", "/k/kube-controller-manager", "/k/kube-scheduler", "/k"),
@@ -37,7 +38,8 @@ def test_programs_are_found_in_the_assets_and_in_the_path(tmp_path: Path) -> Non
     assets = programs(tmp_path / "assets", *SERVERS, *MANAGERS)
     path = programs(tmp_path / "path", *SERVERS)
     found = control_plane.find({"KUBEBUILDER_ASSETS": assets, "PATH": path})
-    assert found == Kubernetes(*(f"{assets}/{name}" for name in (*SERVERS, *MANAGERS)), assets=assets)  # type: ignore[misc]
+    apiserver, etcd, manager, scheduler = (f"{assets}/{name}" for name in (*SERVERS, *MANAGERS))
+    assert found == Kubernetes(apiserver, etcd, manager, scheduler, assets=assets)
     assert control_plane.find({"PATH": path}) == Kubernetes(*(f"{path}/{name}" for name in SERVERS))
     assert control_plane.find({"KUBEBUILDER_ASSETS": "/nowhere", "PATH": "/nowhere"}) is None
 
@@ -68,6 +70,29 @@ def test_a_lab_has_the_processes_of_its_record_whatever_the_environment_says(
         spec.save()
         assert layout.load("x") == spec
         assert list(Lab.open("x").daemons(CONTROL)) == expected
+
+
+@pytest.mark.parametrize(
+    ("spec", "without"),
+    [
+        (SPEC, {"--no-cleanup"}),
+        (REAL, set()),
+        (evolve(REAL, kubernetes=evolve(FOUND, scheduler="/k/s")), {"--no-scheduler"}),
+        (
+            evolve(REAL, kubernetes=evolve(FOUND, controller_manager="/k/m")),
+            {"--no-workloads", "--no-cleanup"},
+        ),
+    ],
+)
+def test_our_controllers_do_what_no_other_program_does(spec: LabSpec, without: set[str]) -> None:
+    command = control_plane.controllers(spec)["controllers"].command
+    assert {word for word in command if word.startswith("--no-")} == without
+    assert control_plane.controllers(ALL) == {}
+
+
+def test_the_api_server_names_the_commands_that_do_what_a_kubelet_would() -> None:
+    command = control_plane.daemons(SPEC)["apiserver"].command
+    assert {"log=ovnkit lab logs", "exec=ovnkit lab exec"} <= set(command)
 
 
 def test_commands_of_kubernetes_programs() -> None:

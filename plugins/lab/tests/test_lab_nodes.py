@@ -117,7 +117,7 @@ def test_restart_fails_when_the_daemon_ends_and_status_tells_the_crash_loop(lab:
         config.write_text(good + "[default]\n")
         result = lab.run("restart", "node2", "ovnkit", check=False)
         assert result.returncode == 1
-        assert "ended at its start" in result.stderr.splitlines()[-1]
+        assert "exited while starting" in result.stderr.splitlines()[-1]
         assert "not valid TOML" in result.stderr.splitlines()[-1]
         wait_until(lambda: ovnkit()["crashLoop"], 60, what="status tells the crash loop")
         assert "not valid TOML" in ovnkit()["lastWords"]

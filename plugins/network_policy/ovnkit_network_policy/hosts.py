@@ -9,16 +9,13 @@ from ovnkit.api.identity import RowId, object_ids
 from ovnkit.api.items import Member, Row, Slot
 from ovnkit.api.models import NAMESPACES, NODES
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import Address
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
 from ovnkit.network.acls import TIER
 from ovnkit.network.hosts import management_addresses
 from ovnkit.network.masquerade import Masquerade, masquerade_address
-from ovnkit.network.node import (
-    Address,
-    gateway_router_join_address,
-    node_id,
-)
+from ovnkit.network.node import gateway_router_join_address, node_id
 from ovnkit_network_policy import matches
 from ovnkit_network_policy.acls import acl_row
 from ovnkit_network_policy.peers import PodSet

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from ovnkit.api.matches import Match, any_of, joined
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, Network
 from ovnkit_network_policy.peers import PodSet
-from ovnkit_network_policy.rules import INGRESS, Block, Network, Ports
+from ovnkit_network_policy.rules import INGRESS, Block, Ports
 
 ALLOW_PRIORITY = 1001
 DENY_PRIORITY = 1000

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network
 
 from attrs import frozen
 
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import check_port, parse_network, quoted
+from ovnkit.api.text import Network, check_port, parse_network, quoted
 from ovnkit.network.policies import STATELESS, IpBlock, NetworkPolicy, PolicyPeer, PolicyPort, PolicyRule
 from ovnkit_network_policy.peers import PodSet
-
-Network = IPv4Network | IPv6Network
 
 INGRESS, EGRESS = "Ingress", "Egress"
 PROTOCOLS = ("TCP", "UDP", "SCTP")

@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping
 from attrs import evolve
 
 from ovnkit.api.models import PODS, Pod
+from ovnkit.api.text import Address
 from ovnkit.api.world import World
-from ovnkit.network.node import Address
 from ovnkit.network.pod import PodNetwork
 from ovnkit.network.pod_addresses import pod_addresses
 

@@ -8,8 +8,9 @@ from attrs import frozen
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.models import Pod
+from ovnkit.api.text import Address
 from ovnkit.network import pod as podnetwork
-from ovnkit.network.node import Address, port_mac
+from ovnkit.network.node import port_mac
 from ovnkit.network.pod import PodNetwork
 from ovnkit.network.pod_addresses import pod_addresses
 from ovnkit_pods import annotated, request

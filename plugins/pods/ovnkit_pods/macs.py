@@ -10,9 +10,10 @@ from attrs import frozen
 from ovnkit.api.errors import Reject
 from ovnkit.api.identity import DERIVED_MACS, mac_from_ip
 from ovnkit.api.models import PODS, Pod
+from ovnkit.api.text import Address
 from ovnkit.api.world import Pool, World
 from ovnkit.network import pod as podnetwork
-from ovnkit.network.node import Address, port_mac
+from ovnkit.network.node import port_mac
 from ovnkit.network.pod_addresses import has_own_network
 
 

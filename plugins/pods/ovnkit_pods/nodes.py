@@ -12,19 +12,11 @@ from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.items import Slot
 from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.text import Network, host_network
+from ovnkit.api.text import Address, Interface, Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network import rows
 from ovnkit.network.masquerade import Masquerade, masquerade_address
-from ovnkit.network.node import (
-    Address,
-    Interface,
-    chassis_id,
-    gateway_address,
-    host_subnets,
-    is_unmanaged,
-    nth_interface,
-)
+from ovnkit.network.node import chassis_id, gateway_address, host_subnets, is_unmanaged, nth_interface
 from ovnkit_pods.texts import AnnotationText
 
 

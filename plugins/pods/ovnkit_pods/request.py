@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from attrs import frozen
 
 from ovnkit.api.errors import Reject
-from ovnkit.api.text import parse_host, parse_json, parse_mac, quoted
-from ovnkit.network.node import Address
+from ovnkit.api.text import Address, parse_host, parse_json, parse_mac, quoted
 
 ANNOTATION = "v1.multus-cni.io/default-network"
 INVALID = "InvalidNetworkRequest"

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
-from ovnkit.api.text import Network
-from ovnkit.network.node import Address, nth_interface
+from ovnkit.api.text import Address, Network
+from ovnkit.network.node import nth_interface
 from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork, render
 
 _MAC = "00:00:00:00:00:00"

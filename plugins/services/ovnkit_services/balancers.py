@@ -8,7 +8,7 @@ from enum import Enum
 from attrs import define, field, frozen
 
 from ovnkit_services.endpoints import NOBODY, Endpoints, Target, Targets, vip
-from ovnkit_services.frontends import Address, Frontend
+from ovnkit_services.frontends import FamilyAddress, Frontend
 from ovnkit_services.layout import Layout
 from ovnkit_services.nodes import NodeFacts
 
@@ -125,7 +125,9 @@ class _NodeBuilder:
             self._switch(node, key, on_switch, family, differing=local)
             self._router(node, key, self._all(family), family)
 
-    def external(self, node: NodeFacts, addresses: Iterable[Address], port: int, *, own: bool = False) -> None:
+    def external(
+        self, node: NodeFacts, addresses: Iterable[FamilyAddress], port: int, *, own: bool = False
+    ) -> None:
         """Addresses that come from outside: the node's own endpoints when the source is to be kept."""
         for family, address in addresses:
             key = vip(address, port, family)

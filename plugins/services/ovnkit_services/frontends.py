@@ -13,7 +13,7 @@ from ovnkit_services.layout import Layout
 
 PROTOCOLS = frozenset({"TCP", "UDP", "SCTP"})
 
-Address = tuple[int, str]
+FamilyAddress = tuple[int, str]
 """IP version and canonical text."""
 
 
@@ -30,8 +30,8 @@ class Frontend:
     """One port of a service. `external` are externalIPs and addresses of load balancers it doesn't share."""
 
     port: ServicePort
-    cluster: tuple[Address, ...]
-    external: tuple[Address, ...]
+    cluster: tuple[FamilyAddress, ...]
+    external: tuple[FamilyAddress, ...]
 
 
 @derived
@@ -95,8 +95,10 @@ def frontends(world: World, service: Service, layout: Layout) -> tuple[list[Fron
     return found, complaints
 
 
-def _addresses(texts: Iterable[str], what: str, layout: Layout, complaints: list[Complaint]) -> list[Address]:
-    found: list[Address] = []
+def _addresses(
+    texts: Iterable[str], what: str, layout: Layout, complaints: list[Complaint]
+) -> list[FamilyAddress]:
+    found: list[FamilyAddress] = []
     for text in texts:
         address = parse_address(text)
         if address is None:

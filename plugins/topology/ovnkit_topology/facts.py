@@ -7,11 +7,9 @@ from attrs import frozen
 from ovnkit.api.config import ClusterSubnet, Config
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.selectors import LabelSelector
+from ovnkit.api.text import Address, Interface, Network
 from ovnkit.api.world import World, derived
 from ovnkit.network.node import (
-    Address,
-    Interface,
-    Network,
     chassis_id,
     encap_ips,
     gateway_mtu_supported,

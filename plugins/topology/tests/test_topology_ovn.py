@@ -61,6 +61,15 @@ def connect(zone: Zone) -> Iterator[Callable[..., Bench]]:
         bench.stop()
 
 
+def written(zone: Zone, bench: Bench) -> None:
+    """Return when northd has made the port bindings, and what goes into them has been written."""
+    zone.sync()
+    done = bench.inbox.run_until(
+        lambda: bench.reconciler.synced and not any(sink.status()["waiting"] for sink in bench.sinks.values()), 20
+    )
+    assert done, [sink.status() for sink in bench.sinks.values()]
+
+
 def test_northd_takes_the_topology_and_packets_go_to_the_other_zone(
     zone: Zone, connect: Callable[..., Bench]
 ) -> None:
@@ -105,6 +114,7 @@ def test_a_restart_writes_nothing_and_a_removed_node_leaves_nothing(
     empty = counts(zone)
     assert empty["Logical_Switch"] == 2
     first.put(NODES, annotated("a", 2), annotated("b", 3))
+    written(zone, first)
     first.stop()
     second = connect()
     second.put(NODES, annotated("a", 2), annotated("b", 3))
@@ -145,7 +155,7 @@ def test_the_acl_is_in_the_policies_tier_where_there_are_tiers(zone: Zone, conne
 def test_what_northd_copies_into_the_southbound_stays(zone: Zone, connect: Callable[..., Bench]) -> None:
     bench = connect()
     bench.put(NODES, annotated("a", 2), annotated("b", 3))
-    zone.sync()
+    written(zone, bench)
     bindings = set(zone.sb("--bare", "--columns=_uuid", "list", "Port_Binding").split())
     assert bindings
     bench.stop()

@@ -10,11 +10,11 @@ from attrs import define
 
 from ovnkit.api.errors import OvnkitError
 from ovnkit.engine.garbage import collector_paused
-from ovnkit.sinks.ovsdb.errors import Disconnected, ProtocolError, RpcError
-from ovnkit.sinks.ovsdb.jsonrpc import Connection, Message
-from ovnkit.sinks.ovsdb.monitor import NO_TRANSACTION, Delta, Translator
-from ovnkit.sinks.ovsdb.needs import Columns, available
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.needs import Columns, available
+from ovnkit.sinks.ovsdb.wire.errors import Disconnected, ProtocolError, RpcError
+from ovnkit.sinks.ovsdb.wire.jsonrpc import Connection, Message
+from ovnkit.sinks.ovsdb.wire.monitor import NO_TRANSACTION, Delta, Translator
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 CALL_TIMEOUT = 60.0
 """Seconds for a reply during the handshake; the content of a large database takes the server a few."""

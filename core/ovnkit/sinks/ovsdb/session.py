@@ -14,14 +14,14 @@ from typing import Any, Protocol
 import structlog
 
 from ovnkit.engine.garbage import collector_paused
-from ovnkit.sinks.ovsdb.endpoint import Endpoint, Tls, parse_endpoints
-from ovnkit.sinks.ovsdb.errors import Disconnected, ProtocolError, RpcError, TransactionError
 from ovnkit.sinks.ovsdb.handshake import Link, NotUsable, open_database
-from ovnkit.sinks.ovsdb.jsonrpc import Connection, Message, drain
-from ovnkit.sinks.ovsdb.monitor import METHODS, NO_TRANSACTION, Delta
-from ovnkit.sinks.ovsdb.needs import Columns, Needs
-from ovnkit.sinks.ovsdb.replica import Change, Replica
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.needs import Columns, Needs
+from ovnkit.sinks.ovsdb.model.replica import Change, Replica
+from ovnkit.sinks.ovsdb.wire.endpoint import Endpoint, Tls, parse_endpoints
+from ovnkit.sinks.ovsdb.wire.errors import Disconnected, ProtocolError, RpcError, TransactionError
+from ovnkit.sinks.ovsdb.wire.jsonrpc import Connection, Message, drain
+from ovnkit.sinks.ovsdb.wire.monitor import METHODS, NO_TRANSACTION, Delta
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 Post = Callable[[Callable[[], None]], None]

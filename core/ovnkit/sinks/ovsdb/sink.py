@@ -1,10 +1,15 @@
-"""The sink for rows of an OVSDB database: one writer that batches, compares, and puts right."""
+"""The sink for rows of an OVSDB database: one writer that batches, compares, and puts right.
+
+`want` only notes what may differ. `flush` plans one transaction of that (`plan.planner`) and sends it. The changes
+that the database tells, by us or by others, come in `on_update` and may make rows differ again; the reply starts
+the next transaction. docs/row.md walks one row through it.
+"""
 
 from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from collections.abc import Set as AbstractSet
 from itertools import islice
 from typing import Any
@@ -14,17 +19,18 @@ import structlog
 from ovnkit.api.items import Absent, Member, Row, RowItem
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report, Sink
-from ovnkit.sinks.ovsdb.batch import Batch, Touched, Verb, merge
-from ovnkit.sinks.ovsdb.deletions import Deletions
-from ovnkit.sinks.ovsdb.errors import BadValue, Collected, Disconnected, TransactionError
-from ovnkit.sinks.ovsdb.failures import FIRST_DELAY, LAST_DELAY, Failures, Later, is_leftover
-from ovnkit.sinks.ovsdb.needs import columns_of
-from ovnkit.sinks.ovsdb.planner import Planner
-from ovnkit.sinks.ovsdb.replica import Change
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.needs import columns_of
+from ovnkit.sinks.ovsdb.model.replica import Change
+from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb, merge
+from ovnkit.sinks.ovsdb.plan.deletions import Deletions
+from ovnkit.sinks.ovsdb.plan.failures import FIRST_DELAY, LAST_DELAY, Failures, Later
+from ovnkit.sinks.ovsdb.plan.leftovers import is_leftover
+from ovnkit.sinks.ovsdb.plan.planner import Planner
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.wait_status import Waits
 from ovnkit.sinks.ovsdb.session import Post, Session
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.waiting import Waits
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, Collected, Disconnected, TransactionError
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
 BATCH_ROWS = 1000
@@ -60,20 +66,24 @@ class OvsdbSink(Sink[RowItem]):
         self._post = post
         self._batch_rows = batch_rows
         self._later = later or self._timer
-        self._state = State(db, session.replica, live, report)
-        self._failures = Failures(self._later, self._blamed)
-        self._failures.retry = self._retry
-        self._state.gate = self._failures.gate
-        self._state.is_echo = lambda record: any(batch.is_echo(record) for batch in self._in_flight)
-        self._deletions = Deletions(self._state, allow_mass_delete)
         self._in_flight: deque[Batch] = deque()
+        self._failures = Failures(self._later, self._blamed, self._retry)
+        self._state = State(
+            db,
+            session.replica,
+            live,
+            report,
+            gate=self._failures.gate,
+            need=session.need,
+            is_echo=lambda record: any(batch.is_echo(record) for batch in self._in_flight),
+        )
+        self._deletions = Deletions(self._state, allow_mass_delete)
         self._mending: set[Owner] = set()
         """Owners of whom something had been reported that may be over."""
         self._kicked = False
         self._pause_until_retry = False
         self._pause = FIRST_DELAY
         self._log = log.bind(db=db)
-        self._state.need = session.need
         session.for_writing(everywhere=db != "sb")
         session.listeners.append(self)
 
@@ -88,12 +98,12 @@ class OvsdbSink(Sink[RowItem]):
             if item.db == self.name and not isinstance(item, Absent):
                 for table, columns in columns_of(item):
                     self.session.need(table, columns)
-        if self._failures.pardon(owner) | self._state.forget_reports(owner):
-            self._touch_owner(owner)
+        if self._failures.pardon(owner) | self._state.reports.forget(owner):
+            self._state.touch_owner(owner)
         try:
             self._state.desired.want(owner, tuple(items))
         except BadValue as error:
-            self._state.report(owner, error)
+            self._state.reports.tell(owner, error)
         for item in items:
             if isinstance(item, Absent) and item.db == self.name:
                 self._state.touch(item.uuid)
@@ -104,7 +114,7 @@ class OvsdbSink(Sink[RowItem]):
         self._apply()
         if self._mending and not (self._in_flight or self._state.touched or self._failures.trying):
             for owner in self._mending:
-                self._state.tell_over(owner)
+                self._state.reports.tell_over(owner)
             self._mending.clear()
 
     def _apply(self) -> None:
@@ -135,7 +145,7 @@ class OvsdbSink(Sink[RowItem]):
 
     def keep(self, paths: Collection[str]) -> None:
         """Leftover rows of these plugins and owners stay for now: they failed, and nobody knows what they want."""
-        self._state.keep(frozenset(paths))
+        self._state.marks.keep(frozenset(paths))
         self._kick()
 
     @property
@@ -162,12 +172,12 @@ class OvsdbSink(Sink[RowItem]):
             "loaded": self.session.loaded,
             "settled": self._state.settled,
             "wanted": len(self._state.desired.rows),
-            "owned": len(self._state.marks),
+            "owned": len(self._state.marks.paths),
             "pending": len(self._state.touched) + sum(map(len, self._in_flight)),
             **Waits(self._state).told(),
             "held_back": self._deletions.held,
             "missing": list(self.session.missing),
-            "failing": {**self._state.failing, **{k: [v] for k, v in self._failures.errors.items()}},
+            "failing": {**self._state.reports.texts, **{k: [v] for k, v in self._failures.errors.items()}},
             "transactions": self.transactions,
             "failed_transactions": self.failed_transactions,
             "rows_written": self.rows_written,
@@ -215,7 +225,7 @@ class OvsdbSink(Sink[RowItem]):
     # --- planning ---------------------------------------------------------------------------------------------
 
     def _plan(self, schema: Schema) -> Batch:
-        state, planner = self._state, Planner(self.name, self._state, schema)
+        state, planner = self._state, Planner(self._state, schema)
         kept: dict[str, Touched] = {}
         while state.touched and len(planner.batch) < self._batch_rows:
             # in portions: the first key of a dict from which many were taken is slow to find
@@ -224,13 +234,15 @@ class OvsdbSink(Sink[RowItem]):
                     break
                 if uuid in state.touched:
                     self._plan_row(planner, uuid, kept)
-        for uuid in self._rest_of_owners(planner.batch):
+        # whatever the size: rows of one owner may mean something only together (the ACLs of an ordered list), and
+        # nobody may see some of them as they were and some as they are to be
+        for uuid in state.rest_of(planner.batch.owners):
             self._plan_row(planner, uuid, kept)
         if self._deletions.may_go() and not state.touched:
             self._deletions.plan(planner, self._batch_rows)
         for uuid, touched in kept.items():
             merge(state.touched, uuid, touched)
-        return planner.finish()
+        return planner.batch
 
     def _plan_row(self, planner: Planner, uuid: str, kept: dict[str, Touched]) -> None:
         touched = self._state.touched.pop(uuid)
@@ -242,18 +254,6 @@ class OvsdbSink(Sink[RowItem]):
             merge(kept, uuid, touched)
         else:
             merge(planner.batch.taken, uuid, touched)
-
-    def _rest_of_owners(self, batch: Batch) -> Iterator[str]:
-        """What else differs of the owners in a batch, whatever its size.
-
-        Rows of one owner may mean something only together (the ACLs of an ordered list): nobody may see some
-        of them as they were and some as they are to be.
-        """
-        touched, owners = self._state.touched, self._state.desired.owners
-        for owner in list(batch.owners) if touched else ():
-            for want in owners[owner].rows if owner in owners else ():
-                if want.uuid in touched:
-                    yield want.uuid
 
     def _plan_ahead(self, schema: Schema) -> None:
         """While many rows are to be inserted, have a second transaction under way while the first is worked on.
@@ -268,7 +268,7 @@ class OvsdbSink(Sink[RowItem]):
             return
         self._failures.begin()
         state.coming = {uuid for uuid, row in first.rows.items() if row.verb is Verb.INSERT}
-        planner = Planner(self.name, state, schema, ahead=True)
+        planner = Planner(state, schema, ahead=True)
         for uuid in list(islice(state.touched, 2 * self._batch_rows)):
             if len(planner.batch) >= self._batch_rows:
                 break
@@ -277,9 +277,8 @@ class OvsdbSink(Sink[RowItem]):
                 planner.plan(uuid, touched)
                 merge(planner.batch.taken, uuid, touched)
         state.coming = set()
-        batch = planner.finish()
-        if operations := batch.encode():
-            self._send(batch, operations)
+        if operations := planner.batch.encode():
+            self._send(planner.batch, operations)
 
     # --- transactions -----------------------------------------------------------------------------------------
 
@@ -306,9 +305,9 @@ class OvsdbSink(Sink[RowItem]):
         """What was reported of the owners of a batch that went through may be over: all that is theirs is compared
         once more, and what is still wrong is reported again."""
         for owner in batch.owners:
-            if self._state.forget_reports(owner):
+            if self._state.reports.forget(owner):
                 self._mending.add(owner)
-                self._touch_owner(owner)
+                self._state.touch_owner(owner)
 
     def _refused(self, batch: Batch, error: Exception) -> None:
         self.last_error = str(error)
@@ -372,27 +371,11 @@ class OvsdbSink(Sink[RowItem]):
             self._log.error("what nobody wants can't be removed", row=owner.key, error=str(error))
             return
         self._log.warning("change refused", owner=str(owner), error=str(error))
-        self._state.report(owner, error)
+        self._state.reports.tell(owner, error)
 
     def _retry(self, owner: Owner) -> None:
-        self._touch_owner(owner)
+        self._state.touch_owner(owner)
         self._kick()
-
-    def _touch_owner(self, owner: Owner) -> None:
-        """Everything an owner has a part in may differ."""
-        if is_leftover(owner):
-            if owner.key in self._state.replica.rows:
-                self._state.touch(owner.key)
-            return
-        wishes = self._state.desired.owners.get(owner)
-        if wishes is None:
-            return
-        for want in wishes.rows:
-            self._state.touch(want.uuid)
-        for target, _, column, element, _ in wishes.members:
-            uuid = self._state.resolve(target)
-            if uuid is not None:
-                self._state.touch(uuid, column, (element,))
 
     def _kick(self) -> None:
         """Flush soon, once for all that happens until then."""

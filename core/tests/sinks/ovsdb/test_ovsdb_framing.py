@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.items import Ref
-from ovnkit.sinks.ovsdb.endpoint import parse_endpoints
-from ovnkit.sinks.ovsdb.errors import BadValue, ProtocolError
-from ovnkit.sinks.ovsdb.jsonrpc import Framer
-from ovnkit.sinks.ovsdb.schema import Column
-from ovnkit.sinks.ovsdb.values import decoder, encode, normal
+from ovnkit.sinks.ovsdb.wire.endpoint import parse_endpoints
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, ProtocolError
+from ovnkit.sinks.ovsdb.wire.jsonrpc import Framer
+from ovnkit.sinks.ovsdb.wire.schema import Column
+from ovnkit.sinks.ovsdb.wire.values import decoder, encode, normal
 
 text = st.one_of(st.text(max_size=5), st.sampled_from(["}{", '}{"', '\\"}{"', "é}{", "}", "{"]))
 trees = st.recursive(

@@ -14,8 +14,8 @@ import trustme
 
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Row, Slot
-from ovnkit.sinks.ovsdb.endpoint import Tls
 from ovnkit.sinks.ovsdb.session import Session
+from ovnkit.sinks.ovsdb.wire.endpoint import Tls
 from ovnkit.testing.ovsdb import OvsdbServer
 
 DB = "OVN_Northbound"

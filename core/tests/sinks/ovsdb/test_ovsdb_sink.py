@@ -14,7 +14,7 @@ from ovnkit.api.items import Absent, Lookup, Member, Ref, Row, Slot
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import PODS
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.errors import BadValue, Contested, MissingSchema, NameTaken
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, Contested, MissingSchema, NameTaken
 from ovnkit.testing.ovsdb import DEBIAN_13, OvsdbServer, schema_path
 
 
@@ -114,8 +114,8 @@ def test_a_member_of_what_another_owns_is_told(nb: OvsdbServer, rigs: Callable[.
     told = dict(rig.reports)
     assert {owner: type(error) for owner, error in told.items()} == {name: Contested, key: Contested}
     assert str(told[key]) == (
-        "Logical_Switch test/things/sw/switch, other_config:mcast_snoop: 'false' is not written, "
-        "test/things/sw has the say"
+        "Logical_Switch test/things/sw/switch, other_config:mcast_snoop: 'false' is not written: "
+        "test/things/sw decides"
     )
     rig.reports.clear()
     rig.want("sw", switch())

@@ -12,11 +12,11 @@ from ovnkit.api.identity import object_ids
 from ovnkit.api.items import Ask, Row, Slot, Value
 from ovnkit.api.matches import Match
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import Address
 from ovnkit.api.world import World
 from ovnkit.network import rows
 from ovnkit.network.acl_logging import acl_logging
 from ovnkit.network.acls import acl
-from ovnkit.network.node import Address
 from ovnkit_egress_firewall import facts, matches
 from ovnkit_egress_firewall.dnsnames import DNS_ANSWERS, DnsName
 from ovnkit_egress_firewall.models import EGRESS_FIREWALLS

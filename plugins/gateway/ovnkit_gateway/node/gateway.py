@@ -14,7 +14,7 @@ from ovnkit.api.items import Annotation, Event, Item, Lookup, Member, Slot
 from ovnkit.api.kinds import Kind, Raw, Table
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import Network, host_network
+from ovnkit.api.text import Address, Network, host_network
 from ovnkit.api.world import World, derived
 from ovnkit.network.bridges import bridge_of_port
 from ovnkit.network.gateway import L3_GATEWAY, L3Gateway
@@ -22,7 +22,6 @@ from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit.network.names import MANAGEMENT_LINK
 from ovnkit.network.node import (
     GATEWAY_MTU_SUPPORT,
-    Address,
     gateway_address,
     gateway_mtu_supported,
     host_cidrs,

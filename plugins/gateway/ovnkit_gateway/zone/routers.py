@@ -12,13 +12,12 @@ from ovnkit.api.identity import RowId
 from ovnkit.api.items import Ref, Row, Slot, Value
 from ovnkit.api.models import NODES
 from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.text import Network, host_network, parse_network, print_json
+from ovnkit.api.text import Interface, Network, host_network, parse_network, print_json
 from ovnkit.api.world import World, derived
 from ovnkit.network import names, rows
 from ovnkit.network.gateway import L3Gateway, l3_gateway
 from ovnkit.network.masquerade import Masquerade, masquerade_address
 from ovnkit.network.node import (
-    Interface,
     chassis_id,
     cluster_router_join_address,
     gateway_mtu_supported,
@@ -188,7 +187,7 @@ class GatewayRouters:
                 f"policy-{address}",
                 {
                     "priority": MANAGEMENT_POLICY_PRIORITY,
-                    "match": f"inport == {print_json(f'rtos-{found.node}')} "
+                    "match": f"inport == {print_json(names.router_to_switch(found.node))} "
                     f"&& ip{address.version}.dst == {address} /* {found.node} */",
                     "action": "reroute",
                     "nexthops": frozenset({str(management_address(subnet).ip)}),

@@ -1,4 +1,4 @@
-"""Command line of the embedded API server."""
+"""Command line of the API server."""
 
 import ipaddress
 from pathlib import Path
@@ -36,33 +36,35 @@ def _pairs(_context: click.Context, _parameter: click.Parameter, given: tuple[st
     "--listen", required=True, callback=_listen, metavar="HOST:PORT", help="Address; port 0: any free one."
 )
 @click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where objects are kept; without it in memory only."
+    "--data-dir",
+    type=click.Path(path_type=Path),
+    help="Directory for objects; without it they are kept in memory.",
 )
 @click.option("--tls-cert", type=click.Path(path_type=Path, exists=True), help="Certificate chain (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path, exists=True), help="Private key (PEM).")
 @click.option(
     "--token-file",
     type=click.Path(path_type=Path, exists=True),
-    help='Lines of token,user,uid,"groups"; turns RBAC on. Without it everybody is administrator.',
+    help='Lines of token,user,uid,"groups"; turns RBAC on. Without it every caller is the administrator.',
 )
 @click.option("--service-cidr", "networks", default="172.16.1.0/24", callback=_networks, show_default=True,
               help="Service network, or two separated by a comma (dual stack).")  # fmt: skip
-@click.option("--history", default=20_000, show_default=True, help="Changes kept per resource for watches.")
-@click.option("--bookmark-seconds", default=30.0, show_default=True, help="Pause between watch bookmarks.")
-@click.option("--max-requests-per-second", default=0, help="Answer more with 429 and Retry-After (0: never).")
+@click.option("--history", default=20_000, show_default=True, help="Changes per resource to keep for watches.")
+@click.option("--bookmark-seconds", default=30.0, show_default=True, help="Seconds between watch bookmarks.")
+@click.option("--max-requests-per-second", default=0, help="Answer more with 429 (0: no limit).")
 @click.option(
     "--controllers/--no-controllers", default=True, show_default=True,
-    help="Collect garbage, empty namespaces that end and make default service accounts, "
-    "or leave it to a controller manager.",
+    help="Collect garbage, delete the content of terminating namespaces and create default service accounts, "
+    "or leave that to a controller manager.",
 )  # fmt: skip
 @click.option(
     "--instead", multiple=True, callback=_pairs, metavar="SUBRESOURCE=COMMAND",
     help="What to run for a subresource of pods that only a kubelet serves (log, exec, attach): it gets "
     "NAMESPACE/NAME as an argument.",
 )  # fmt: skip
-@click.option("--ready-fd", type=int, help="Descriptor that gets the URL once requests are taken.")
+@click.option("--ready-fd", type=int, help="File descriptor to write the URL to once requests are served.")
 @click.option(
-    "--ready-file", type=click.Path(path_type=Path), help="File that gets the URL once requests are taken."
+    "--ready-file", type=click.Path(path_type=Path), help="File to write the URL to once requests are served."
 )
 def main(
     listen: Listen,
@@ -79,7 +81,7 @@ def main(
     ready_fd: int | None,
     ready_file: Path | None,
 ) -> None:
-    """Serve the Kubernetes API for a lab cluster."""
+    """Serve the Kubernetes API of a small cluster, until killed."""
     if (tls_cert is None) != (tls_key is None):
         raise click.UsageError("--tls-cert and --tls-key go together")
     try:

@@ -1,4 +1,4 @@
-"""Admission: what the real server's admission plugins decide or add on the way in."""
+"""Admission: what kube-apiserver's admission plugins refuse or add before an object is stored."""
 
 from kubelab.clock import now
 
@@ -12,7 +12,7 @@ _TOLERATION_SECONDS = 300
 
 
 def admit_create(store: Store, resource: Resource, obj: Json) -> None:
-    """Refuse creates in absent or ending namespaces; complete pods."""
+    """Refuse objects in missing or terminating namespaces; complete pods."""
     if resource.namespaced:
         _check_namespace(store, resource, obj)
     if resource.collection == "pods":

@@ -1,4 +1,4 @@
-"""The API itself: a parsed request in, an answer out. No input or output of its own."""
+"""The API itself: takes a parsed request, returns an answer; does no I/O."""
 
 import asyncio
 import time
@@ -28,7 +28,7 @@ _PROTO_V2 = "application/com.github.proto-openapi.spec.v2"
 _OPEN_PATHS = ("/healthz", "/livez", "/readyz", "/version")
 
 _DEPRECATED = {"endpoints": "v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice"}
-"""What clients are told about resources of the core group, as the real server says it."""
+"""What clients are told about resources of the core group, as kube-apiserver says it."""
 _OF_KUBELET = frozenset({"log", "exec", "attach", "portforward"})
 
 
@@ -59,7 +59,7 @@ class Api:
         self._retry_after = 1
 
     def handle(self, request: Request) -> Answer | Watch:
-        """Serve a request; every failure is an answer too."""
+        """Serve a request; failures, too, are answers."""
         answer = self._answer(request)
         known = self.cluster.registry.find(request.group, request.version, request.plural) is not None
         self._metrics.count(request, answer.code if isinstance(answer, Answer) else 200, known)
@@ -262,7 +262,7 @@ class Api:
         raise errors.forbidden(request.plural, request.group, request.name, reason)
 
     def _pace(self, request: Request) -> None:
-        """Answer 429 where a test asked for it or the configured rate is exceeded."""
+        """Raise 429 when a test asked for it, or the configured rate is exceeded."""
         if request.path.startswith(("/debug/", *_OPEN_PATHS)):
             return
         if self._refuse > 0:
@@ -279,7 +279,7 @@ class Api:
             raise errors.too_many_requests(1)
 
     def _debug(self, request: Request) -> Answer:
-        """Hooks for tests of clients: refuse requests, forget history, end the watches."""
+        """For tests of clients: refuse requests, drop the history, end the watches."""
         self._authorize(request)
         if request.method != "POST":
             raise errors.method_not_allowed()

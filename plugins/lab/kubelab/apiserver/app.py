@@ -15,7 +15,7 @@ _JSON = (b"content-type", b"application/json")
 
 
 class App:
-    """Speaks ASGI; bodies are read whole, watches are streamed."""
+    """An ASGI application; request bodies are read completely, watches are streamed."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

@@ -1,4 +1,4 @@
-"""Who calls: static tokens, service account tokens, impersonation headers."""
+"""Authentication: static tokens, service account tokens, impersonation headers."""
 
 import base64
 import csv
@@ -30,7 +30,7 @@ ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
 def read_token_file(path: Path) -> dict[str, User]:
-    """Tokens of a static token file as kube-apiserver reads it: ``token,user,uid,"group1,group2"``.
+    """Read a static token file in kube-apiserver's format: ``token,user,uid,"group1,group2"``.
 
     Raises :class:`ValueError` naming the line that has fewer than three columns.
     """
@@ -49,7 +49,7 @@ def read_token_file(path: Path) -> dict[str, User]:
 class Authenticator:
     """Maps the headers of a request to a user.
 
-    With no token file every caller is the administrator (the lab's default without RBAC).
+    Without a token file every caller is the administrator.
     """
 
     def __init__(self, tokens: Mapping[str, User] | None, key: bytes, store: Store) -> None:
@@ -59,7 +59,7 @@ class Authenticator:
 
     @property
     def open_to_all(self) -> bool:
-        """Whether callers needn't authenticate."""
+        """Whether callers don't have to authenticate."""
         return self._tokens is None
 
     def user(self, authorization: str) -> User:
@@ -115,7 +115,7 @@ class Authenticator:
 
 
 def signing_key(directory: Path | None) -> bytes:
-    """The key of service account tokens, kept with the data so that tokens outlive a restart."""
+    """The key that signs service account tokens; kept with the data, so that tokens stay valid after a restart."""
     if directory is None:
         return secrets.token_bytes(32)
     path = directory / "service-account.key"

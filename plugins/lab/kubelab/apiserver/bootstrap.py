@@ -1,4 +1,4 @@
-"""What a new cluster holds: namespaces, the ``kubernetes`` service, the system's RBAC objects."""
+"""The objects of a new cluster: namespaces, the ``kubernetes`` service, system RBAC objects."""
 
 import uuid
 from typing import Any
@@ -52,7 +52,7 @@ _EDITABLE: list[Json] = [
 
 
 def populate(cluster: Cluster) -> None:
-    """Create what is missing of the objects every cluster has."""
+    """Create those objects of every cluster that are missing."""
     for name in _NAMESPACES:
         metadata = {"name": name, "labels": {"kubernetes.io/metadata.name": name}}
         spec = {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}

@@ -106,7 +106,7 @@ QUANTITY_MAPS = frozenset(
     {"limits", "requests", "capacity", "allocatable", "overhead", "hard", "used", "allocatedResources"}
 )
 QUANTITIES = frozenset({"sizeLimit", "divisor"})
-# Marked required by the models, yet the real server takes objects without them.
+# Required by the models, but kube-apiserver accepts objects without them.
 NOT_ENFORCED = frozenset(
     {"EndpointSlice.endpoints", "Event.metadata", "Event.involvedObject", "Event.eventTime", "ServiceSpec.ports"}
 )

@@ -31,7 +31,7 @@ def complete(crd: Json) -> None:
 
 
 def problems(crd: Json) -> list[FieldProblem]:
-    """What the real server would refuse about a CRD."""
+    """What kube-apiserver would reject in a CRD."""
     spec = crd.get("spec") or {}
     names = spec.get("names") or {}
     found = []
@@ -59,7 +59,7 @@ def problems(crd: Json) -> list[FieldProblem]:
 
 
 def _structural(schema: object, path: str) -> list[FieldProblem]:
-    """What keeps a schema from being compiled: sub-schemas that aren't objects, references, types unheard of."""
+    """What makes a schema invalid: sub-schemas that aren't objects, references, unknown types."""
     if not isinstance(schema, dict):
         return [FieldProblem.wrong_type(path, schema, "object")]
     if "$ref" in schema:

@@ -1,4 +1,4 @@
-"""Defaults of the built-in kinds: what the real server fills in before it stores an object."""
+"""Defaults of the built-in kinds: what kube-apiserver sets before it stores an object."""
 
 from collections.abc import Callable, Mapping
 
@@ -228,7 +228,7 @@ DEFAULTERS: Mapping[str, Defaulter] = {
 def apply_defaults(collection: str, obj: Json) -> None:
     """Fill in the defaults of a built-in object, in place.
 
-    Objects of the wrong shape are left to validation: a defaulter works only where types fit.
+    Values of the wrong type are left alone, for validation to report.
     """
     defaulter = DEFAULTERS.get(collection)
     if defaulter is not None:

@@ -1,4 +1,4 @@
-"""Delete: preconditions, grace periods, finalizers, propagation; and what follows from a deletion.
+"""Deletion: preconditions, grace periods, finalizers, propagation, and what follows from them.
 
 Garbage collection of dependents and the emptying of namespaces run here, in the event loop after the write
 that causes them, unless a controller manager does it.
@@ -101,7 +101,7 @@ class Deletes:
         return record if unchanged else self._store.put(collection, obj, record)
 
     def _follow(self, collection: Collection, change: Change) -> None:
-        """What a change sets off, done after the write (a listener of the store)."""
+        """Listener of the store: start what follows from a change."""
         loop = _running_loop()
         if loop is None:
             return
@@ -112,7 +112,7 @@ class Deletes:
             self._control(loop, collection, change)
 
     def _control(self, loop: asyncio.AbstractEventLoop, collection: Collection, change: Change) -> None:
-        """What the controllers of a controller manager would do about a change."""
+        """Do what a controller manager would do after a change."""
         record = change.record
         if change.deleted:
             if record.uid in self._store.dependents:
@@ -135,7 +135,7 @@ class Deletes:
             loop.call_later(_ORPHAN_GRACE_SECONDS, self._collect_orphan, collection, record.key)
 
     def resume(self) -> None:
-        """Take up deletions that a restart interrupted, and complete namespaces."""
+        """Continue deletions that a restart interrupted, and complete namespaces."""
         for collection in list(self._store.collections()):
             for record in list(collection.objects.values()):
                 if record.deleting and collection.name == crds.CRDS:
@@ -156,7 +156,7 @@ class Deletes:
                 yield collection, record
 
     def _collect(self, uid: str) -> None:
-        """Delete what a vanished owner leaves, unless another owner is there."""
+        """Delete the dependents of an owner that is gone, unless they have another one."""
         for collection, record in self._dependents(uid):
             alive = [o for o in record.owners if o in self._store.by_uid]
             if alive:
@@ -213,7 +213,7 @@ class Deletes:
             self._store.remove(collection, record, obj)
 
     def _namespace_changed(self, record: Record) -> None:
-        """Empty a namespace that ends; give one that lives its default service account."""
+        """Empty a terminating namespace; create the default service account of an active one."""
         if record.key not in self._store.collection("namespaces").objects:
             return
         if record.deleting:
@@ -271,7 +271,7 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 def _grace(name: str, obj: Json, options: Json) -> int:
-    """Seconds a pod gets to end; 0 for one that never started or has ended, and for everything else."""
+    """Grace period of a pod in seconds; 0 for one that never started or is complete, and for other objects."""
     if name != "pods":
         return 0
     given = options.get("gracePeriodSeconds")

@@ -20,7 +20,7 @@ _AGGREGATED = ("v2", "v2beta1")
 
 
 def wanted_version(accept: str) -> str:
-    """``v2`` or ``v2beta1`` when the client takes aggregated discovery, else empty."""
+    """``v2`` or ``v2beta1`` when the client accepts aggregated discovery, else empty."""
     offers = accept.replace(" ", "").split(",")
     for offer in offers:
         if "as=APIGroupDiscoveryList" in offer:

@@ -1,4 +1,4 @@
-"""API errors: every one becomes a ``metav1.Status`` body with the code, reason and words of the real server."""
+"""API errors: each becomes a ``metav1.Status`` with the code, reason and message that kube-apiserver uses."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,12 +18,12 @@ class FieldProblem:
 
     @classmethod
     def required(cls, path: str, detail: str = "") -> "FieldProblem":
-        """A field that must be given is missing."""
+        """A required field is missing."""
         return cls("FieldValueRequired", path, f"Required value: {detail}" if detail else "Required value")
 
     @classmethod
     def invalid(cls, path: str, value: object, detail: str) -> "FieldProblem":
-        """A field's value is out of its domain."""
+        """A field's value is not valid."""
         return cls("FieldValueInvalid", path, f"Invalid value: {_shown(value)}: {detail}")
 
     @classmethod
@@ -43,12 +43,12 @@ class FieldProblem:
 
     @classmethod
     def forbidden(cls, path: str, detail: str) -> "FieldProblem":
-        """A field may not be given, or not be changed."""
+        """A field must not be set, or not be changed."""
         return cls("FieldValueForbidden", path, f"Forbidden: {detail}")
 
     @classmethod
     def duplicate(cls, path: str, value: object) -> "FieldProblem":
-        """A list that is a set or a map holds a value twice."""
+        """A list that is a set or a map has a value twice."""
         return cls("FieldValueDuplicate", path, f"Duplicate value: {_shown(value)}")
 
     def __str__(self) -> str:
@@ -90,7 +90,7 @@ def _shown(value: object) -> str:
 
 @frozen
 class ApiError(Exception):
-    """A request that cannot be served; ``status()`` is the body the client gets."""
+    """A request that fails; ``status()`` is the body of the answer."""
 
     code: int
     reason: str
@@ -120,7 +120,7 @@ def qualified(plural: str, group: str) -> str:
 
 
 def not_found(plural: str, group: str, name: str) -> ApiError:
-    """No such object."""
+    """The object doesn't exist."""
     return ApiError(
         404, "NotFound", f'{qualified(plural, group)} "{name}" not found', _details(plural, group, name)
     )
@@ -138,7 +138,7 @@ def needs_kubelet(subresource: str, namespace: str, name: str, instead: str = ""
 
 
 def already_exists(plural: str, group: str, name: str) -> ApiError:
-    """Create of a name that is taken."""
+    """An object of this name exists already."""
     message = f'{qualified(plural, group)} "{name}" already exists'
     return ApiError(409, "AlreadyExists", message, _details(plural, group, name))
 
@@ -160,17 +160,17 @@ def invalid(kind: str, group: str, name: str, problems: Sequence[FieldProblem]) 
 
 
 def bad_request(message: str) -> ApiError:
-    """The request itself makes no sense."""
+    """The request is malformed."""
     return ApiError(400, "BadRequest", message)
 
 
 def unauthorized() -> ApiError:
-    """The token is unknown."""
+    """The token is not valid."""
     return ApiError(401, "Unauthorized", "Unauthorized")
 
 
 def forbidden(plural: str, group: str, name: str, why: str) -> ApiError:
-    """The caller may not do this, or admission refuses it."""
+    """The caller is not allowed to do this, or admission rejects it."""
     subject = f'{qualified(plural, group)} "{name}"' if name else qualified(plural, group)
     return ApiError(403, "Forbidden", f"{subject} is forbidden: {why}", _details(plural, group, name))
 
@@ -182,7 +182,7 @@ def method_not_allowed() -> ApiError:
 
 
 def unsupported_media_type(given: str, accepted: Sequence[str]) -> ApiError:
-    """A body in a format that isn't taken."""
+    """The body has a media type that isn't supported."""
     message = (
         f"the body of the request was in an unknown format - accepted media types include: {', '.join(accepted)}"
     )
@@ -202,7 +202,7 @@ def too_many_requests(retry_after: int) -> ApiError:
 
 
 def disruption_budget(budget: str) -> ApiError:
-    """An eviction that a PodDisruptionBudget forbids at present."""
+    """An eviction that a PodDisruptionBudget doesn't allow now."""
     why = f"The disruption budget {budget} allows no more pods to be evicted now."
     details = {"causes": [{"reason": "DisruptionBudget", "message": why}]}
     message = "Cannot evict pod as it would violate the pod's disruption budget."

@@ -4,7 +4,7 @@ A line has four fields with tabs between: ``P``, collection, revision and the ob
 namespace/name as the last field for a delete; ``F`` and nothing for the last revision a collection changed at.
 
 Each line reaches the operating system before the request is answered, so a killed server loses nothing; it is
-not synced to the disk, as a lab does not outlive its machine.
+not synced to the disk, since such a cluster does not outlive its machine.
 """
 
 import os
@@ -74,7 +74,7 @@ class Journal:
 
     @property
     def bloated(self) -> bool:
-        """Whether dead lines outweigh the live ones so far that compacting pays."""
+        """Whether there are so many obsolete lines that compacting pays."""
         return self._size > _COMPACT_MINIMUM + _COMPACT_FACTOR * self._baseline
 
     def close(self) -> None:

@@ -54,7 +54,7 @@ class Owners:
         self._times[key] = now()
 
     def entries(self) -> list[Json]:
-        """The ``managedFields`` list; Apply before Update, as the real server sorts."""
+        """The ``managedFields`` list; Apply before Update, as kube-apiserver sorts."""
         listed = []
         for key in sorted(self.sets, key=lambda k: (k[1], self._times.get(k, ""), k[0])):
             if not self.sets[key]:

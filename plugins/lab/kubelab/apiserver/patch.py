@@ -15,7 +15,7 @@ _DELETE = "$deleteFromPrimitiveList/"
 
 
 def json_patch(obj: Json, operations: object) -> Json:
-    """RFC 6902; a failed ``test`` or a missing path is 422, as on the real server."""
+    """RFC 6902; a failed ``test`` or a missing path is 422, as with kube-apiserver."""
     if not isinstance(operations, list):
         raise errors.bad_request(
             "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"

@@ -1,7 +1,7 @@
 """What schemas of built-in types tell readers (``kubectl explain``) beyond what is validated.
 
 That is the names of types that are more than one scalar, and the values that a field takes. The rules of
-:mod:`.rules` enforce the values, with the messages of the real server.
+:mod:`.rules` enforce the values, with the messages of kube-apiserver.
 """
 
 from collections.abc import Mapping, Sequence

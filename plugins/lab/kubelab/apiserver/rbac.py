@@ -26,7 +26,7 @@ class Access:
     path: str = ""
 
     def describe(self, user: User) -> str:
-        """The refusal in the real server's words."""
+        """The refusal in kube-apiserver's words."""
         if self.path:
             return f'User "{user.name}" cannot {self.verb} path "{self.path}"'
         what = f"{self.resource}/{self.subresource}" if self.subresource else self.resource

@@ -116,7 +116,7 @@ class Selection:
 
 
 def check_fields(terms: Iterable[Requirement], known: Sequence[str]) -> None:
-    """Refuse field terms the resource doesn't support, as the real server does."""
+    """Refuse field terms the resource doesn't support, as kube-apiserver does."""
     for term in terms:
         if term.key not in known and term.key not in ("metadata.name", "metadata.namespace"):
             raise errors.bad_request(f"field label not supported: {term.key}")

@@ -1,4 +1,4 @@
-"""Service addresses and node ports: allocation and release, as the real server does."""
+"""Service addresses and node ports: allocation and release, as kube-apiserver does."""
 
 import ipaddress
 from collections.abc import Sequence

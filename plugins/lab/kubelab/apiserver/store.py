@@ -1,4 +1,4 @@
-"""Objects, revisions, history: what etcd and the watch cache are for the real server.
+"""Objects, revisions, history: what etcd and the watch cache are for kube-apiserver.
 
 Objects are kept as their serialized JSON plus the little that selecting needs; whoever changes an object gets a
 fresh copy from :meth:`Record.load`, so nothing is ever shared by accident. Every change takes the next revision
@@ -158,7 +158,7 @@ class Store:
         self._serving_since = 0
 
     def begin(self) -> None:
-        """What happened until now is history that nobody can watch, as in the watch cache of the real server."""
+        """What happened until now is history that nobody can watch, as in the watch cache of kube-apiserver."""
         self._serving_since = self.revision
         for collection in self._collections.values():
             collection.floor = max(collection.floor, self.revision)

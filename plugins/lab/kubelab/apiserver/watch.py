@@ -1,7 +1,7 @@
 """Watch streams: catching up, following, bookmarks, the end.
 
 Each watcher reads the collection's history by position, so a change is encoded once however many watch it, and a
-watcher that falls out of the history gets 410 like on the real server.
+watcher that falls out of the history gets 410 as with kube-apiserver.
 """
 
 import asyncio

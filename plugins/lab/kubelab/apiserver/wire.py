@@ -1,7 +1,7 @@
 """Decodes protobuf request bodies: what kubectl 1.32 and newer send for built-in types.
 
-Answers stay JSON, which such clients take too. The messages are :mod:`.messages`'; it is imported with the first
-such body, since protobuf takes 30 ms of processor time to import and most servers never see one.
+Answers are JSON, which such clients accept, too. :mod:`.messages` is imported when the first such body comes:
+protobuf takes 30 ms of processor time to import, and most servers never get one.
 """
 
 import base64
@@ -111,7 +111,7 @@ class Decoder:
 
 
 def _members(wire: "WireType", message: "Message", obj: Json, node: Node) -> None:
-    """Set the members of an object, of the schema `node`, to what its message has."""
+    """Set the members of an object from its message; ``node`` is its schema."""
     fields = wire.fields[message.DESCRIPTOR.full_name]
     for descriptor, value in message.ListFields():
         field, child = fields[descriptor.number]

@@ -1,1 +1,1 @@
-"""The controllers a cluster needs when no real ones run: scheduler, workloads, EndpointSlices, node life cycle."""
+"""Small versions of Kubernetes' controllers and its scheduler, for clusters without kube-controller-manager."""

@@ -35,7 +35,7 @@ class ControllerContext:
         self._informers = {name: Informer(client, path, changed) for name, path in PATHS.items()}
 
     def wait(self) -> None:
-        """Return once everything has been listed."""
+        """Wait until everything has been listed."""
         for informer in self._informers.values():
             informer.synced.wait()
 
@@ -46,8 +46,8 @@ class ControllerContext:
     def claimed(self, kind: str, owner: Json, owner_kind: str) -> list[Json]:
         """The objects of a kind whose controller is `owner`.
 
-        Those that its selector chooses and nobody controls are taken over, as after `--cascade=orphan`; those that
-        it chooses no longer are let go. An owner that is being deleted does neither.
+        Objects that its selector matches and that have no controller are adopted, as after `--cascade=orphan`;
+        those that it no longer matches are released. An owner that is being deleted does neither.
         """
         uid, namespace = owner["metadata"]["uid"], owner["metadata"]["namespace"]
         claimed = []
@@ -68,7 +68,7 @@ class ControllerContext:
         return claimed
 
     def _refer(self, kind: str, item: Json, references: list[Json]) -> Json:
-        """Change who owns an object, unless it has changed meanwhile (ApiError 409)."""
+        """Change the owners of an object; raises ApiError 409 when it has changed meanwhile."""
         meta = {"resourceVersion": item["metadata"]["resourceVersion"], "ownerReferences": references}
         answer = self.client.patch(self.path(kind, item), {"metadata": meta})
         self._informers[kind].put(answer)

@@ -1,4 +1,4 @@
-"""PodDisruptionBudgets: how many pods may be evicted now."""
+"""PodDisruptionBudgets: how many evictions are allowed now."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 def sync(context: ControllerContext) -> None:
-    """Keep the status of every budget."""
+    """Update the status of every budget."""
     for budget in context.all("poddisruptionbudgets"):
         try:
             context.status("poddisruptionbudgets", budget, status(context, budget))
@@ -23,7 +23,7 @@ def sync(context: ControllerContext) -> None:
 
 
 def status(context: ControllerContext, budget: Json) -> Json:
-    """The status of a budget, as the disruption controller of Kubernetes counts."""
+    """The status of a budget, by the rules of Kubernetes' disruption controller."""
     namespace, selector = budget["metadata"]["namespace"], budget["spec"].get("selector")
     pods = [
         pod for pod in context.all("pods")
@@ -47,7 +47,7 @@ def status(context: ControllerContext, budget: Json) -> Json:
 
 
 def _wanted(context: ControllerContext, spec: Json, pods: list[Json]) -> tuple[int, int]:
-    """How many pods there should be, and how many of them healthy. Raises ValueError when nobody says."""
+    """The expected number of pods, and of healthy ones. Raises ValueError when it isn't known."""
     least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
     if isinstance(least, int):
         return len(pods), least

@@ -17,7 +17,7 @@ _SERVICE = "kubernetes.io/service-name"
 
 
 def sync(context: ControllerContext) -> bool:
-    """Make the slices what Services and pods say; whether anything was changed."""
+    """Update the slices to what Services and pods are; whether anything was changed."""
     wanted: dict[tuple[str, str], Json | None] = {}
     for service in context.all("services"):
         if not deleting(service) and service["spec"].get("selector"):

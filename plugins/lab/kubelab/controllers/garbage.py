@@ -1,6 +1,6 @@
-"""The garbage collector: objects whose owners are gone go too; foreground and orphaning deletions are completed.
+"""The garbage collector: deletes objects whose owners are gone, completes foreground and orphaning deletions.
 
-The rules are those of kube-controller-manager. Each pass looks at everything: a lab is small.
+The rules are those of kube-controller-manager. Each run looks at all objects: such a cluster is small.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class _Graph:
         return graph
 
     def is_waiting(self, uid: str) -> bool:
-        """Whether an object is there only until its dependents are gone."""
+        """Whether an object waits for its dependents to be deleted (foreground deletion)."""
         held = self.objects.get(uid)
         return held is not None and _ends(held[1], FOREGROUND)
 
@@ -43,7 +43,7 @@ def _ends(meta: Json, finalizer: str) -> bool:
 
 
 class GarbageCollector:
-    """Deletes and releases what nobody owns any more."""
+    """Deletes and releases objects whose owners are gone."""
 
     def __init__(self, client: Client, metadata: Metadata) -> None:
         self._client, self._metadata = client, metadata
@@ -51,13 +51,13 @@ class GarbageCollector:
         self._done: dict[str, str] = {}
 
     def sync(self) -> bool:
-        """Look at everything once; whether anything was done. Raises ApiError."""
+        """Look at all objects once; whether anything was changed. Raises ApiError."""
         if not self._metadata.listed:
             return False
         graph = _Graph.of(self._metadata)
         acted = False
         for resource, meta in graph.objects.values():
-            # What was done to a version shows in the next one.
+            # What was done to this version will show in the next one.
             if self._done.get(meta["uid"]) == meta["resourceVersion"]:
                 continue
             try:
@@ -82,7 +82,7 @@ class GarbageCollector:
         return self._owned(graph, resource, meta)
 
     def _owned(self, graph: _Graph, resource: Resource, meta: Json) -> bool:
-        """Let an object go unless an owner stays; forget the owners that don't."""
+        """Delete an object unless one of its owners stays; then remove the references to the others."""
         owners = meta["ownerReferences"]
         gone = [owner for owner in owners if self._is_absent(graph, resource, meta, owner)]
         waiting = [owner for owner in owners if graph.is_waiting(owner["uid"])]
@@ -117,7 +117,7 @@ class GarbageCollector:
         return self._release(resource, meta, ORPHAN)
 
     def _is_absent(self, graph: _Graph, resource: Resource, meta: Json, owner: Json) -> bool:
-        """Whether an owner is gone for sure: asked of the API server, since a watch may be behind."""
+        """Whether an owner is gone; the API server is asked, since the watch may lag."""
         uid = owner["uid"]
         if uid in graph.objects:
             return False

@@ -1,4 +1,4 @@
-"""Runs the controllers one after the other, again and again, as changes come."""
+"""Runs the controllers, one after the other in each round; changes start a round."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def controllers(
         metadata = Metadata(context.client, lambda _key: changed.set())
         found |= {
             "service accounts": partial(namespaces.accounts, context),
-            "namespaces": Periodic(_RETRY_SECONDS, partial(namespaces.emptied, context)),
+            "namespaces": Periodic(_RETRY_SECONDS, partial(namespaces.empty_terminating, context)),
             "resources": Periodic(_DISCOVERY_SECONDS, metadata.refresh),
             "garbage": GarbageCollector(context.client, metadata).sync,
         }

@@ -1,4 +1,4 @@
-"""Namespaces: those that end are emptied and released, those that live have a default service account."""
+"""Namespaces: terminating ones are emptied and finalized, active ones get a default service account."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _FINALIZER = "kubernetes"
 
 
 def accounts(context: ControllerContext) -> bool:
-    """Make the default service accounts that are missing; whether any was."""
+    """Create missing default service accounts; whether there were any."""
     held = {
         item["metadata"]["namespace"] for item in context.all("serviceaccounts")
         if item["metadata"]["name"] == "default"
@@ -34,8 +34,8 @@ def accounts(context: ControllerContext) -> bool:
     return acted
 
 
-def emptied(context: ControllerContext) -> bool:
-    """Empty the namespaces that end; whether one of them has something left and must be looked at again."""
+def empty_terminating(context: ControllerContext) -> bool:
+    """Empty the terminating namespaces; whether one of them is not empty yet and must be looked at again."""
     waiting = False
     for namespace in context.all("namespaces"):
         if deleting(namespace) and _FINALIZER in (namespace.get("spec") or {}).get("finalizers", ()):
@@ -44,7 +44,7 @@ def emptied(context: ControllerContext) -> bool:
 
 
 def _finish(client: Client, name: str) -> bool:
-    """Delete what is in a namespace, and release it once nothing is; whether it was released."""
+    """Delete the content of a namespace, and finalize it once it is empty; whether it was finalized."""
     left = [item for item in discover(client) if item.namespaced and _empty(client, item, name)]
     if left:
         return False

@@ -1,4 +1,4 @@
-"""Node life cycle: pods of a node that is not ready are not ready either."""
+"""Node life cycle: pods of a node that is unreachable become not ready."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Json = dict[str, Any]
 
 
 def sync(context: ControllerContext) -> bool:
-    """Take the Ready condition from pods whose node's is Unknown; whether any was taken."""
+    """Set Ready to False on pods of nodes whose own is Unknown; whether any was changed."""
     lost = {node["metadata"]["name"] for node in context.all("nodes") if _lost(node)}
     acted = False
     for pod in context.all("pods"):

@@ -1,4 +1,4 @@
-"""Every resource that the API server has, by discovery, and the metadata of all objects."""
+"""All resources of the API server, from discovery, and the metadata of all objects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Resource:
 def discover(client: Client) -> list[Resource]:
     """The resources whose objects can be listed and deleted, each in its preferred version. Raises ApiError.
 
-    A group that doesn't answer (the server of an aggregated API is away) is left out.
+    A group that doesn't answer (its aggregated API server is away) is left out.
     """
     versions = [("", "v1")]
     for group in client.get("/apis").get("groups") or ():
@@ -70,7 +70,7 @@ class Metadata:
         self._informers: dict[Resource, Informer] = {}
 
     def refresh(self) -> None:
-        """Follow resources that are new, and no longer those that are gone. Raises ApiError."""
+        """Watch new resources, and stop watching those that are gone. Raises ApiError."""
         present = {item for item in discover(self._client) if (item.group, item.plural) not in _UNOWNED}
         for resource in present - self._informers.keys():
             self._informers[resource] = Informer(self._client, resource.path(), self._changed, metadata_only=True)

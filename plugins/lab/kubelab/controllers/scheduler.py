@@ -1,4 +1,4 @@
-"""Give pods to nodes: the Ready one with the fewest pods that the pod accepts."""
+"""Assigns pods to nodes: of the nodes that fit, the one with the fewest pods."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Json = dict[str, Any]
 
 
 def sync(context: ControllerContext) -> None:
-    """Bind every pod that waits for a node."""
+    """Bind every pod that has no node yet."""
     pods = context.all("pods")
     waiting = [
         pod for pod in pods
@@ -35,7 +35,7 @@ def sync(context: ControllerContext) -> None:
 
 
 def fits(pod: Json, node: Json, *, ignore_unready: bool = False) -> bool:
-    """Whether a pod may run on a node: it is ready and schedulable, labels and required affinity agree."""
+    """Whether a node fits a pod: ready and schedulable, with matching labels and required affinity."""
     spec = pod["spec"]
     if not ignore_unready and (not is_true(node, "Ready") or node["spec"].get("unschedulable")):
         return False

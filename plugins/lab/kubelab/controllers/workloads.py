@@ -21,7 +21,7 @@ _GENERATION_LABEL = "controller-revision-hash"
 
 
 def template_hash(template: Json) -> str:
-    """A short name of a pod template's content."""
+    """A hash of a pod template, for names and labels."""
     return hashlib.sha256(orjson.dumps(template, option=orjson.OPT_SORT_KEYS)).hexdigest()[:10]
 
 
@@ -52,7 +52,7 @@ def _new_pod(context: ControllerContext, owner: Json, kind: str, extra: Json, la
 
 
 def sync_replicaset(context: ControllerContext, item: Json) -> bool:
-    """Make the number of pods right; whether pods were made or deleted (wait to observe it)."""
+    """Create or delete pods up to the wanted number; whether there were any."""
     pods = _live(context.claimed("pods", item, "ReplicaSet"))
     wanted = item["spec"].get("replicas", 1)
     acted = False
@@ -77,7 +77,7 @@ def sync_replicaset(context: ControllerContext, item: Json) -> bool:
 
 
 def sync_deployment(context: ControllerContext, item: Json) -> bool:
-    """Keep the ReplicaSet of the present template, move replicas over to it; whether something was changed."""
+    """Create the ReplicaSet of the current template, and move replicas to it; whether anything was changed."""
     if deleting(item):
         return False
     sets = [entry for entry in context.claimed("replicasets", item, "Deployment") if not deleting(entry)]
@@ -116,7 +116,7 @@ def _new_set(context: ControllerContext, item: Json, current: str, replicas: int
 
 
 def _roll(context: ControllerContext, item: Json, new: Json, old: Sequence[Json]) -> bool:
-    """One step of the roll-out: as many new pods as the surge allows, as few old ones as availability allows."""
+    """One step of a rollout: as many new pods as maxSurge allows, as few old ones as maxUnavailable allows."""
     wanted = item["spec"].get("replicas", 1)
     strategy = item["spec"].get("strategy") or {}
     old_total = sum(entry["spec"].get("replicas", 0) for entry in old)
@@ -134,7 +134,7 @@ def _roll(context: ControllerContext, item: Json, new: Json, old: Sequence[Json]
     acted_new = _scale(context, new, target)
     ready = sum((entry.get("status") or {}).get("readyReplicas", 0) for entry in (new, *old))
     spare = max(ready - (wanted - unavailable), 0)
-    # Old pods that aren't ready cost nothing.
+    # Deleting old pods that aren't ready costs no availability.
     spare += sum(
         max((entry["spec"].get("replicas", 0)) - (entry.get("status") or {}).get("readyReplicas", 0), 0)
         for entry in old
@@ -238,7 +238,7 @@ def sync_daemonset(context: ControllerContext, item: Json) -> bool:
 
 
 def _surplus(held: Sequence[Json]) -> list[Json]:
-    """What a node has beside the one pod of a DaemonSet that stays: a ready one, or else the oldest."""
+    """The pods of a DaemonSet on a node to delete: all but a ready one, or else the oldest."""
     live = sorted(_live(held), key=lambda pod: (not is_true(pod, "Ready"), pod["metadata"]["creationTimestamp"]))
     return live[1:]
 
@@ -267,7 +267,7 @@ def _pinned(pod: Json) -> str:
 
 
 def sync(context: ControllerContext) -> bool:
-    """All workloads; whether anything was made, deleted or scaled."""
+    """Sync all workloads; whether anything was created, deleted or scaled."""
     acted = False
     for kind, one in (("deployments", sync_deployment), ("replicasets", sync_replicaset),
                       ("daemonsets", sync_daemonset)):  # fmt: skip
@@ -275,7 +275,7 @@ def sync(context: ControllerContext) -> bool:
             try:
                 acted = one(context, item) or acted
             except ApiError as error:
-                # A namespace on its way out refuses new pods; an object may have gone meanwhile.
+                # A terminating namespace refuses new pods; an object may be gone meanwhile.
                 if error.status not in (403, 404, 409):
                     raise
     return acted

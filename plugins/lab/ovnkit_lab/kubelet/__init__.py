@@ -1,1 +1,1 @@
-"""The lab's kubelets: nodes, pods as network namespaces with processes, the CNI as a runtime calls it."""
+"""The lab's kubelets: Node objects, pods as network namespaces with processes, calls of CNI plugins."""

@@ -1,4 +1,4 @@
-"""The process that holds the kubelets of a lab's nodes: `python -m ovnkit_lab.kubelet LAB`."""
+"""The kubelets of all nodes of a lab, in one process: `python -m ovnkit_lab.kubelet LAB`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from typing import Any
 from kubelab.client import Informer
 from ovnkit_lab import control_plane, layout, pki
 from ovnkit_lab.kubelet.cni import Runtime
-from ovnkit_lab.kubelet.keeper import Keeper
 from ovnkit_lab.kubelet.nodes import NodeReporter
 from ovnkit_lab.kubelet.pods import NodeContext, PodWorker
 from ovnkit_lab.kubelet.processes import Reaper
+from ovnkit_lab.kubelet.supervisor import Supervisor
 from ovnkit_lab.layout import Files, LabSpec
 
 
 class Kubelets:
-    """All pods of a lab, a worker each."""
+    """Runs all pods of a lab, with a worker for each."""
 
     def __init__(self, spec: LabSpec) -> None:
         files = Files(spec.name)
@@ -64,7 +64,7 @@ class Kubelets:
         with self._lock:
             workers = [worker for worker in self._workers.values() if worker.node == node]
         for worker in workers:
-            worker.poke()
+            worker.wake()
 
     def _done(self, uid: str) -> None:
         with self._lock:
@@ -76,14 +76,14 @@ def _up_check(marker: Path) -> Any:
 
 
 def main() -> None:
-    """Run until killed."""
+    """Run the kubelets until killed."""
     spec = layout.load(sys.argv[1])
     threading.stack_size(512 * 1024)
     kubelets = Kubelets(spec)
-    keeper = Keeper(spec.name)
+    supervisor = Supervisor(spec.name)
     while kubelets:
         time.sleep(1.0)
-        keeper.look()
+        supervisor.sync()
 
 
 if __name__ == "__main__":

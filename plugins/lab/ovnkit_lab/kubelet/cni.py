@@ -1,4 +1,4 @@
-"""Call a CNI plugin exactly as a container runtime does."""
+"""Calls CNI plugins as a container runtime does."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TIMEOUT = 150.0
 
 
 class CniError(LabError):
-    """The plugin refused or failed; the text is its own."""
+    """The plugin failed; the text is its error message."""
 
 
 @frozen
 class Sandbox:
-    """What the runtime tells of a pod's sandbox."""
+    """What a runtime tells the plugin about a pod's sandbox."""
 
     id: str
     netns: str
@@ -47,11 +47,11 @@ class Runtime:
 
     @property
     def configured(self) -> bool:
-        """Whether there is a configuration; without one the node isn't ready."""
+        """Whether there is a CNI configuration; without one the node isn't ready."""
         return bool(self._files())
 
     def call(self, command: str, sandbox: Sandbox, previous: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Run ADD, DEL or CHECK; what it printed. Raises CniError."""
+        """Run ADD, DEL or CHECK, and return the result. Raises CniError."""
         config = self._config()
         if previous:
             config["prevResult"] = previous
@@ -83,7 +83,7 @@ class Runtime:
     def _config(self) -> dict[str, Any]:
         files = self._files()
         if not files:
-            raise CniError(f"no CNI configuration in {self.conf_dir}")
+            raise CniError(f"there is no CNI configuration in {self.conf_dir}")
         config = _decoded(files[0].read_text())
         if "plugins" in config:
             config = {**config["plugins"][0], "name": config["name"], "cniVersion": config["cniVersion"]}
@@ -94,9 +94,9 @@ def _decoded(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except ValueError:
-        raise CniError(f"not JSON: {text[:200]!r}") from None
+        raise CniError(f"the output is not JSON: {text[:200]!r}") from None
     if not isinstance(value, dict):
-        raise CniError(f"not a JSON object: {text[:200]!r}")
+        raise CniError(f"the output is not a JSON object: {text[:200]!r}")
     return value
 
 

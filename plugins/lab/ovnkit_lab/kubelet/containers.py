@@ -1,4 +1,4 @@
-"""What a container of a pod's specification comes to: command, environment, and its status. Pure."""
+"""Containers of a pod: command, environment and status, as pure functions of the specification."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BACK_OFF_MAX = 30.0
 
 @define(eq=False)
 class Container:
-    """A container of a pod and its present process. `ready` is what its readiness probe says."""
+    """A container and its current process. `ready` is the result of its readiness probe."""
 
     spec: Json
     running: Running | None = None
@@ -39,32 +39,32 @@ class Container:
 
     @property
     def sidecar(self) -> bool:
-        """Whether an init container is one that goes on running beside the pod's containers."""
+        """Whether an init container is a sidecar, which keeps running beside the pod's containers."""
         return self.spec.get("restartPolicy") == "Always"
 
     @property
     def alive(self) -> bool:
-        """Whether its process runs."""
+        """Whether its process is running."""
         return self.running is not None and self.running.exit_code is None
 
     @property
     def exit_code(self) -> int | None:
-        """Exit code of its last process, None when there was none or it lives."""
+        """Exit code of its last process; None when there was none or it is running."""
         return self.running.exit_code if self.running else None
 
     def back_off(self) -> float:
-        """Seconds to wait before the next start; doubles with each."""
+        """Seconds to wait before the next start, doubled with each restart."""
         return float(min(BACK_OFF_START * 2 ** max(self.restarts - 1, 0), BACK_OFF_MAX)) if self.restarts else 0.1
 
 
 def command(spec: Json, env: Mapping[str, str]) -> list[str]:
-    """The argument vector: command and args, or a pause where the image alone would say."""
+    """The argument vector: command and args; a pause when both are left to the image."""
     words = [*(spec.get("command") or ()), *(spec.get("args") or ())]
     return [expand(str(word), env) for word in words] or list(_PAUSE)
 
 
 def expand(text: str, env: Mapping[str, str]) -> str:
-    """Replace `$(NAME)` by variables; unknown ones stay, `$$` is a dollar."""
+    """Replace `$(NAME)` by the variable's value; unknown names stay as they are, `$$` becomes `$`."""
 
     def one(match: re.Match[str]) -> str:
         if match[0] == "$$":
@@ -75,9 +75,9 @@ def expand(text: str, env: Mapping[str, str]) -> str:
 
 
 def environment(pod: Json, spec: Json, addresses: Sequence[str], host_addresses: Sequence[str]) -> dict[str, str]:
-    """The process' environment: a few of the machine's variables, the pod's name, and what the container names."""
+    """The environment: some of the machine's variables, the host name, and the container's own variables."""
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    # A host's name is shorter than a pod's may be; kubelets cut it there.
+    # A host name is limited to 63 characters; a kubelet cuts longer pod names, too.
     env["HOSTNAME"] = pod["spec"].get("hostname") or pod["metadata"]["name"][:63].rstrip("-.")
     for item in spec.get("env") or ():
         if "valueFrom" in item:
@@ -113,7 +113,7 @@ def _terminated(running: Running) -> Json:
 
 
 def container_status(container: Container, restarts_again: bool) -> Json:
-    """One entry of `containerStatuses`."""
+    """An entry of `containerStatuses`."""
     state: Json
     if container.alive and container.running:
         state = {"running": {"startedAt": timestamp(container.running.started)}}
@@ -149,7 +149,7 @@ def phase(containers: Sequence[Container], policy: str, started: bool) -> str:
 
 
 def condition(kind: str, value: bool, reason: str = "") -> Json:
-    """One entry of `conditions`; the caller sets its transition time."""
+    """An entry of `conditions`, without the transition time."""
     entry: Json = {"type": kind, "status": "True" if value else "False"}
     if reason:
         entry["reason"] = reason

@@ -1,4 +1,4 @@
-"""The Node objects of the lab, their Ready condition, and the Leases that say that they live."""
+"""Node objects: registration, the Ready condition, and the node's Lease as heartbeat."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ MAX_PODS = "1000"
 
 
 class NodeReporter(threading.Thread):
-    """Registers a node, renews its Lease and keeps its Ready condition: ready with a CNI configuration."""
+    """Registers a node, renews its Lease and updates its Ready condition (True with a CNI configuration)."""
 
     def __init__(self, spec: LabSpec, node: str, client: Client, cni: Runtime, is_up: Callable[[], bool],
                  came_up: Callable[[], None]) -> None:  # fmt: skip
@@ -43,22 +43,22 @@ class NodeReporter(threading.Thread):
         self._next_report = self._next_renewal = 0.0
 
     def run(self) -> None:
-        """Report whenever something is new; the API server may be away for any time."""
+        """Report changes until killed; an API server that doesn't answer is tried again."""
         while True:
             try:
-                self.look(self._is_up(), self._cni.configured, time.monotonic())
+                self.sync(self._is_up(), self._cni.configured, time.monotonic())
             except ApiError as error:
                 self.failed(error)
             time.sleep(_POLL)
 
     def failed(self, error: ApiError) -> None:
-        """Take note of what the API server refused; a Node that somebody deleted is registered again."""
+        """Handle an error of the API server; a Node that somebody deleted is registered again."""
         log.info("node not reported", node=self._node, error=str(error)[:200])
         if error.status == 404:
             self._uid, self._said = "", None
 
-    def look(self, up: bool, configured: bool, now: float) -> None:
-        """Report what is new, or what is due; a node that is down does neither. Raises ApiError."""
+    def sync(self, up: bool, configured: bool, now: float) -> None:
+        """Report what has changed or is due; a node that is down reports nothing. Raises ApiError."""
         if up and not self._uid:
             self._client.ensure("/api/v1/nodes", self._object())
             self._uid = str(self._client.get(f"/api/v1/nodes/{self._node}")["metadata"]["uid"])
@@ -73,7 +73,7 @@ class NodeReporter(threading.Thread):
             self._next_renewal = now + _RENEWAL
 
     def _renew(self) -> None:
-        """Write the node's Lease: node controllers take a node whose Lease isn't renewed for lost."""
+        """Renew the node's Lease: node controllers take a node without that for lost."""
         owner = {"apiVersion": "v1", "kind": "Node", "name": self._node, "uid": self._uid}
         spec = {"holderIdentity": self._node, "leaseDurationSeconds": _LEASE_SECONDS,
                 "renewTime": clock.micro_timestamp(time.time())}  # fmt: skip
@@ -89,8 +89,7 @@ class NodeReporter(threading.Thread):
             self._client.create(_LEASES, body)
 
     def _report(self, up: bool, configured: bool) -> None:
-        """Write the conditions. A node that is down says nothing: its condition becomes Unknown, as the node
-        controller of a cluster makes it."""
+        """Write the conditions. That of a node that is down becomes Unknown, as a node controller would set it."""
         if not up:
             ready = self._condition(
                 "Ready", "Unknown", "NodeStatusUnknown", "Kubelet stopped posting node status."
@@ -120,7 +119,7 @@ class NodeReporter(threading.Thread):
         self._said = (up, configured)
 
     def _taint(self, held: Json, up: bool) -> None:
-        """Mark the node as unreachable, or no longer; taints of others stay."""
+        """Add or remove the taint of an unreachable node; other taints stay."""
         taints = [item for item in held["spec"].get("taints") or () if item["key"] != _UNREACHABLE]
         taints += [] if up else [{"key": _UNREACHABLE, "effect": "NoSchedule"}]
         if taints != (held["spec"].get("taints") or []):
@@ -142,7 +141,7 @@ class NodeReporter(threading.Thread):
         memory = f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') // 1024}Ki"
         capacity = {"cpu": str(os.cpu_count() or 1), "memory": memory, "pods": MAX_PODS}
         return {
-            # Patches merge this list by type; a node with two InternalIPs needs it replaced (kubelet does so too).
+            # Patches merge this list by type, which loses one of two InternalIPs: it is replaced, as kubelet does.
             "addresses": [*addresses, {"type": "Hostname", "address": self._node}, {"$patch": "replace"}],
             "capacity": capacity, "allocatable": capacity,
             "nodeInfo": {

@@ -1,4 +1,4 @@
-"""One pod from its binding to its end: sandbox, containers, status. A thread each, as a kubelet's pod worker."""
+"""The life of a pod: sandbox, containers, status. Each pod has a thread, like a kubelet's pod worker."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SANDBOX_BACK_OFF = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 @frozen(eq=False)
 class NodeContext:
-    """What pods of one node share. `is_up` tells whether the node is up (a node taken down acts on nothing)."""
+    """What the pods of a node share. While `is_up()` is false, nothing is done for them."""
 
     spec: LabSpec
     node: str
@@ -46,7 +46,7 @@ class NodeContext:
 
 
 class PodWorker(threading.Thread):
-    """Runs one pod; `update` brings news of its object, None when the object is gone."""
+    """Runs a pod; `update` takes changes of its object."""
 
     def __init__(self, context: NodeContext, pod: Json, done: Callable[[str], None]) -> None:
         meta = pod["metadata"]
@@ -69,10 +69,10 @@ class PodWorker(threading.Thread):
         self._status = StatusWriter(context.client, pod, context.host_addresses)
         self._log = log.bind(node=context.node, kind="Pod", namespace=meta["namespace"], name=meta["name"])
 
-    # -- news ---------------------------------------------------------------------------------------------
+    # -- changes------------------------------------------------------------------------------------------
 
     def update(self, pod: Json | None) -> None:
-        """The object changed, or is gone (None)."""
+        """Take the changed object; None when it is gone."""
         with self._wake:
             if pod is None:
                 self._gone = True
@@ -81,8 +81,8 @@ class PodWorker(threading.Thread):
             self._news += 1
             self._wake.notify_all()
 
-    def poke(self) -> None:
-        """Something else happened: a process ended, a probe has a new result, the node is up again."""
+    def wake(self) -> None:
+        """Wake the worker: a process exited, a probe has a new result, or the node is up again."""
         with self._wake:
             self._news += 1
             self._wake.notify_all()
@@ -92,15 +92,15 @@ class PodWorker(threading.Thread):
         return self._gone or "deletionTimestamp" in self._pod["metadata"]
 
     def _sleep(self, seconds: float | None) -> None:
-        """Wait until there is news since the last time, at most `seconds`."""
+        """Wait until something has changed since the last call, for `seconds` at most."""
         with self._wake:
             self._wake.wait_for(lambda: self._news != self._seen, timeout=seconds)
             self._seen = self._news
 
-    # -- life ---------------------------------------------------------------------------------------------
+    # -- running------------------------------------------------------------------------------------------
 
     def run(self) -> None:
-        """The pod's life."""
+        """Run the pod until its object is gone."""
         try:
             self._forget_old_sandbox()
             if self._pod.get("status", {}).get("phase") not in ("Succeeded", "Failed"):
@@ -109,7 +109,7 @@ class PodWorker(threading.Thread):
                 self._stop_processes()
                 self._remove_sandbox()
                 while not self._ending:
-                    # Once more after each piece of news: the node may have been down when the pod completed.
+                    # Again after each change: the node may have been down when the pod completed.
                     self._write_status()
                     self._sleep(None)
             while not self._ending:
@@ -121,7 +121,7 @@ class PodWorker(threading.Thread):
             self._done(self.uid)
 
     def _set_up(self) -> bool:
-        """Make the sandbox, trying again until the pod is deleted; whether it is there."""
+        """Create the sandbox, retrying until the pod is deleted; whether that succeeded."""
         attempt = 0
         while not self._ending:
             if not self._context.is_up():
@@ -152,11 +152,11 @@ class PodWorker(threading.Thread):
         self._result = context.cni.call("ADD", self._sandbox)
         addresses = [item["address"].partition("/")[0] for item in self._result.get("ips") or ()]
         if not addresses:
-            raise CniError("the CNI result has no address")
+            raise CniError("the CNI result has no addresses")
         self._addresses = tuple(addresses)
 
     def _record(self, netns: str) -> None:
-        """Leave word of the sandbox for `ovnkit lab exec` and for a later agent."""
+        """Record the sandbox in a file, for `ovnkit lab exec` and for the next kubelet process."""
         meta = self._pod["metadata"]
         content = {
             "namespace": meta["namespace"], "name": meta["name"], "node": self._context.node, "netns": netns,
@@ -173,7 +173,7 @@ class PodWorker(threading.Thread):
         return self._context.pods_dir / f"{self.uid}.json"
 
     def _forget_old_sandbox(self) -> None:
-        """Remove what an earlier agent left of this pod."""
+        """Remove what an earlier kubelet process left of this pod."""
         try:
             old = json.loads(self._record_path.read_text())
         except (OSError, ValueError):
@@ -184,7 +184,7 @@ class PodWorker(threading.Thread):
         self._record_path.unlink(missing_ok=True)
 
     def _initialize(self) -> bool:
-        """Run the init containers one after another; whether all have succeeded. Sidecars are kept running."""
+        """Run the init containers in order; whether all have succeeded. Sidecars keep running."""
         begun: list[Container] = []
         for container in self._init:
             if container.sidecar:
@@ -201,17 +201,17 @@ class PodWorker(threading.Thread):
         return not self._ending
 
     def _keep(self, group: Sequence[Container]) -> None:
-        """Start those of the containers that should run and don't, each when its time has come."""
+        """Start the containers that should be running, each once its back-off is over."""
         for container in group:
             if not container.alive and self._wanted(container):
                 self._start_when_due(container)
 
     def _supervise(self) -> None:
-        """Keep the containers running until the pod is complete or to be deleted."""
+        """Keep the containers running until the pod is complete or is being deleted."""
         group = [*self._sidecars, *self._containers]
         while not self._ending:
             self._keep(group)
-            # Asked before writing: a process that ends meanwhile must not end the pod unreported.
+            # Decided before writing: a process that exits meanwhile must not complete the pod unreported.
             over = model.phase(self._containers, self._policy, True) in ("Succeeded", "Failed")
             self._write_status()
             if over:
@@ -219,7 +219,7 @@ class PodWorker(threading.Thread):
             self._sleep(self._next_start(group))
 
     def _wanted(self, container: Container) -> bool:
-        """Whether a container that doesn't run should be started (again)."""
+        """Whether a container that is not running should be started."""
         if container.exit_code is None or container in self._sidecars:
             return True
         if container in self._init:
@@ -253,9 +253,9 @@ class PodWorker(threading.Thread):
                         directory / f"{container.name}.log")  # fmt: skip
         container.running = running
         container.ready = "readinessProbe" not in spec
-        context.reaper.watch(running, self.poke)
+        context.reaper.watch(running, self.wake)
         if not container.ready and container in (*self._sidecars, *self._containers) and container.restarts == 0:
-            prober = Prober(context.spec.netns(context.node), netns, self._addresses, container, self.poke)
+            prober = Prober(context.spec.netns(context.node), netns, self._addresses, container, self.wake)
             self._probes.append(prober)
             prober.start()
 
@@ -263,7 +263,7 @@ class PodWorker(threading.Thread):
         if self._context.is_up():
             self._status.write(self._init, self._containers, self._policy, self._addresses, self._pod)
 
-    # -- end ----------------------------------------------------------------------------------------------
+    # -- stopping------------------------------------------------------------------------------------------
 
     def _stop_processes(self) -> None:
         for prober in self._probes:
@@ -279,7 +279,7 @@ class PodWorker(threading.Thread):
             end(running, min(max(until - time.monotonic(), _LEAST_GRACE), grace), self._wake)
 
     def _remove_sandbox(self) -> None:
-        """Take the sandbox off the network and remove it; goes on trying until that has worked."""
+        """Detach the sandbox from the network and remove it, retrying until that succeeds."""
         sandbox, attempt = self._sandbox, 0
         while sandbox is not None:
             try:
@@ -296,7 +296,7 @@ class PodWorker(threading.Thread):
         self._record_path.unlink(missing_ok=True)
 
     def _finish(self) -> None:
-        """Tell the last status and remove the object for good."""
+        """Delete the object for good."""
         meta = self._pod["metadata"]
         path = f"/api/v1/namespaces/{meta['namespace']}/pods/{meta['name']}"
         while not self._gone:

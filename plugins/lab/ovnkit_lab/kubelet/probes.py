@@ -14,7 +14,7 @@ from ovnkit_lab.kubelet.containers import Container
 
 
 class Prober(threading.Thread):
-    """Probes one container until stopped; sets its `ready` and calls `changed`."""
+    """Probes a container until stopped; sets its `ready`, and calls `changed` when that has changed."""
 
     def __init__(
         self, node_netns: str, pod_netns: str, addresses: Sequence[str], container: Container,
@@ -28,11 +28,11 @@ class Prober(threading.Thread):
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """End probing."""
+        """Stop probing."""
         self._stopped.set()
 
     def run(self) -> None:
-        """Probe, count, tell."""
+        """Probe periodically, and apply the thresholds."""
         namespaces.enter(self._node_netns)
         probe, streak, last = self._probe, 0, False
         self._stopped.wait(probe.get("initialDelaySeconds") or 0)

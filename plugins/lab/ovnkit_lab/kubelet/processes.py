@@ -1,4 +1,4 @@
-"""Processes of containers: starting them in a namespace, hearing of their end, ending them."""
+"""Processes of containers: starting them in a namespace, waiting for their exit, terminating them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _KILL_DEADLINE = 10.0
 
 @define(eq=False)
 class Running:
-    """A started process; `exit_code` is None while it lives, 128 + signal when one ended it."""
+    """A process; `exit_code` is None while it runs, and 128 plus the signal if one killed it."""
 
     process: subprocess.Popen[bytes]
     started: float = field(factory=time.time)
@@ -26,7 +26,7 @@ class Running:
     finished: float = 0.0
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the process and all it started in its session."""
+        """Send a signal to the process and its process group."""
         try:
             os.killpg(self.process.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -34,7 +34,7 @@ class Running:
 
 
 class Reaper:
-    """One thread that waits for the end of any number of processes."""
+    """A thread that waits for the exit of any number of processes."""
 
     def __init__(self) -> None:
         self._poll = select.epoll()
@@ -42,7 +42,7 @@ class Reaper:
         threading.Thread(target=self._run, name="reaper", daemon=True).start()
 
     def watch(self, running: Running, ended: Callable[[], None]) -> None:
-        """Call `ended` in the reaper's thread once the process has ended and its exit code is set."""
+        """Call `ended` in the reaper's thread once the process has exited and its exit code is set."""
         descriptor = os.pidfd_open(running.process.pid)
         self._watched[descriptor] = (running, ended)
         self._poll.register(descriptor, select.EPOLLIN)
@@ -60,7 +60,7 @@ class Reaper:
 
 
 def start(netns: str, command: Sequence[str], env: Mapping[str, str], cwd: str, log: Path) -> Running:
-    """Start a command in a namespace, its output appended to `log`. Raises OSError."""
+    """Start a command in a namespace; its output is appended to `log`. Raises OSError."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ def start(netns: str, command: Sequence[str], env: Mapping[str, str], cwd: str, 
 
 
 def end(group: Sequence[Running], grace: float, gone: threading.Condition) -> None:
-    """SIGTERM, then SIGKILL after `grace` seconds; returns when all have ended. `gone` tells of each end."""
+    """Send SIGTERM, after `grace` seconds SIGKILL; returns when all have exited. `gone` is called for each."""
     for number, deadline in ((signal.SIGTERM, grace), (signal.SIGKILL, _KILL_DEADLINE)):
         if number is signal.SIGTERM and grace <= 0:
             continue

@@ -1,4 +1,4 @@
-"""A pod's status as its kubelet reports it, and its Events."""
+"""Status and Events of a pod, as a kubelet reports them."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StatusWriter:
         self, init: Sequence[Container], main: Sequence[Container], policy: str, addresses: Sequence[str],
         observed: Json,
     ) -> None:  # fmt: skip
-        """Report the containers; keeps trying through an outage of the API server.
+        """Report the state of the containers; retries while the API server is away.
 
         `observed` is the pod as last seen: others (the node controller) may have changed its Ready condition.
         """
@@ -95,7 +95,7 @@ class StatusWriter:
         return {**entry, "lastProbeTime": None, "lastTransitionTime": known[1]}
 
     def event(self, reason: str, message: str) -> None:
-        """Leave a Warning Event on the pod; losing one is no harm."""
+        """Report a Warning Event on the pod; errors are ignored."""
         namespace, now = self._meta["namespace"], clock.now()
         body = {
             "apiVersion": "v1", "kind": "Event",

@@ -170,7 +170,8 @@ def server_class() -> type[Server]:
 @pytest.fixture(scope="session")
 def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One server for all tests that don't need their own."""
-    server = Server(tmp_path_factory.mktemp("apiserver"))
+    advice = ["--instead", "log=lab logs", "--instead", "exec=lab exec"]
+    server = Server(tmp_path_factory.mktemp("apiserver"), advice)
     server.start()
     yield server
     server.stop()

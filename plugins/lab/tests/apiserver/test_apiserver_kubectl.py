@@ -225,11 +225,11 @@ def test_describe_shows_events(kubectl: Any) -> None:
     assert "default" in kubectl.run("describe", "namespace", "default")
 
 
-def test_what_a_kubelet_would_answer_names_the_command_that_does_it(kubectl: Any) -> None:
+def test_what_a_kubelet_would_serve_names_the_command_to_run_instead(kubectl: Any) -> None:
     kubectl.run("apply", "-f", "-", stdin=POD)
     for words, command in ((["logs", "one"], "logs"), (["exec", "one", "--", "true"], "exec")):
         said = kubectl.run(*words, ok=False)
-        assert f"ovnkit lab {command} {kubectl.namespace}/one" in said
+        assert f"run `lab {command} {kubectl.namespace}/one` instead" in said
 
 
 def test_label_and_annotate(kubectl: Any) -> None:

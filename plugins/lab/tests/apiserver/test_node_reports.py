@@ -40,20 +40,20 @@ def test_lease_and_status_are_renewed_in_time_and_not_more_often(
     client: Client, reporter: nodes.NodeReporter
 ) -> None:
     moment = 1000.0
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     first = heard(client)
     moment += 9
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     assert heard(client) == first
     moment += 2
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     second = heard(client)
     assert second[0] > first[0]
     assert second[1] == first[1]
     conditions = client.get(PATH)["status"]["conditions"]
     moment += 60
     time.sleep(1.1)  # times of the API are in seconds
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     for before, after in zip(conditions, client.get(PATH)["status"]["conditions"], strict=True):
         assert after["lastHeartbeatTime"] > before["lastHeartbeatTime"]
         assert after["lastTransitionTime"] == before["lastTransitionTime"]
@@ -61,37 +61,37 @@ def test_lease_and_status_are_renewed_in_time_and_not_more_often(
 
 def test_a_node_that_is_down_is_silent(client: Client, reporter: nodes.NodeReporter) -> None:
     moment = 1000.0
-    reporter.look(True, True, moment)
-    reporter.look(False, True, moment)
+    reporter.sync(True, True, moment)
+    reporter.sync(False, True, moment)
     before = heard(client)
     moment += 300
-    reporter.look(False, True, moment)
+    reporter.sync(False, True, moment)
     assert heard(client) == before
 
 
 def test_taints_of_others_stay(client: Client, reporter: nodes.NodeReporter) -> None:
     moment = 1000.0
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     client.patch(PATH, {"spec": {"taints": [{"key": "mine", "effect": "NoSchedule"}]}})
 
     def taints() -> list[str]:
         return [item["key"] for item in client.get(PATH)["spec"].get("taints") or ()]
 
-    reporter.look(False, True, moment)
+    reporter.sync(False, True, moment)
     assert taints() == ["mine", "node.kubernetes.io/unreachable"]
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     assert taints() == ["mine"]
 
 
 def test_a_node_that_was_deleted_registers_again(client: Client, reporter: nodes.NodeReporter) -> None:
     moment = 1000.0
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     uid = client.get(PATH)["metadata"]["uid"]
     client.delete(PATH)
     moment += 61
     with pytest.raises(ApiError) as refused:
-        reporter.look(True, True, moment)
+        reporter.sync(True, True, moment)
     reporter.failed(refused.value)
-    reporter.look(True, True, moment)
+    reporter.sync(True, True, moment)
     assert client.get(PATH)["metadata"]["uid"] != uid
     heard(client)

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from attrs import frozen
 
 from ovnkit.api.hooks import Scope
-from ovnkit.api.identity import PRIMARY_ID, hash_name, object_ids
 from ovnkit.api.items import Row
 from ovnkit.api.live import LiveSet
 from ovnkit.api.models import NAMESPACES, PODS
@@ -31,23 +30,21 @@ class NamespaceSets:
     def render(self, _world: World, namespace: str) -> Iterable[Row]:
         """A set per family and a group; the core keeps addresses and ports up to date."""
         for family in self.families:
-            ids = object_ids("Namespace", ("k8s.ovn.org/name", namespace), ("ip-family", f"v{family}"))
             yield Row(
                 "Address_Set",
                 rows.namespace_address_set(namespace, family).name,
                 {
-                    "name": hash_name(ids[PRIMARY_ID]),
+                    "name": rows.namespace_address_set_name(namespace, family),
                     "addresses": LiveSet(PODS, PROJECTIONS[family], namespaces=namespace),
-                    "external_ids": ids,
+                    "external_ids": rows.namespace_address_set_ids(namespace, family),
                 },
             )
-        ids = object_ids("Namespace", ("k8s.ovn.org/name", namespace))
         yield Row(
             "Port_Group",
             rows.namespace_port_group(namespace).name,
             {
-                "name": hash_name(ids[PRIMARY_ID]),
+                "name": rows.namespace_port_group_name(namespace),
                 "ports": LiveSet(PODS, port_references, namespaces=namespace, where=InZone(self.scope)),
-                "external_ids": ids,
+                "external_ids": rows.namespace_port_group_ids(namespace),
             },
         )

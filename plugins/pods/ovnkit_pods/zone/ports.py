@@ -9,11 +9,12 @@ from ovnkit.api.hooks import HookCalls, Hooks, Scope
 from ovnkit.api.items import Annotation, Row, Slot
 from ovnkit.api.models import PODS, Pod
 from ovnkit.api.renderers import Renderer, Role
+from ovnkit.api.text import Address
 from ovnkit.api.world import Pool, World
 from ovnkit.network import pod as podnetwork
 from ovnkit.network import pod_addresses as podaddresses
 from ovnkit.network.addresses import AddressRange
-from ovnkit.network.node import Address, port_mac
+from ovnkit.network.node import port_mac
 from ovnkit.network.pod import DEFAULT_NETWORK, PodNetwork
 from ovnkit_pods import annotated
 from ovnkit_pods.asked import Asked, ask

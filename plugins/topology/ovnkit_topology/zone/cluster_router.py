@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Scope
-from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name, object_ids
+from ovnkit.api.identity import PRIMARY_ID, RowId, hash_name
 from ovnkit.api.items import Lookup, Member, Ref, Row, Slot
 from ovnkit.api.renderers import Renderer, Role
 from ovnkit.api.world import World
@@ -122,7 +122,7 @@ class ClusterRows:
         for row, name in LB_GROUPS:
             yield Row("Load_Balancer_Group", row.name, {"name": name})
         for row, name in PORT_GROUPS:
-            ids = object_ids("Cluster", ("k8s.ovn.org/name", name))
+            ids = rows.cluster_group_ids(name)
             yield Row("Port_Group", row.name, {"name": hash_name(ids[PRIMARY_ID]), "external_ids": ids})
 
     def _global(self) -> Iterable[Member]:

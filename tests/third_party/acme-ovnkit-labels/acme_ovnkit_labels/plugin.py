@@ -8,16 +8,11 @@ import click
 from attrs import field, frozen
 from attrs.validators import min_len
 
-from acme_ovnkit_labels import rows
+from acme_ovnkit_labels.zone import LabelledSets
 from ovnkit.api.config import Config
 from ovnkit.api.hooks import Columns, Declaration, hookimpl
 from ovnkit.api.identity import RowId
-from ovnkit.api.items import Row
-from ovnkit.api.live import LiveSet
-from ovnkit.api.models import NAMESPACES, PODS, Pod
-from ovnkit.api.renderers import Renderer, Role
-from ovnkit.api.selectors import LabelSelector
-from ovnkit.api.world import World
+from ovnkit.api.renderers import Renderer
 
 
 @frozen
@@ -25,11 +20,6 @@ class LabelsOptions:
     """Section `[acme_labels]`: `label` is the key a pod must carry."""
 
     label: str = field(default="acme.example/team", validator=min_len(1))
-
-
-def addresses(pod: Pod) -> Iterable[str]:
-    """What a pod contributes."""
-    return pod.addresses
 
 
 class LabelsPlugin:
@@ -51,23 +41,7 @@ class LabelsPlugin:
     @hookimpl
     def ovnkit_renderers(self, config: Config) -> Iterable[Renderer]:
         """One per namespace."""
-        label = config.options("acme_labels", LabelsOptions).label
-        selector = LabelSelector.from_text(label)
-
-        def render(world: World, key: str) -> Iterable[Row]:
-            if world.get(NAMESPACES, key) is None:
-                return
-            yield Row(
-                "Address_Set",
-                rows.labelled_set(key).name,
-                {
-                    "name": rows.labelled_set_name(key),
-                    "addresses": LiveSet(PODS, addresses, labels=selector, namespaces=key),
-                    "external_ids": {"acme.example/namespace": key},
-                },
-            )
-
-        yield Renderer("namespace", Role.ZONE, render, each=NAMESPACES)
+        return LabelledSets(config.options("acme_labels", LabelsOptions).label).renderers()
 
     @hookimpl
     def ovnkit_explain(self, row: RowId) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ovnkit.api.config import Config, DatabaseOptions
 from ovnkit.api.errors import ConfigError
-from ovnkit.sinks.ovsdb.endpoint import Tls
+from ovnkit.sinks.ovsdb.wire.endpoint import Tls
 
 NAMES = {"nb": "OVN_Northbound", "sb": "OVN_Southbound", "ovs": "Open_vSwitch"}
 """Names of the schemas."""

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 
 from ovnkit.api.items import Lookup, Member, Row
-from ovnkit.sinks.ovsdb.naming import MATCH, NAMING, SIGNS
-from ovnkit.sinks.ovsdb.schema import Schema
+from ovnkit.sinks.ovsdb.model.names import MATCH, NAMING, SIGNS
+from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 Columns = dict[str, frozenset[str]]
 

@@ -14,12 +14,12 @@ from ovnkit.api.live import LiveSet
 from ovnkit.api.matches import Match
 from ovnkit.api.matches.syntax import fault
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.errors import BadValue, MissingSchema
-from ovnkit.sinks.ovsdb.ledger import ROW_PREFIX
-from ovnkit.sinks.ovsdb.live import LiveView, LiveViews
-from ovnkit.sinks.ovsdb.naming import MATCH, WITHOUT_MATCH
-from ovnkit.sinks.ovsdb.schema import Schema, Shape, TableSchema
-from ovnkit.sinks.ovsdb.values import element_of, normal
+from ovnkit.sinks.ovsdb.model.ledger import ROW_PREFIX
+from ovnkit.sinks.ovsdb.model.live_views import LiveView, LiveViews
+from ovnkit.sinks.ovsdb.model.names import MATCH, WITHOUT_MATCH
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, MissingSchema
+from ovnkit.sinks.ovsdb.wire.schema import Schema, Shape, TableSchema
+from ovnkit.sinks.ovsdb.wire.values import element_of, normal
 
 Target = str | Lookup
 """A row by UUID (ours), or one to be looked up."""
@@ -27,13 +27,13 @@ Elements = dict[Any, dict[Owner, Any]]
 """By element, or key of a map: who wants it, and with which value."""
 
 
-Wish = tuple[Target, str, str, Any, Any]
+WantedMember = tuple[Target, str, str, Any, Any]
 """A member: (target, its table, column, element, value)."""
 _NO_REFS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
 
 @define(eq=False)
-class Want:
+class WantedRow:
     """A wanted row. `content` is its columns in the form of the replica, made when the schema is known."""
 
     uuid: str
@@ -58,12 +58,12 @@ class Want:
 
 
 @define
-class Wishes:
+class OwnerItems:
     """What one owner wants."""
 
     items: Sequence[Any]
-    rows: Sequence[Want] = ()
-    members: Sequence[Wish] = ()
+    rows: Sequence[WantedRow] = ()
+    members: Sequence[WantedMember] = ()
     unwanted: Sequence[str] = ()
     """Rows of others that are to go."""
 
@@ -75,9 +75,9 @@ class Desired:
     """
 
     def __init__(self, db: str, live: LiveViews, touch: Callable[[Target, str | None, Any], None]) -> None:
-        self.rows: dict[str, Want] = {}
+        self.rows: dict[str, WantedRow] = {}
         self.members: dict[Target, dict[str, Elements]] = {}
-        self.owners: dict[Owner, Wishes] = {}
+        self.owners: dict[Owner, OwnerItems] = {}
         self.unwanted: dict[str, Owner] = {}
         """Rows of others that are to go, and who says so."""
         self.schema: Schema | None = None
@@ -87,10 +87,10 @@ class Desired:
 
     def want(self, owner: Owner, items: Sequence[Any]) -> None:
         """Replace what an owner wants. Raises BadValue when two rows have one name; the first one counts."""
-        before = self.owners.pop(owner, None) or Wishes(())
+        before = self.owners.pop(owner, None) or OwnerItems(())
         doubled = ""
-        mine: dict[str, Want] = {}
-        members: list[Wish] = []
+        mine: dict[str, WantedRow] = {}
+        members: list[WantedMember] = []
         unwanted: list[str] = []
         former = {want.row.name: want for want in before.rows}
         for item in items:
@@ -111,21 +111,21 @@ class Desired:
             elif isinstance(item, Absent):
                 unwanted.append(item.uuid)
         # tuples: there is one of these for each pod
-        wishes = Wishes(items, tuple(mine.values()), tuple(members), tuple(unwanted))
+        wanted_items = OwnerItems(items, tuple(mine.values()), tuple(members), tuple(unwanted))
         for uuid in before.unwanted:
             if self.unwanted.get(uuid) == owner:
                 del self.unwanted[uuid]
-        self.unwanted.update(dict.fromkeys(wishes.unwanted, owner))
+        self.unwanted.update(dict.fromkeys(wanted_items.unwanted, owner))
         for want in before.rows:
             if mine.get(want.row.name) is not want:
                 self._drop_row(want)
-        for want in wishes.rows:
+        for want in wanted_items.rows:
             if former.get(want.row.name) is not want:
                 self.rows[want.uuid] = want
                 self._touch(want.uuid, None, None)
-        self._replace_members(owner, before, wishes)
+        self._replace_members(owner, before, wanted_items)
         if items:
-            self.owners[owner] = wishes
+            self.owners[owner] = wanted_items
         if doubled:
             raise BadValue(doubled)
 
@@ -134,19 +134,19 @@ class Desired:
         if schema is self.schema:
             return
         self.schema = schema
-        for owner, wishes in list(self.owners.items()):
-            if any(isinstance(item, Row) and item.only_with for item in wishes.items):
-                self.want(owner, wishes.items)
-        for owner, wishes in self.owners.items():
-            members = [entry for entry in wishes.members if not is_row_entry(entry[3])]
-            for want in wishes.rows:
+        for owner, wanted_items in list(self.owners.items()):
+            if any(isinstance(item, Row) and item.only_with for item in wanted_items.items):
+                self.want(owner, wanted_items.items)
+        for owner, wanted_items in self.owners.items():
+            members = [entry for entry in wanted_items.members if not is_row_entry(entry[3])]
+            for want in wanted_items.rows:
                 self._release(want)
                 members += self._row_entry(want)
-            fresh = Wishes(wishes.items, wishes.rows, tuple(members), wishes.unwanted)
-            self._replace_members(owner, wishes, fresh)
+            fresh = OwnerItems(wanted_items.items, wanted_items.rows, tuple(members), wanted_items.unwanted)
+            self._replace_members(owner, wanted_items, fresh)
             self.owners[owner] = fresh
 
-    def content(self, want: Want) -> dict[str, Any]:
+    def content(self, want: WantedRow) -> dict[str, Any]:
         """The columns of a wanted row; raises BadValue or MissingSchema."""
         if want.content is None:
             assert self.schema is not None
@@ -181,20 +181,20 @@ class Desired:
         table = self.schema.tables.get(row.table)
         return table is None or all(name in table.columns for name in row.only_with)
 
-    def _row(self, owner: Owner, row: Row, former: Want | None) -> Want:
+    def _row(self, owner: Owner, row: Row, former: WantedRow | None) -> WantedRow:
         if former is not None and former.row == row:
             return former
         identity = former or RowId(owner.plugin, owner.renderer, owner.key, row.name)
         parent = None if row.parent is None else (target_of(row.parent), row.parent.column)
-        return Want(identity.uuid, owner, identity.path, row, parent=parent)
+        return WantedRow(identity.uuid, owner, identity.path, row, parent=parent)
 
-    def _row_members(self, want: Want) -> Iterable[Wish]:
+    def _row_members(self, want: WantedRow) -> Iterable[WantedMember]:
         parent = want.row.parent
         if parent is not None:
             yield target_of(parent), parent.table, parent.column, want.uuid, Ref(want.uuid)
         yield from self._row_entry(want)
 
-    def _row_entry(self, want: Want) -> Iterable[Wish]:
+    def _row_entry(self, want: WantedRow) -> Iterable[WantedMember]:
         """A row in a table without external_ids is entered in the ledger of the database."""
         if self.schema is None or not self.schema.singleton:
             return
@@ -205,7 +205,7 @@ class Desired:
             text = f"{want.table} {want.path}"
             yield Lookup(singleton), singleton, "external_ids", key, text
 
-    def _replace_members(self, owner: Owner, before: Wishes, after: Wishes) -> None:
+    def _replace_members(self, owner: Owner, before: OwnerItems, after: OwnerItems) -> None:
         former = {(entry[0], entry[2], entry[3]): entry for entry in before.members}
         for entry in after.members:
             target, _, column, element, value = entry
@@ -230,20 +230,20 @@ class Desired:
                 del self.members[target]
         self._touch(target, column, element)
 
-    def _drop_row(self, want: Want) -> None:
+    def _drop_row(self, want: WantedRow) -> None:
         self._release(want)
         if self.rows.get(want.uuid) is want:
             del self.rows[want.uuid]
         self._touch(want.uuid, None, None)
 
-    def _release(self, want: Want) -> None:
+    def _release(self, want: WantedRow) -> None:
         for name, value in (want.content or {}).items():
             if isinstance(value, LiveView):
                 self._live.release(value, want.uuid, name)
         want.content = None
         want.refs = _NO_REFS
 
-    def _derive(self, want: Want, table: TableSchema) -> dict[str, Any]:
+    def _derive(self, want: WantedRow, table: TableSchema) -> dict[str, Any]:
         assert self.schema is not None
         content: dict[str, Any] = {}
         refs: dict[str, Sequence[str]] = {}

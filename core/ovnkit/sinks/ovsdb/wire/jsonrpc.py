@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from ovnkit.sinks.ovsdb.errors import ProtocolError
+from ovnkit.sinks.ovsdb.wire.errors import ProtocolError
 
 Message = dict[str, Any]
 READ_SIZE = 1 << 20

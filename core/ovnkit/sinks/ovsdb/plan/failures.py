@@ -8,7 +8,6 @@ from attrs import define
 
 from ovnkit.engine.refusals import Halving
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.view import LEFTOVERS
 
 FIRST_DELAY, LAST_DELAY = 1.0, 60.0
 """Seconds before an owner's change is tried again; doubled each time."""
@@ -17,7 +16,7 @@ Later = Callable[[float, Callable[[], None]], object]
 
 
 @define
-class Offence:
+class Refusal:
     """An owner whose change the server refused."""
 
     error: Exception
@@ -34,25 +33,27 @@ class Failures:
     alone again.
     """
 
-    def __init__(self, later: Later, report: Callable[[Owner, Exception], None]) -> None:
+    def __init__(
+        self, later: Later, report: Callable[[Owner, Exception], None], retry: Callable[[Owner], None]
+    ) -> None:
         self.skipped = False
         """Whether the gate has kept an owner out only because others are being tried."""
         self._later = later
         self._report = report
-        self._offences: dict[Owner, Offence] = {}
+        self._retry = retry
+        self._refusals: dict[Owner, Refusal] = {}
         self._trials: Halving[Owner] = Halving()
         self._only: frozenset[Owner] | None = None
-        self.retry: Callable[[Owner], None] = lambda _: None
 
     def gate(self, owner: Owner) -> bool:
         """Whether changes of an owner may go into the batch in the making."""
         if self._only is not None and owner not in self._only:
             self.skipped = True
             return False
-        if not self._offences:
+        if not self._refusals:
             return True
-        offence = self._offences.get(owner)
-        return offence is None or not offence.blocked
+        refusal = self._refusals.get(owner)
+        return refusal is None or not refusal.blocked
 
     @property
     def trying(self) -> bool:
@@ -74,7 +75,7 @@ class Failures:
         """The batch was accepted; a trial with more to do goes on with its next batch."""
         self._only = None
         for owner in owners:
-            self._offences.pop(owner, None)
+            self._refusals.pop(owner, None)
 
     def failed(self, owners: Sequence[Owner], culprit: Owner | None, error: Exception) -> None:
         """The batch was refused; `culprit` is given when the server named the operation."""
@@ -86,30 +87,30 @@ class Failures:
                 self._blame(owner, error)
 
     def _blame(self, owner: Owner, error: Exception) -> None:
-        offence = self._offences.get(owner)
-        if offence is None:
-            offence = self._offences[owner] = Offence(error, FIRST_DELAY)
+        refusal = self._refusals.get(owner)
+        if refusal is None:
+            refusal = self._refusals[owner] = Refusal(error, FIRST_DELAY)
         else:
-            offence.error, offence.blocked = error, True
-            offence.delay = min(offence.delay * 2, LAST_DELAY)
-        offence.generation += 1
-        generation = offence.generation
+            refusal.error, refusal.blocked = error, True
+            refusal.delay = min(refusal.delay * 2, LAST_DELAY)
+        refusal.generation += 1
+        generation = refusal.generation
         self._report(owner, error)
-        self._later(offence.delay, lambda: self._again(owner, offence, generation))
+        self._later(refusal.delay, lambda: self._again(owner, refusal, generation))
 
     def blame(self, owner: Owner, error: Exception) -> None:
         """An owner's change can't work for a reason the sink found out itself."""
         self._blame(owner, error)
 
-    def _again(self, owner: Owner, offence: Offence, generation: int) -> None:
-        if self._offences.get(owner) is offence and offence.generation == generation:
-            offence.blocked = False
+    def _again(self, owner: Owner, refusal: Refusal, generation: int) -> None:
+        if self._refusals.get(owner) is refusal and refusal.generation == generation:
+            refusal.blocked = False
             self._trials.last((owner,))
-            self.retry(owner)
+            self._retry(owner)
 
     def pardon(self, owner: Owner) -> bool:
         """The owner wants something else: forget what was refused; returns whether anything was."""
-        return self._offences.pop(owner, None) is not None
+        return self._refusals.pop(owner, None) is not None
 
     def reset(self) -> None:
         """The connection is new: nothing is being tried any more."""
@@ -119,9 +120,4 @@ class Failures:
     @property
     def errors(self) -> dict[str, str]:
         """Owners that are blocked, and why."""
-        return {str(owner): str(offence.error) for owner, offence in self._offences.items() if offence.blocked}
-
-
-def is_leftover(owner: Owner) -> bool:
-    """Whether an owner is made up (see `view.leftover`)."""
-    return (owner.plugin, owner.renderer) == LEFTOVERS
+        return {str(owner): str(refusal.error) for owner, refusal in self._refusals.items() if refusal.blocked}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import structlog
 
-from ovnkit.sinks.ovsdb.naming import SIGNS
-from ovnkit.sinks.ovsdb.planner import Planner
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.view import leftover
+from ovnkit.sinks.ovsdb.model.names import SIGNS
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.planner import Planner
+from ovnkit.sinks.ovsdb.plan.state import State
 
 log = structlog.get_logger()
 MASS_DELETE_MINIMUM = 20
@@ -32,30 +32,30 @@ class Deletions:
     def take(self, uuid: str) -> bool:
         """Whether a row is to go; if so it is entered here."""
         state = self._state
-        doomed = (
+        goes = (
             state.settled
             and uuid not in state.desired.rows
             and uuid in state.replica.rows
             and (
-                (uuid in state.marks and not state.is_kept(uuid))
+                (uuid in state.marks.paths and not state.marks.is_kept(uuid))
                 or uuid in state.dropped
                 or uuid in state.desired.unwanted
             )
         )
-        if doomed:
+        if goes:
             self.rows[uuid] = None
         else:
             self.rows.pop(uuid, None)
-        return doomed
+        return goes
 
     def may_go(self) -> bool:
         """Whether deletions may be planned now."""
         unwanted = self._state.desired.unwanted
-        doomed, owned = sum(uuid not in unwanted for uuid in self.rows), len(self._state.marks)
-        too_many = doomed >= MASS_DELETE_MINIMUM and 2 * doomed > owned and not self.allow_mass
+        deleted, owned = sum(uuid not in unwanted for uuid in self.rows), len(self._state.marks.paths)
+        too_many = deleted >= MASS_DELETE_MINIMUM and 2 * deleted > owned and not self.allow_mass
         if too_many and not self.held:
-            log.error("mass deletion held back", rows=doomed, owned=owned)
-        self.held = doomed if too_many else 0
+            log.error("mass deletion held back", rows=deleted, owned=owned)
+        self.held = deleted if too_many else 0
         return not too_many
 
     def plan(self, planner: Planner, limit: int) -> None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ovnkit.api.identity import is_of_ovn_kubernetes
-from ovnkit.sinks.ovsdb.desired import Want
-from ovnkit.sinks.ovsdb.replica import Record, index_key
-from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.strangers import IDENTITIES, identity
+from ovnkit.sinks.ovsdb.model.desired import WantedRow
+from ovnkit.sinks.ovsdb.model.foreign_rows import IDENTITIES, identity
+from ovnkit.sinks.ovsdb.model.replica import Record, index_key
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
 
 
-def kept_elements(state: State, schema: Schema, want: Want, former: Record) -> Iterator[tuple[Column, str]]:
+def kept_elements(state: State, schema: Schema, want: WantedRow, former: Record) -> Iterator[tuple[Column, str]]:
     """What others put into a switch, router or group that is taken over (a port, a route), with its column.
 
     Not what OVN-Kubernetes put there itself, nor what is like a wanted row, nor what is in columns that are ours.
@@ -38,7 +38,7 @@ def kept_elements(state: State, schema: Schema, want: Want, former: Record) -> I
                 yield column, uuid
 
 
-def _wanted_names(state: State, schema: Schema, want: Want, column: str) -> Iterator[Any]:
+def _wanted_names(state: State, schema: Schema, want: WantedRow, column: str) -> Iterator[Any]:
     for element in state.desired.members.get(want.uuid, {}).get(column, ()):
         child = state.desired.rows.get(element)
         if child is not None and child.table in schema.tables:

@@ -12,9 +12,9 @@ from typing import Any
 
 from attrs import define
 
-from ovnkit.sinks.ovsdb.errors import ProtocolError
-from ovnkit.sinks.ovsdb.schema import Schema, Shape
-from ovnkit.sinks.ovsdb.values import Decoder, decoder, default
+from ovnkit.sinks.ovsdb.wire.errors import ProtocolError
+from ovnkit.sinks.ovsdb.wire.schema import Schema, Shape
+from ovnkit.sinks.ovsdb.wire.values import Decoder, decoder, default
 
 METHODS = ("monitor_cond_since", "monitor_cond", "monitor")
 NO_TRANSACTION = "00000000-0000-0000-0000-000000000000"

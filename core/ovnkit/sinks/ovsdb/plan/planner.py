@@ -1,26 +1,34 @@
-"""Plans one transaction: what differs, in an order and in company that the server can accept."""
+"""Plans one transaction: what differs, in an order and in company that the server can accept.
+
+`plan(uuid)` is called for each row that may differ. A row that isn't there is inserted, if all that it needs is
+there or can be inserted with it (`_blocker`); else it waits. A row that is there is compared (`Differ.compare`),
+and each edit is written if its needs are met (`_write_all`): a reference may pull its row into the batch, and
+when a strong one goes, the row is first put where it is wanted now.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import structlog
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.batch import Batch, Touched, Verb
-from ovnkit.sinks.ovsdb.desired import Target, Want
-from ovnkit.sinks.ovsdb.differ import Differ
-from ovnkit.sinks.ovsdb.errors import NameTaken
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.naming import SIGNS
-from ovnkit.sinks.ovsdb.replica import IndexKey, Record, index_key
-from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.strangers import IDENTITIES
-from ovnkit.sinks.ovsdb.takeover import kept_elements
-from ovnkit.sinks.ovsdb.values import DEFAULTS, default
-from ovnkit.sinks.ovsdb.view import View, leftover
+from ovnkit.sinks.ovsdb.model.desired import Target, WantedRow
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.names import SIGNS
+from ovnkit.sinks.ovsdb.model.replica import Record, index_key
+from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb
+from ovnkit.sinks.ovsdb.plan.differ import Differ, is_inserted_whole
+from ovnkit.sinks.ovsdb.plan.edits import Change, Edit
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.occupants import Occupants
+from ovnkit.sinks.ovsdb.plan.references import drop_reference
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.takeover import kept_elements
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, MissingSchema, NameTaken
+from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
+from ovnkit.sinks.ovsdb.wire.values import default
 
 log = structlog.get_logger()
 
@@ -28,25 +36,17 @@ log = structlog.get_logger()
 class Planner:
     """Fills one batch. Rows that must come together (a row and its parent, a name's old and new holder) do."""
 
-    def __init__(self, db: str, state: State, schema: Schema, *, ahead: bool = False) -> None:
+    def __init__(self, state: State, schema: Schema, *, ahead: bool = False) -> None:
         self.batch = Batch(schema)
-        self._db = db
+        self._moved: dict[str, list[tuple[str, str]]] = {}
+        """Rows of others that a new row of this batch takes over from one that goes: (new row, column)."""
         self._state = state
         self._schema = schema
         self._rows = state.desired.rows
-        self._differ = Differ(db, state, self.batch, self)
+        self._differ = Differ(state, schema)
+        self._occupants = Occupants(state, schema, self.batch, self._moved)
         self._comparing: set[str] = set()
-        self._moved: dict[str, list[tuple[str, str]]] = {}
-        """Rows of others that a new row of this batch takes over from one that goes: (new row, column)."""
         self._ahead = ahead
-
-    def finish(self) -> Batch:
-        """The batch; the planner is of no use after that.
-
-        It and its differ refer to each other, and the cycle collector may be off for as long as a start takes.
-        """
-        del self._differ
-        return self.batch
 
     def plan(self, uuid: str, touched: Touched) -> None:
         """Put what differs in a row into the batch, if it can go now; else it waits for what it needs."""
@@ -59,15 +59,64 @@ class Planner:
             self._complete(uuid, touched)
         elif record is None:
             if want is not None and self._is_pulled(want):
-                self._state.lone[uuid] = None
+                self._state.waiters.unreferred[uuid] = None
             elif want is not None:
                 self._try_insert(want)
         elif want is not None and want.table != record.table:
             self.delete(record, want.owner)
         elif uuid not in self._comparing:
             self._comparing.add(uuid)
-            self._differ.compare(record, want, touched)
+            self._compare(record, want, touched)
             self._comparing.discard(uuid)
+
+    def _compare(self, record: Record, want: WantedRow | None, touched: Touched) -> None:
+        content: Mapping[str, Any] | None = {}
+        if want is not None:
+            content = self._content(want)
+            if content is not None and not self._make_room(want, content, record, touched):
+                return
+        self._write_all(record, self._differ.compare(record, want, content, touched))
+
+    def _content(self, want: WantedRow) -> dict[str, Any] | None:
+        """What a wanted row holds, or None (and a report) when it can't be written to this database."""
+        try:
+            return self._state.desired.content(want)
+        except (BadValue, MissingSchema) as error:
+            self._state.reports.tell(want.owner, error)
+            return None
+
+    # --- edits ------------------------------------------------------------------------------------------------
+
+    def _write_all(self, record: Record, edits: Iterable[Edit]) -> None:
+        for edit in edits:
+            if self.batch.deletes(record.uuid):
+                return
+            if self._is_writable(record, edit):
+                self._write(record, edit)
+
+    def _is_writable(self, record: Record, edit: Edit) -> bool:
+        """Whether all that an edit needs is there after this batch; else the row is touched when it is."""
+        waiter = (record.uuid, edit.column.name)
+        if edit.target is not None and not self._reachable(edit.column, edit.target, waiter):
+            return False
+        if not all(self._nameable(target, waiter) for target in edit.named):
+            return False
+        if edit.renames and not self._is_free_to_rename(record, edit.owner):
+            return False
+        if edit.change is Change.ASSIGN and not edit.column.mutable:
+            self._replace(record, edit.owner)
+            return False
+        if edit.change is Change.REMOVE and len(record.values[edit.column.name]) <= edit.column.min:
+            # the last one that the column needs stays until another one comes
+            operation = self.batch.rows.get(record.uuid)
+            return operation is not None and bool(operation.add.get(edit.column.name))
+        return not self.batch.deletes(record.uuid)
+
+    def _write(self, record: Record, edit: Edit) -> None:
+        if edit.released is not None:
+            self._keep_home(edit.released)
+        ids = self._schema.tables[record.table].columns.get("external_ids")
+        edit.write(self.batch.modify(record.table, record.uuid, edit.owner), ids)
 
     def delete(self, record: Record, owner: Owner) -> bool:
         """Delete a row and the strong references to it; False when a reference can't go yet."""
@@ -88,7 +137,7 @@ class Planner:
         self.batch.delete(record.table, record.uuid, owner)
         for row, name in referrers:
             if not self.batch.deletes(row.uuid):
-                self._unrefer(row, self._schema.tables[row.table].columns[name], record.uuid, owner)
+                drop_reference(self.batch, row, name, record.uuid, owner)
         return True
 
     # --- rows that aren't there yet ---------------------------------------------------------------------------
@@ -100,13 +149,13 @@ class Planner:
             return operation.verb is not Verb.DELETE
         return uuid in self._state.replica.rows or uuid in self._state.coming
 
-    def nameable(self, target: str, waiting: tuple[str, str]) -> bool:
+    def _nameable(self, target: str, waiter: tuple[str, str]) -> bool:
         """Whether a row may be named now; it is put into this batch if it can be."""
-        if not self.exists(target) and self._blocker(target, {target, waiting[0]}) is None:
+        if not self.exists(target) and self._blocker(target, {target, waiter[0]}) is None:
             self._insert(self._rows[target])
         if self._is_named(target):
             return True
-        self._state.wait(target, waiting)
+        self._state.wait(target, waiter)
         return False
 
     def _is_named(self, target: str) -> bool:
@@ -128,19 +177,21 @@ class Planner:
         naming = self._state.naming
         return naming.holds(record, self.batch, naming.names_written(self.batch), waiter)
 
-    def may_rename(self, record: Record, owner: Owner) -> bool:
-        """Whether nothing names a row whose name is to change. Its owner is told else: a name is for good."""
+    def _is_free_to_rename(self, record: Record, owner: Owner) -> bool:
+        """Whether nothing names a row whose name is to change; else its owner is told."""
         if not self._is_held(record):
             return True
-        self._state.report(owner, NameTaken(f"{record.table} {record.values['name']!r} is named by other rows"))
+        self._state.reports.tell(
+            owner, NameTaken(f"{record.table} {record.values['name']!r} is named by other rows")
+        )
         return False
 
-    def _is_pulled(self, want: Want) -> bool:
+    def _is_pulled(self, want: WantedRow) -> bool:
         """Whether only a reference keeps the row alive, so that it goes with the row that refers to it."""
         table = self._schema.tables.get(want.table)
         return want.parent is None and table is not None and not table.root
 
-    def _try_insert(self, want: Want) -> None:
+    def _try_insert(self, want: WantedRow) -> None:
         blocker = self._blocker(want.uuid, {want.uuid})
         if blocker is None:
             self._insert(want)
@@ -152,7 +203,7 @@ class Planner:
         want = self._rows.get(uuid)
         if want is None or self.exists(uuid) or not self._state.gate(want.owner):
             return uuid
-        content = self._differ.content(want)
+        content = self._content(want)
         if content is None or not self._name_is_free(want, content):
             return uuid
         for target in want.named:
@@ -179,15 +230,15 @@ class Planner:
                 return blocker
         return None
 
-    def _insert(self, want: Want) -> None:
+    def _insert(self, want: WantedRow) -> None:
         content = self._state.desired.content(want)
-        evicted = [record for _, record in self._occupants(want, content) if record.uuid not in self._rows]
+        evicted = [record for _, record in self._occupants.find(want, content) if record.uuid not in self._rows]
         for occupant in evicted:
             self._evict(want, occupant)
         operation = self.batch.insert(want.table, want.uuid, want.owner)
         for name, value in content.items():
             if isinstance(value, LiveView):
-                if not self._is_whole(want, name, value):
+                if not is_inserted_whole(self._schema, want, name, value):
                     continue
                 value = set(value.elements)
             elif isinstance(value, (dict, frozenset, set)):
@@ -206,10 +257,6 @@ class Planner:
         if want.parent is not None and home is not None:
             self._adopt(home, want.parent[1], want.uuid, want.owner)
         self._state.wake(want.uuid)
-
-    def _is_whole(self, want: Want, name: str, view: LiveView) -> bool:
-        """Whether a new row gets a live set as it is; references go one by one, as their rows may be missing."""
-        return bool(view.elements) and self._schema.tables[want.table].columns[name].reference is None
 
     def _adopt(self, home: str, name: str, uuid: str, owner: Owner) -> None:
         """Put the reference to a new row into its parent."""
@@ -230,41 +277,18 @@ class Planner:
         """Put members and live elements into a row that this batch inserts."""
         want = self._rows[uuid]
         content = self._state.desired.content(want)
-        members = self._state.desired.members
-        if touched is None and not want.live and not any(t in members for t in self._state.names(uuid)):
-            return
         record = Record(want.table, uuid, self._blank(want.table))
-        names = set(content) if touched is None else set(touched)
-        if touched is None:
-            for target in self._state.names(uuid):
-                names.update(self._state.desired.members.get(target, ()))
-        part: dict[str, set[Any] | None] = {}
-        for name in names:
-            value = content.get(name)
-            view = View(self._differ, record, want, content, name)
-            if view.column is None or not (view.groups or isinstance(value, LiveView)):
-                continue
-            elements = None if touched is None else touched[name]
-            if isinstance(value, LiveView):
-                value = value.elements if self._is_whole(want, name, value) else None
-                if value and touched is None and not view.groups:
-                    continue
-            wanted = view.all_wanted() if elements is None else elements
-            if value:
-                if isinstance(value, dict):
-                    for key in wanted.intersection(value):
-                        view.value_of(key)  # tells those who want another one
-                wanted = wanted.difference(value)
-            part[name] = None if view.column.shape is Shape.SCALAR else wanted
-        self._differ.compare(record, want, part)
+        part = self._differ.beyond_content(record, want, content, touched)
+        if part:
+            self._write_all(record, self._differ.compare(record, want, content, part))
 
     def _blank(self, table: str) -> dict[str, Any]:
         return {name: default(column) for name, column in self._schema.tables[table].columns.items()}
 
-    # --- what the differ asks ---------------------------------------------------------------------------------
+    # --- what edits need --------------------------------------------------------------------------------------
 
-    def reachable(self, column: Column, target: str, waiting: tuple[str, str]) -> bool:
-        """Whether a new reference can be written now; else `waiting` is touched when the row appears."""
+    def _reachable(self, column: Column, target: str, waiter: tuple[str, str]) -> bool:
+        """Whether a new reference can be written now; else `waiter` is touched when the row appears."""
         if self.exists(target):
             return True
         want = self._rows.get(target)
@@ -273,13 +297,13 @@ class Planner:
         if want is not None and not self.batch.deletes(target) and reference.strong:
             here = want.parent is not None and want.parent[1] == column.name
             together = self._is_pulled(want) or (here and column.min > 0)
-            if together and self._blocker(target, {target, waiting[0]}) is None:
+            if together and self._blocker(target, {target, waiter[0]}) is None:
                 self._insert(want)
                 return self.exists(target)
-        self._state.wait(target, waiting)
+        self._state.wait(target, waiter)
         return False
 
-    def keep_home(self, target: str) -> None:
+    def _keep_home(self, target: str) -> None:
         """A reference that may be the last goes: put the one that keeps a wanted row alive into this batch."""
         want = self._rows.get(target)
         if want is None or want.parent is None or not self.exists(target):
@@ -296,16 +320,20 @@ class Planner:
         if uuid in self._rows and self._blocker(uuid, {uuid}) is None:
             self._pull(uuid)
 
-    def replace(self, record: Record, owner: Owner) -> None:
+    def _replace(self, record: Record, owner: Owner) -> None:
         """Delete a row whose unchangeable column is wrong. It is written anew once the deletion has come back:
         a transaction can't insert a UUID that it deletes."""
         log.warning("row replaced: a column that can't change differs", table=record.table, uuid=record.uuid)
         self.delete(record, owner)
 
-    def rename(self, want: Want, record: Record) -> bool:
+    # --- unique names -----------------------------------------------------------------------------------------
+
+    def _make_room(self, want: WantedRow, content: Mapping[str, Any], record: Record, touched: Touched) -> bool:
         """Make room for the unique values a row is about to get; whether there is room."""
-        content = self._state.desired.content(want)
-        occupants = [occupant for _, occupant in self._occupants(want, content, record.values)]
+        keys = self._schema.tables[record.table].keys
+        if not keys or (touched is not None and touched.keys().isdisjoint(name for key in keys for name in key)):
+            return True
+        occupants = [occupant for _, occupant in self._occupants.find(want, content, record.values)]
         if not occupants:
             return True
         # nobody is moved for an owner whose own change may not go now
@@ -317,81 +345,39 @@ class Planner:
         self._keep_elements(want, evicted)
         return True
 
-    # --- unique names -----------------------------------------------------------------------------------------
-
-    def _occupants(
-        self, want: Want, content: Mapping[str, Any], actual: Mapping[str, Any] | None = None
-    ) -> Iterator[tuple[tuple[str, ...], Record]]:
-        """Other rows that have a unique value the wanted row is to have."""
-        for index in self._schema.tables[want.table].keys:
-            key = self._key(want, content, index, actual)
-            if key is None or key == ("",):
-                continue
-            found = self._state.replica.find(want.table, index, key)
-            if not found or (len(found) == 1 and want.uuid in found):
-                continue
-            for uuid in list(found):
-                if uuid != want.uuid and not self.batch.deletes(uuid):
-                    yield index, self._state.replica.rows[uuid]
-        for uuid in self._state.strangers.find(want.table, content) if actual is None else ():
-            if not self.batch.deletes(uuid) and self._is_sibling(want, uuid):
-                yield IDENTITIES[want.table], self._state.replica.rows[uuid]
-
-    def _is_sibling(self, want: Want, uuid: str) -> bool:
-        """Whether a row is, or is about to be, in the column that a wanted row is for."""
-        if want.parent is None:
-            return False
-        place = (self._state.resolve(want.parent[0]), want.parent[1])
-        return place in self._state.replica.referrers(uuid) or place in self._moved.get(uuid, ())
-
-    def _key(
-        self, want: Want, content: Mapping[str, Any], index: tuple[str, ...], actual: Mapping[str, Any] | None
-    ) -> IndexKey | None:
-        values: dict[str, Any] = {}
-        for name in index:
-            if name in content:
-                values[name] = content[name]
-            elif actual is not None and name in actual:
-                values[name] = actual[name]
-            else:
-                values[name] = default(self._schema.tables[want.table].columns[name])
-            if isinstance(values[name], LiveView):
-                return None
-        return index_key(values, index)
-
-    def _name_is_free(self, want: Want, content: Mapping[str, Any]) -> bool:
+    def _name_is_free(self, want: WantedRow, content: Mapping[str, Any]) -> bool:
         """Whether no other wanted row has, and keeps, a unique value of this one."""
         record = self._state.replica.rows.get(want.uuid)
         actual = record.values if record is not None else None
-        for index, occupant in self._occupants(want, content, actual):
+        for index, occupant in self._occupants.find(want, content, actual):
             other = self._rows.get(occupant.uuid)
             if self._ahead:
                 self._state.touch(want.uuid)
                 return False
             if other is None:
                 continue
-            wanted = self._differ.content(other)
-            gets = None if wanted is None else self._key(other, wanted, index, occupant.values)
+            wanted = self._content(other)
+            gets = None if wanted is None else self._occupants.key(other, wanted, index, occupant.values)
             if gets is not None and gets != index_key(occupant.values, index):
                 self.plan(occupant.uuid, None)
                 operation = self.batch.rows.get(occupant.uuid)
                 if operation is not None and any(name in operation.values for name in index):
                     continue
             name = ", ".join(f"{column} {occupant.values[column]!r}" for column in index)
-            self._state.name_waits.setdefault(occupant.uuid, {})[want.uuid] = None
-            self._state.report(want.owner, NameTaken(f"{want.table} {name} is {other.path}'s"))
+            self._state.waiters.wait_for_name(occupant.uuid, want.uuid)
+            self._state.reports.tell(want.owner, NameTaken(f"{want.table} {name} is {other.path}'s"))
             return False
         return True
 
-    def _evict(self, want: Want, occupant: Record) -> None:
+    def _evict(self, want: WantedRow, occupant: Record) -> None:
         log.warning("row replaced: it has a name that is ours", table=occupant.table, uuid=occupant.uuid,
-                    owner=want.path, former=self._state.marks.get(occupant.uuid, ""))  # fmt: skip
+                    owner=want.path, former=self._state.marks.paths.get(occupant.uuid, ""))  # fmt: skip
         self.delete(occupant, want.owner)
         for home, name in self._moved.pop(occupant.uuid, ()):
             operation = self.batch.rows[home]
             operation.remove_element(self._schema.tables[operation.table].columns[name], occupant.uuid)
 
-    def _keep_elements(self, want: Want, evicted: Iterable[Record]) -> None:
+    def _keep_elements(self, want: WantedRow, evicted: Iterable[Record]) -> None:
         """What others have in rows that go, goes on in the wanted row."""
         for occupant in evicted:
             for column, element in kept_elements(self._state, self._schema, want, occupant):
@@ -410,21 +396,3 @@ class Planner:
         actual = row.values[column.name]
         left = sum(1 for element in actual if element != target and not self.batch.deletes(element))
         return left > 0 or (operation is not None and bool(operation.add.get(column.name)))
-
-    def _unrefer(self, row: Record, column: Column, target: str, owner: Owner) -> None:
-        operation = self.batch.modify(row.table, row.uuid, owner)
-        actual = row.values[column.name]
-        if column.shape is Shape.SET:
-            operation.remove_element(column, target)
-            ids = row.values.get("external_ids", {})
-            view = View(self._differ, row, self._rows.get(row.uuid), {}, column.name)
-            entry = view.ledger_entry(target)
-            if entry is not None and ids:
-                described = self._schema.tables[row.table].columns["external_ids"]
-                operation.remove_pair(described, f"ovnkit.io/member/{column.name}/{target}")
-        elif column.shape is Shape.MAP:
-            for key, value in actual.items():
-                if value == target:
-                    operation.remove_pair(column, key)
-        elif operation.values.get(column.name, target) == target:
-            operation.values[column.name] = None if column.min == 0 else DEFAULTS[column.key.type]

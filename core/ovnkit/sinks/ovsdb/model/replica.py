@@ -7,8 +7,8 @@ from typing import Any
 
 from attrs import define, field
 
-from ovnkit.sinks.ovsdb.monitor import Delta, Op
-from ovnkit.sinks.ovsdb.schema import Schema, Shape
+from ovnkit.sinks.ovsdb.wire.monitor import Delta, Op
+from ovnkit.sinks.ovsdb.wire.schema import Schema, Shape
 
 _EMPTY: Mapping[str, Record] = {}
 

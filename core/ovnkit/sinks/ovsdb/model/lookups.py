@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ovnkit.api.items import Lookup
-from ovnkit.sinks.ovsdb.replica import Change, Replica
+from ovnkit.sinks.ovsdb.model.replica import Change, Replica
 
 
 class Lookups:

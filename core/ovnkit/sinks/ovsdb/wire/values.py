@@ -11,8 +11,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from ovnkit.api.items import Ref
-from ovnkit.sinks.ovsdb.errors import BadValue
-from ovnkit.sinks.ovsdb.schema import Base, Column, Shape
+from ovnkit.sinks.ovsdb.wire.errors import BadValue
+from ovnkit.sinks.ovsdb.wire.schema import Base, Column, Shape
 
 NO_UUID = "00000000-0000-0000-0000-000000000000"
 DEFAULTS: Mapping[str, Any] = {"integer": 0, "real": 0.0, "boolean": False, "string": "", "uuid": NO_UUID}

@@ -11,9 +11,9 @@ from attrs import frozen
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.desired import Target
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.state import State
+from ovnkit.sinks.ovsdb.model.desired import Target
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.state import State
 
 SHOWN = 100
 """How many of those that wait are listed; all are counted."""
@@ -32,28 +32,28 @@ class Waits:
         now = time.time()
         missing: dict[Target, float] = {}
         for target, owner, item in self._all():
-            missing[target] = self.state.missing.get(target, now)
+            missing[target] = self.state.waiters.missing.get(target, now)
             number += 1
             if len(shown) < SHOWN:
                 wants = self._described(target, owner)
                 shown.append({"owner": str(owner), "item": item, "wants": wants, "since": missing[target]})
         for name, row in self._named_still():
-            missing[name] = self.state.missing.get(name, now)
+            missing[name] = self.state.waiters.missing.get(name, now)
             number += 1
             if len(shown) < SHOWN:
-                path, table = self.state.marks.get(row.uuid, row.uuid), row.table
+                path, table = self.state.marks.paths.get(row.uuid, row.uuid), row.table
                 wants = f"the end of what names {name}"
                 shown.append(
                     {"owner": path, "item": f"deletion of {table}", "wants": wants, "since": missing[name]}
                 )
         if not self.state.touched:
-            self.state.missing = missing  # those for which nobody waits any more are forgotten
+            self.state.waiters.missing = missing  # those for which nobody waits any more are forgotten
         return {"waiting": number, "waits": sorted(shown, key=lambda entry: entry["since"])}
 
     def _all(self) -> Iterator[tuple[Target, Owner, str]]:
         """(what is missing, who waits for it, with which item)."""
         desired, there = self.state.desired, self.state.replica.rows
-        for target, waiters in self.state.waits.items():
+        for target, waiters in self.state.waiters.rows.items():
             for uuid, column in waiters:
                 want = desired.rows.get(uuid)
                 if column is None:
@@ -76,7 +76,7 @@ class Waits:
                         o for element, owners in elements.items() for o in owners if not wanted(element)
                     }:
                         yield target, owner, f"a value of column {column}"
-        for target in self.state.lone:
+        for target in self.state.waiters.unreferred:
             want = desired.rows.get(target) if isinstance(target, str) else None
             if want is not None and target not in there:
                 yield target, want.owner, f"{want.table} {want.row.name}"
@@ -102,7 +102,7 @@ class Waits:
 
     def _column(self, uuid: str, column: str) -> str:
         record = self.state.replica.rows[uuid]
-        path = self.state.marks.get(uuid, "")
+        path = self.state.marks.paths.get(uuid, "")
         return f"{record.table}.{column} of {path or record.values.get('name') or uuid}"
 
     def _described(self, target: Target, owner: Owner) -> str:
@@ -112,15 +112,15 @@ class Waits:
         want = self.state.desired.rows.get(target)
         if want is None:
             return f"row {self._path(target, owner)}, which nobody here writes"
-        if target in self.state.lone:
+        if target in self.state.waiters.unreferred:
             return f"a row that refers to {want.path}"
-        refused = self.state.failing.get(str(want.owner))
+        refused = self.state.reports.texts.get(str(want.owner))
         return f"{want.table} {want.path}" + (f" ({'; '.join(refused)})" if refused else "")
 
     def _path(self, uuid: str, owner: Owner) -> str:
         """The owner path by which an owner names a row, or its UUID where it names only that."""
-        wishes = self.state.desired.owners.get(owner)
-        for item in wishes.items if wishes is not None else ():
+        wanted_items = self.state.desired.owners.get(owner)
+        for item in wanted_items.items if wanted_items is not None else ():
             for row in _named(item):
                 if row.uuid == uuid:
                     return row.path

@@ -9,9 +9,9 @@ from typing import Any
 from attrs import define, field
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.schema import Column, Schema, Shape
-from ovnkit.sinks.ovsdb.values import encode, encode_map, encode_set
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
+from ovnkit.sinks.ovsdb.wire.values import encode, encode_map, encode_set
 
 Touched = dict[str, set[Any] | None] | None
 """What may differ in a row: None is everything; by column, None is the whole column, else these elements."""

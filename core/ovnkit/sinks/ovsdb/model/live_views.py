@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from ovnkit.api.live import LiveContent, LiveSet
-from ovnkit.sinks.ovsdb.schema import Column
-from ovnkit.sinks.ovsdb.values import live_elements
+from ovnkit.sinks.ovsdb.wire.schema import Column
+from ovnkit.sinks.ovsdb.wire.values import live_elements
 
 Touch = Callable[[str, str, Collection[Any]], None]
 """(UUID, column, elements): these elements may differ now."""

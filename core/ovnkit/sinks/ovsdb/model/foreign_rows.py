@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ovnkit.sinks.ovsdb.replica import IndexKey, Record, index_key
+from ovnkit.sinks.ovsdb.model.replica import IndexKey, Record, index_key
 
 IDENTITIES: Mapping[str, tuple[str, ...]] = {
     "ACL": ("direction", "priority", "match"),
@@ -26,7 +26,7 @@ def identity(table: str, values: Mapping[str, Any]) -> IndexKey | None:
     return index_key({"policy": None, **values}, columns)
 
 
-class Strangers:
+class ForeignRows:
     """An index of the rows that aren't ours; of ours there are many, which would only take memory."""
 
     def __init__(self) -> None:

@@ -5,50 +5,30 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Any, Protocol
+from typing import Any
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb import ledger
-from ovnkit.sinks.ovsdb.batch import RowOperation
-from ovnkit.sinks.ovsdb.desired import Elements, Want
-from ovnkit.sinks.ovsdb.errors import BadValue, Contested, MissingSchema
-from ovnkit.sinks.ovsdb.live import LiveView
-from ovnkit.sinks.ovsdb.replica import Record
-from ovnkit.sinks.ovsdb.state import State
-from ovnkit.sinks.ovsdb.values import atom, map_value, normal
+from ovnkit.sinks.ovsdb.model import ledger
+from ovnkit.sinks.ovsdb.model.desired import Elements, WantedRow
+from ovnkit.sinks.ovsdb.model.live_views import LiveView
+from ovnkit.sinks.ovsdb.model.replica import Record
+from ovnkit.sinks.ovsdb.plan.leftovers import leftover
+from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.wire.errors import BadValue, Contested, MissingSchema
+from ovnkit.sinks.ovsdb.wire.values import atom, map_value, normal
 
-LEFTOVERS = ("ovnkit", "leftovers")
-"""Plugin and renderer of the made-up owner of changes that nobody asked for: removing what is not wanted."""
-
-
-def leftover(uuid: str) -> Owner:
-    """The owner of removals from, or of, a row that nobody wants."""
-    return Owner(*LEFTOVERS, uuid)
-
-
-class Access(Protocol):
-    """What a view needs of the differ."""
-
-    @property
-    def state(self) -> State:
-        """The shared state."""
-
-    def kept(self, name: str, key: Any) -> bool:
-        """Whether a key of a map is somebody else's by convention."""
-
-    def operation(self, record: Record, owner: Owner) -> RowOperation:
-        """The operation on a row."""
+KEPT_KEYS: Mapping[str, tuple[str, ...]] = {"ovs": ("ovn-", "ct-zone-")}
+"""Keys in `external_ids` of the vswitch database that ovn-controller writes into rows of others."""
 
 
 class View:
     """One column of one row: what is wanted there, by whom, and what may go."""
 
     def __init__(
-        self, access: Access, record: Record, want: Want | None, content: Mapping[str, Any], name: str
+        self, state: State, record: Record, want: WantedRow | None, content: Mapping[str, Any], name: str
     ) -> None:
         self.record, self.want, self.content, self.name = record, want, content, name
-        state = access.state
-        self._access, self._state = access, state
+        self._state = state
         self.column = state.desired.schema.column(record.table, name) if state.desired.schema else None
         self.groups: list[Elements] = state.desired.of(state.names(record.uuid), name)
         named = content.get(name)
@@ -57,11 +37,7 @@ class View:
         if self.column is None:
             for group in self.groups:
                 for owner in {owner for owners in group.values() for owner in owners}:
-                    state.report(owner, MissingSchema(f"the database has no {record.table}.{name}"))
-
-    def operation(self, owner: Owner) -> RowOperation:
-        """The operation on this row."""
-        return self._access.operation(self.record, owner)
+                    state.reports.tell(owner, MissingSchema(f"the database has no {record.table}.{name}"))
 
     def fits(self, element: Any, owner: Owner) -> bool:
         """Whether a member is of the column's type; else its owner gets a report."""
@@ -72,7 +48,7 @@ class View:
         try:
             atom(self.column, self.column.key, value)
         except BadValue as error:
-            self._state.report(owner, error)
+            self._state.reports.tell(owner, error)
             return False
         return True
 
@@ -100,7 +76,7 @@ class View:
         column, place = self.column, f"{self.name}:{key}"
         if self.want is not None and self.named and key in self.named:
             value = self.named[key]
-            self._tell_losers(self.want.owner, key, lambda wish: map_value(column, wish) == value, place)
+            self._report_contested(self.want.owner, key, lambda other: map_value(column, other) == value, place)
             return value
         owner = self.wants(key)
         value = next((group[key][owner] for group in self.groups if key in group and owner in group[key]), None)
@@ -108,31 +84,35 @@ class View:
             found = map_value(column, value)
         except BadValue as error:
             if owner is not None:
-                self._state.report(owner, error)
+                self._state.reports.tell(owner, error)
             return None
-        self._tell_losers(owner, key, lambda wish: map_value(column, wish) == found, place)
+        self._report_contested(owner, key, lambda other: map_value(column, other) == found, place)
         return found
 
-    def tell_losers(self, winner: Owner, value: Any) -> None:
+    def report_contested(self, winner: Owner, value: Any) -> None:
         """Tell those who want another value in this scalar that `winner` has it."""
         assert self.column is not None
         column = self.column
         for group in self.groups:
             for element in group:
-                self._tell_losers(winner, element, lambda wish: normal(column, wish) == value, self.name)
+                self._report_contested(winner, element, lambda other: normal(column, other) == value, self.name)
 
-    def _tell_losers(self, winner: Owner | None, element: Any, same: Callable[[Any], bool], place: str) -> None:
+    def _report_contested(
+        self, winner: Owner | None, element: Any, same: Callable[[Any], bool], place: str
+    ) -> None:
         for group in self.groups:
-            for owner, wish in group.get(element, {}).items():
+            for owner, other in group.get(element, {}).items():
                 try:
-                    agrees = owner == winner or same(wish)
+                    agrees = owner == winner or same(other)
                 except BadValue as error:
-                    self._state.report(owner, error)
+                    self._state.reports.tell(owner, error)
                     continue
                 if not agrees:
                     path = self.want.path if self.want is not None else self.record.values.get("name", "")
                     where = f"{self.record.table} {path or self.record.uuid}, {place}"
-                    self._state.report(owner, Contested(f"{where}: {wish!r} is not written, {winner} has the say"))
+                    self._state.reports.tell(
+                        owner, Contested(f"{where}: {other!r} is not written: {winner} decides")
+                    )
 
     def scalar_owner(self) -> Owner | None:
         """Who decides on a scalar."""
@@ -154,7 +134,7 @@ class View:
                     try:
                         return normal(self.column, held[owner])
                     except BadValue as error:
-                        self._state.report(owner, error)
+                        self._state.reports.tell(owner, error)
         return self.record.values[self.name]
 
     def holds(self, element: Any) -> bool:
@@ -196,7 +176,12 @@ class View:
         if self.want is None:
             return None
         if self.name in self.content and self.named_whole:
-            return None if self._access.kept(self.name, element) else self.want.owner
+            return None if self._is_kept(element) else self.want.owner
         if self.column is not None and self.column.reference is not None and self._state.is_ours(element):
             return leftover(self.record.uuid)
         return None
+
+    def _is_kept(self, key: Any) -> bool:
+        """Whether a key of a map is somebody else's by convention."""
+        kept = KEPT_KEYS.get(self._state.db, ()) if self.name == "external_ids" else ()
+        return bool(kept) and str(key).startswith(kept)
