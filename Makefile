@@ -42,10 +42,11 @@ oracle: setup  ## NetworkPolicy against the oracle of its specification, many mo
 soak: setup  ## 30 minutes of churn in a lab with daemons killed at random, then a comparison (SOAK_MINUTES=5)
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m bench.soak $(SOAK_ARGS)
 
-lint: $(STAMP)  ## ruff, mypy strict, import-linter
+lint: $(STAMP)  ## ruff, mypy strict, vulture (dead code), import-linter
 	@echo "ruff check" && $(BIN)/ruff check .
 	@echo "ruff format --check" && $(BIN)/ruff format --check .
 	@echo "mypy --strict" && scripts/run-mypy $(BIN)
+	@echo "vulture" && $(BIN)/vulture
 	@echo "lint-imports" && $(BIN)/python scripts/lint-imports
 
 clean:  ## remove .venv and caches

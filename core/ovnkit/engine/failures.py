@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import structlog
 from attrs import define, evolve, field, frozen
 
+from ovnkit.api.backoff import doubled
 from ovnkit.api.errors import Reject, Retry
 from ovnkit.api.kinds import Kind, View
 from ovnkit.engine.inbox import Inbox
@@ -158,7 +159,7 @@ class Troubles:
             log.error("render failed", **_fields(owner, kind), exc_info=error)
         subject = kind.source.kind if kind is not None and hasattr(kind.source, "kind") else ""
         state = self._note(owner, kind, "failed", f"ErrorReconciling{subject}", message)
-        delay = min(LAST_RETRY, FIRST_RETRY * 2**state.attempts) + random.uniform(0, 0.5)
+        delay = doubled(FIRST_RETRY, LAST_RETRY, state.attempts) + random.uniform(0, 0.5)
         state.attempts += 1
         state.cancel = self._inbox.post_later(delay, lambda: self._retry(owner))
         row = self._in_a_row[owner.plugin] = self._in_a_row.get(owner.plugin, 0) + 1

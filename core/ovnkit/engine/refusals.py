@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 from attrs import define
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.engine.sink import Owner, Report
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class Told(Generic[K]):
 @define
 class _Refusal:
     message: str
-    delay: float
+    backoff: Backoff
     due: float
 
 
@@ -129,8 +130,8 @@ class Refusals(Generic[K]):
     def refuse(self, key: K, message: str) -> bool:
         """It was refused (again); whether that is news to tell."""
         before = self._refusals.get(key)
-        delay = min(self._last, before.delay * 2) if before is not None else self._first
-        self._refusals[key] = _Refusal(message, delay, self._clock() + delay)
+        backoff = before.backoff if before is not None else Backoff(self._first, self._last, jitter=0)
+        self._refusals[key] = _Refusal(message, backoff, self._clock() + backoff.next())
         return before is None or before.message != message
 
     def forget(self, key: K) -> None:

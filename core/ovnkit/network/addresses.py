@@ -8,7 +8,6 @@ from typing import overload
 
 from attrs import frozen
 
-from ovnkit.api.errors import ConfigError
 from ovnkit.api.text import Address
 
 IPV6_CAP = 65_536
@@ -51,10 +50,3 @@ class AddressRange(Sequence[Address]):
 
     def __iter__(self) -> Iterator[Address]:
         return (self[position] for position in range(len(self)))
-
-
-def nth(network: IPv4Network | IPv6Network, offset: int) -> Address:
-    """The address `offset` after the base of a network; ConfigError when the network is too small."""
-    if offset >= network.num_addresses:
-        raise ConfigError(f"{network} has no address number {offset}")
-    return network[offset]

@@ -92,7 +92,7 @@ class MemorySink(AnySink):
         return {item.object: item.value for items in self.wanted.values() for item in items}
 
 
-class Bench:
+class EngineUnderTest:
     """A reconciler with one plugin and a memory sink; `feed` observes and works until nothing is left."""
 
     def __init__(self, *renderers: Renderer, listed: Iterable[Any] = (PODS, NODES, NAMESPACES)) -> None:
@@ -158,7 +158,7 @@ def render_zone(world: World, key: str) -> Iterable[Any]:
 
 
 def test_a_derived_value_shields_its_readers() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(node("n1", zone="a"), pod("p1"), pod("p2"))
     assert bench.sink.values() == {"default/p1": "a", "default/p2": "a"}
     before = bench.renders()
@@ -170,7 +170,7 @@ def test_a_derived_value_shields_its_readers() -> None:
 
 
 def test_only_what_read_the_object_runs_again() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(node("n1"), node("n2"), *(pod(f"p{i}", node=f"n{i % 2 + 1}") for i in range(10)))
     before = bench.renders()
     bench.feed(evolve(pod("p3", node="n2"), ready=False))
@@ -178,7 +178,7 @@ def test_only_what_read_the_object_runs_again() -> None:
 
 
 def test_an_equal_view_causes_nothing() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(node("n1"), pod("p1"))
     before = bench.renders()
     bench.feed(evolve(pod("p1"), resource_version="99"))
@@ -186,7 +186,7 @@ def test_an_equal_view_causes_nothing() -> None:
 
 
 def test_a_missing_object_is_waited_for_without_a_timer() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(pod("p1"))
     assert bench.sink.values() == {}
     assert [trouble.what for trouble in bench.reconciler.failures()] == ["waiting"]
@@ -196,7 +196,7 @@ def test_a_missing_object_is_waited_for_without_a_timer() -> None:
 
 
 def test_nothing_is_rendered_or_settled_before_what_it_reads_is_listed() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS), listed=[])
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS), listed=[])
     bench.feed(pod("p1"), node("n1", zone="a"))
     bench.reconciler.listed(PODS)
     bench.settle()
@@ -224,7 +224,7 @@ def test_keys_that_objects_ask_for() -> None:
         asked.append(key)
         return apps(world, key)
 
-    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    bench = EngineUnderTest(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
     bench.feed(*(pod(f"p{number}", app="x") for number in range(5)), pod("q", app="y", other="z"))
     assert set(bench.sink.values()) == {"x", "y", "z"}
     asked.clear()
@@ -242,7 +242,9 @@ def test_keys_that_objects_ask_for() -> None:
 
 
 def test_an_object_whose_keys_are_unknown_stops_no_other() -> None:
-    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, apps)), listed=[])
+    bench = EngineUnderTest(
+        Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, apps)), listed=[]
+    )
     bench.feed(pod("p1", app="x"), pod("p2", bad="y"))
     assert (bench.sink.settled, bench.sink.values()) == (0, {})
     bench.reconciler.listed(PODS)
@@ -267,7 +269,7 @@ def test_keys_that_cannot_be_listed_follow_the_rules_of_renders() -> None:
         runs.append(found.name)
         raise errors[found.name]
 
-    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    bench = EngineUnderTest(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
     for number in range(10):
         bench.feed(*(pod(name, app=str(number)) for name in errors))
     assert {name: runs.count(name) for name in errors} == {"bug": 10, "reject": 10, "retry": 10}
@@ -287,7 +289,7 @@ def test_keys_that_only_fail_quarantine_the_plugin() -> None:
         runs.append(key)
         raise ValueError("boom")
 
-    bench = Bench(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
+    bench = EngineUnderTest(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
     bench.feed(*(pod(f"p{number}") for number in range(25)))
     assert len(runs) == troubles.QUARANTINE_AFTER
     assert list(bench.reconciler.quarantined()) == ["test"]
@@ -306,7 +308,7 @@ def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> 
             raise Reject("label bad is not allowed")
         yield mark(key, "")
 
-    bench = Bench(Renderer("pod", Role.ZONE, render, each=PODS), listed=[])
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render, each=PODS), listed=[])
     bench.reconciler.leftovers.keep({"broken"})
     for view in (pod("p1", bad="1"), pod("p2", bad="1"), pod("p3")):
         bench.reconciler.observe(PODS, [(view.key, view)])
@@ -323,7 +325,7 @@ def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> 
 
 
 def test_a_deleted_object_takes_its_items_along() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_zone, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(node("n1"), pod("p1"), pod("p2"))
     bench.drop(PODS, "default/p1")
     assert set(bench.sink.values()) == {"default/p2"}
@@ -341,7 +343,7 @@ def test_a_failing_object_keeps_its_last_items_and_stops_nobody(monkeypatch: pyt
             raise ZeroDivisionError("oops")
         yield mark(key, found.labels.get("value", ""))
 
-    bench = Bench(Renderer("pod", Role.ZONE, render, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render, each=PODS))
     bench.feed(pod("p1", value="1"), pod("p2", value="2"), pod("p3", value="3"))
     bench.feed(pod("p1", value="x", bad="1"), pod("p2", value="y", bug="1"), pod("p3", value="4"))
     assert bench.sink.values() == {"default/p1": "1", "default/p2": "2", "default/p3": "4"}
@@ -365,7 +367,7 @@ def test_a_plugin_that_only_fails_is_quarantined_and_returns(monkeypatch: pytest
             raise RuntimeError("broken plugin")
         yield mark(key, "well")
 
-    bench = Bench(
+    bench = EngineUnderTest(
         Renderer("pod", Role.ZONE, render, each=PODS),
     )
     bench.reconciler.add_plugin("good", [Renderer("pod", Role.ZONE, render_good, each=NODES)])
@@ -387,7 +389,7 @@ def test_keys_from_a_function_follow_the_world() -> None:
     def zones(world: World) -> Iterable[str]:
         return {found.annotations.get("zone", "") for found in world.list(NODES)}
 
-    bench = Bench(Renderer("zone", Role.ZONE, lambda _world, key: [mark(key, "zone")], each=zones))
+    bench = EngineUnderTest(Renderer("zone", Role.ZONE, lambda _world, key: [mark(key, "zone")], each=zones))
     bench.feed(node("n1", zone="a"), node("n2", zone="b"))
     assert set(bench.sink.values()) == {"a", "b"}
     bench.feed(node("n2", zone="a"))
@@ -414,7 +416,7 @@ def render_number(world: World, key: str) -> Iterable[Any]:
 
 
 def test_a_pool_hands_out_once_reports_exhaustion_and_serves_who_waits() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_number, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_number, each=PODS))
     bench.feed(*(pod(f"p{i}") for i in range(6)))
     values = bench.sink.values()
     assert sorted(values.values()) == ["2", "3", "4", "5"]
@@ -430,7 +432,7 @@ def test_a_pool_hands_out_once_reports_exhaustion_and_serves_who_waits() -> None
 
 
 def test_what_objects_hold_is_never_handed_to_another() -> None:
-    bench = Bench(Renderer("pod", Role.ZONE, render_number, each=PODS), listed=[])
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_number, each=PODS), listed=[])
     holder = evolve(pod("old"), annotations={"mark": "2"})
     bench.feed(pod("new"), holder)
     bench.reconciler.listed(PODS)
@@ -453,7 +455,7 @@ def test_two_derived_functions_that_need_each_other_are_a_bug_not_a_hang() -> No
     def egg(world: World) -> str:
         return chicken(world)
 
-    bench = Bench(Renderer("pod", Role.ZONE, lambda world, key: [mark(key, chicken(world))], each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, lambda world, key: [mark(key, chicken(world))], each=PODS))
     bench.feed(pod("p1"))
     assert "depends on itself" in bench.events[0][2]
 
@@ -464,7 +466,7 @@ def test_a_render_that_waits_for_a_moment_runs_when_it_comes() -> None:
     def render(world: World, key: str) -> Iterable[Any]:
         yield mark(key, str(world.passed(moments.get(key, NEW_YEAR))))
 
-    bench = Bench(Renderer("pod", Role.ZONE, render, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, render, each=PODS))
     bench.feed(pod("soon"), pod("later"), pod("over"))
     assert bench.sink.values() == {"default/soon": "False", "default/later": "False", "default/over": "True"}
     renders = bench.renders()
@@ -499,7 +501,9 @@ def test_a_derived_value_may_wait_for_a_moment() -> None:
     def over(world: World) -> bool:
         return world.passed(NEW_YEAR + timedelta(seconds=5))
 
-    bench = Bench(Renderer("pod", Role.ZONE, lambda world, key: [mark(key, str(over(world)))], each=PODS))
+    bench = EngineUnderTest(
+        Renderer("pod", Role.ZONE, lambda world, key: [mark(key, str(over(world)))], each=PODS)
+    )
     bench.feed(pod("p1"))
     assert bench.sink.values() == {"default/p1": "False"}
     bench.sleep(5)
@@ -512,7 +516,7 @@ def test_what_a_sink_refuses_counts_until_it_says_that_it_is_over() -> None:
     def items(world: World, key: str) -> Iterable[Annotation]:
         yield Annotation(PODS, key, "on", str(world.get(PODS, key)))
 
-    bench = Bench(Renderer("pod", Role.ZONE, items, each=PODS))
+    bench = EngineUnderTest(Renderer("pod", Role.ZONE, items, each=PODS))
     owner = Owner("test", "pod", "default/p1")
     bench.sink.told = lambda owner: bench.reconciler.report(owner, ValueError("too long"))
     bench.feed(pod("p1", node="n2"))
@@ -549,7 +553,7 @@ def test_a_sink_that_raises_stops_neither_others_nor_the_reconciler() -> None:
         yield Label(NAMESPACES, key, "x", found.labels["x"])
         yield Annotation(NAMESPACES, key, "x", found.labels["x"])
 
-    bench = Bench(Renderer("both", Role.ZONE, both, each=NAMESPACES))
+    bench = EngineUnderTest(Renderer("both", Role.ZONE, both, each=NAMESPACES))
     fussy = FussySink()
     bench.reconciler.add_sink(fussy)
     bench.feed(namespace("a", x="good"), namespace("b", x="bad"), namespace("c", x="good"))

@@ -7,9 +7,10 @@ import time
 from collections.abc import Collection
 
 import structlog
-from attrs import define
+from attrs import define, field
 from pyroute2.netlink.exceptions import NetlinkError
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.hooks import Runtime
 from ovnkit.api.models import PODS, Pod
@@ -33,12 +34,12 @@ _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 
 @define
 class _Trouble:
-    """A port that isn't as it is to be: since when, when to try (again), and how long to wait after that."""
+    """A port that isn't as it is to be: since when, and when to try (again)."""
 
     pod: str
     since: float
     next: float
-    delay: float = _FIRST_DELAY
+    backoff: Backoff = field(factory=lambda: Backoff(_FIRST_DELAY, _LONGEST_DELAY, jitter=0))
 
 
 class Keeper:
@@ -91,7 +92,7 @@ class Keeper:
                 if switch.interface(name) is None and self._pod(*port.pod) is None:
                     switch.kept.pop(name, None)
             elif now >= trouble.next:
-                trouble.next, trouble.delay = now + trouble.delay, min(2 * trouble.delay, _LONGEST_DELAY)
+                trouble.next = now + trouble.backoff.next()
                 self._mend(switch, port, trouble, fault)
 
     def _over(self, name: str) -> None:

@@ -7,6 +7,7 @@ from enum import Enum
 
 from attrs import evolve, field, frozen
 
+from ovnkit.api.backoff import doubled
 from ovnkit.api.text import Address
 from ovnkit_egress_firewall.dnsnames import DnsAnswer, by_family
 
@@ -113,4 +114,4 @@ def _fault(found: Mapping[int, Found], known: Collection[int], resolved: bool) -
 
 def retry_after(failures: int) -> float:
     """Seconds to wait after this many failures in a row."""
-    return float(min(LONGEST_RETRY, RETRY * 2 ** max(0, min(failures - RETRIES, 10))))
+    return doubled(RETRY, LONGEST_RETRY, failures - RETRIES)

@@ -83,7 +83,7 @@ def port_of(found: Bench, key: str) -> Row | None:
     for owner, items in found.databases["nb"].wanted.items():
         if (owner.renderer, owner.key) == ("port", key):
             row: Row = items[0]
-    return row
+            return row
     return None
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -68,11 +67,6 @@ def run(server: OvsdbServer, place: Scope, *objects: Manifest) -> Harness:
 
 def events(harness: Harness) -> list[tuple[str, str]]:
     return [(event.object, event.reason) for event in harness.kube.events]
-
-
-def renamed(objects: Iterable[Manifest], name: str, **changes: Any) -> Manifest:
-    found = next(item for item in objects if item["metadata"]["name"] == name)
-    return {**found, "metadata": {**found["metadata"], "annotations": changes}}
 
 
 @PLACES

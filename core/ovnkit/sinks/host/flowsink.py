@@ -63,7 +63,6 @@ class FlowSink(Sink[FlowItem]):
         self._kept: frozenset[int] = frozenset()
         self._stopped = threading.Event()
         self.bundles_total = 0
-        self.flows_written_total = 0
 
     def stop(self) -> None:
         """End the threads; the flows stay."""
@@ -177,7 +176,6 @@ class FlowSink(Sink[FlowItem]):
                 if bundle.lines:
                     state.busy = True
                     self.bundles_total += 1
-                    self.flows_written_total += len(bundle.lines)
                     state.worker.apply(bundle, self._applied(name, bundle))
 
     def _difference(self, name: str, state: BridgeState, actual: set[int]) -> Bundle:

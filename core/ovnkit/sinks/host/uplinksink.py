@@ -10,6 +10,7 @@ from typing import Any
 import structlog
 from attrs import frozen
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
 from ovnkit.api.kinds import Kind, Table, View
@@ -166,7 +167,7 @@ class Worker:
         self._wake.set()
 
     def _run(self) -> None:
-        delay = FIRST_RETRY
+        backoff = Backoff(FIRST_RETRY, LAST_RETRY, jitter=0)
         while not self._stopped:
             self._wake.clear()
             order = self._order
@@ -180,8 +181,11 @@ class Worker:
             self._looked(order, made, errors, lost)
             failed = bool(lost or errors)
             nothing = order.settled and not made and not order.wanted
-            self._wake.wait(delay if failed else None if nothing else LOOK_PERIOD)
-            delay = min(LAST_RETRY, delay * 2) if failed else FIRST_RETRY
+            if failed:
+                self._wake.wait(backoff.next())
+            else:
+                backoff.reset()
+                self._wake.wait(None if nothing else LOOK_PERIOD)
             if failed and not self._stopped and self._order == order:
                 time.sleep(FIRST_RETRY)  # events may come by the hundred; what fails must not spin
 

@@ -14,9 +14,9 @@ from typing import Any
 import structlog
 from attrs import define, frozen
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.kinds import Kind
 from ovnkit.api.models import ObjectView
-from ovnkit.sinks.kube.backoff import Backoff
 from ovnkit.sinks.kube.client import MERGE_PATCH, Client
 from ovnkit.sinks.kube.errors import Conflict, NotFound, ServerUnavailable, TooManyRequests
 from ovnkit.sinks.kube.patcher import timestamp

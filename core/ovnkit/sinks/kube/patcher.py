@@ -8,9 +8,9 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.engine.refusals import Refused, find_refused
-from ovnkit.sinks.kube.backoff import Backoff
 from ovnkit.sinks.kube.client import APPLY_PATCH, MERGE_PATCH, Client
 from ovnkit.sinks.kube.errors import (
     Conflict,

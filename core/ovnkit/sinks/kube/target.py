@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.models import ObjectView
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.kube.backoff import Backoff
 from ovnkit.sinks.kube.fields import FINALIZERS, IN_STATUS, Field, version
 
 _NOTHING: Mapping[Field, Any] = MappingProxyType({})

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from attrs import define
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Changes, Kind, Raw, View
 from ovnkit.api.models import ObjectView
 from ovnkit.api.text import parse_json
 from ovnkit.engine.garbage import collector_paused
-from ovnkit.sinks.kube.backoff import Backoff
 from ovnkit.sinks.kube.errors import Gone, KubeError, NotFound, ServerUnavailable, error_from_status
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.engine.garbage import collector_paused
 from ovnkit.sinks.ovsdb.handshake import Link, NotUsable, open_database
 from ovnkit.sinks.ovsdb.model.needs import Columns, Needs
@@ -178,7 +179,7 @@ class Session:
     # --- I/O thread -------------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        pause = BACKOFF_FIRST
+        backoff = Backoff(BACKOFF_FIRST, BACKOFF_LAST)
         order = list(self._endpoints)
         random.shuffle(order)
         while not self._stopping:
@@ -186,11 +187,10 @@ class Session:
                 if self._stopping:
                     break
                 while self._serve(endpoint):
-                    pause = BACKOFF_FIRST
+                    backoff.reset()
                     if self._stopping or self._sent_generation == self._needs.generation:
                         break
-            self._sleep(pause * random.uniform(0.5, 1.0))
-            pause = min(pause * 2, BACKOFF_LAST)
+            self._sleep(backoff.next())
         self._fail_requests(Disconnected(f"{self.name}: the session is stopped"))
         self._wake_in.close()
         self._wake_out.close()

@@ -16,6 +16,7 @@ from typing import Any
 
 import structlog
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.api.items import Absent, Member, Row, RowItem
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report, Sink
@@ -82,7 +83,7 @@ class OvsdbSink(Sink[RowItem]):
         """Owners of whom something had been reported that may be over."""
         self._kicked = False
         self._pause_until_retry = False
-        self._pause = FIRST_DELAY
+        self._backoff = Backoff(FIRST_DELAY, LAST_DELAY, jitter=0)
         self._log = log.bind(db=db)
         session.for_writing(everywhere=db != "sb")
         session.listeners.append(self)
@@ -291,7 +292,7 @@ class OvsdbSink(Sink[RowItem]):
         if error is None:
             self.transactions += 1
             self.rows_written += len(batch)
-            self._pause = FIRST_DELAY
+            self._backoff.reset()
             self._failures.succeeded(tuple(batch.owners))
             self._look_again(batch)
             if not self._failures.errors:
@@ -331,8 +332,7 @@ class OvsdbSink(Sink[RowItem]):
             return
         self._log.warning("transaction failed", error=str(error), rows=len(batch))
         self._pause_until_retry = True
-        self._later(self._pause, self._unpause)
-        self._pause = min(self._pause * 2, LAST_DELAY)
+        self._later(self._backoff.next(), self._unpause)
 
     def _verify(self, batch: Batch) -> None:
         """The replica is current now: what isn't as written was undone by the server or by others meanwhile."""

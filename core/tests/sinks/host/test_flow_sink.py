@@ -83,10 +83,10 @@ def switch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Switch]:
 
 @pytest.fixture
 def run(switch: Switch) -> Iterator[Any]:
-    benches: list[Bench] = []
+    benches: list[FlowSinkUnderTest] = []
 
-    def make() -> Bench:
-        benches.append(Bench(switch))
+    def make() -> FlowSinkUnderTest:
+        benches.append(FlowSinkUnderTest(switch))
         return benches[-1]
 
     try:
@@ -101,7 +101,7 @@ def run(switch: Switch) -> Iterator[Any]:
             bench.sink.stop()
 
 
-class Bench:
+class FlowSinkUnderTest:
     def __init__(self, switch: Switch) -> None:
         self.switch = switch
         self.inbox = Inbox()

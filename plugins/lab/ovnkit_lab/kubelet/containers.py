@@ -10,6 +10,7 @@ from typing import Any
 from attrs import define
 
 from kubelab.clock import timestamp
+from ovnkit.api.backoff import doubled
 from ovnkit_lab.kubelet.processes import Running
 
 Json = dict[str, Any]
@@ -54,7 +55,7 @@ class Container:
 
     def back_off(self) -> float:
         """Seconds to wait before the next start, doubled with each restart."""
-        return float(min(BACK_OFF_START * 2 ** max(self.restarts - 1, 0), BACK_OFF_MAX)) if self.restarts else 0.1
+        return doubled(BACK_OFF_START, BACK_OFF_MAX, self.restarts - 1) if self.restarts else 0.1
 
 
 def command(spec: Json, env: Mapping[str, str]) -> list[str]:

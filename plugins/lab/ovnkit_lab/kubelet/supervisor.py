@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ovnkit.api.backoff import doubled
 from ovnkit_lab import health
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.labs import locked
@@ -53,4 +54,4 @@ class Supervisor:
 
 def _may_start(lab: Lab, host: str) -> bool:
     record = health.load_restarts(lab.files.restarts(host))
-    return not record.in_a_row or record.lived >= min(_FIRST_PAUSE * 2.0 ** (record.in_a_row - 1), _LAST_PAUSE)
+    return not record.in_a_row or record.lived >= doubled(_FIRST_PAUSE, _LAST_PAUSE, record.in_a_row - 1)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from attrs import define
+from attrs import define, field
 
+from ovnkit.api.backoff import Backoff
 from ovnkit.engine.refusals import Halving
 from ovnkit.engine.sink import Owner
 
@@ -20,7 +21,7 @@ class Refusal:
     """An owner whose change the server refused."""
 
     error: Exception
-    delay: float
+    backoff: Backoff = field(factory=lambda: Backoff(FIRST_DELAY, LAST_DELAY, jitter=0))
     blocked: bool = True
     generation: int = 0
 
@@ -89,14 +90,12 @@ class Failures:
     def _blame(self, owner: Owner, error: Exception) -> None:
         refusal = self._refusals.get(owner)
         if refusal is None:
-            refusal = self._refusals[owner] = Refusal(error, FIRST_DELAY)
-        else:
-            refusal.error, refusal.blocked = error, True
-            refusal.delay = min(refusal.delay * 2, LAST_DELAY)
+            refusal = self._refusals[owner] = Refusal(error)
+        refusal.error, refusal.blocked = error, True
         refusal.generation += 1
         generation = refusal.generation
         self._report(owner, error)
-        self._later(refusal.delay, lambda: self._again(owner, refusal, generation))
+        self._later(refusal.backoff.next(), lambda: self._again(owner, refusal, generation))
 
     def blame(self, owner: Owner, error: Exception) -> None:
         """An owner's change can't work for a reason the sink found out itself."""
