@@ -347,8 +347,8 @@ class Cluster:
         self.nft: dict[NftItem, None] = {}
         for manifest in OBJECTS:
             self.put(manifest)
-        assert not self.zone.troubles
-        assert not self.node.troubles
+        assert not self.zone.failures
+        assert not self.node.failures
 
     def put(self, manifest: dict[str, Any]) -> None:
         """As the API server sends it; what it can't send, and what no view can be made of, goes no further."""
@@ -373,7 +373,7 @@ class Cluster:
     def check(self) -> None:
         """Nothing failed but by a word to the object's author; and all that can be said of one thing alone."""
         for bench in (self.zone, self.node):
-            failed = [trouble for trouble in bench.reconciler.failures() if trouble.what == "failed"]
+            failed = [failure for failure in bench.reconciler.failures() if failure.what == "failed"]
             assert failed == []
             for _, reason, message in bench.events:
                 assert message.isprintable(), (reason, message)

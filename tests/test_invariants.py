@@ -142,8 +142,8 @@ class Process:
         assert self.inbox.run_until(lambda: bool(seen), 30)
         done = self.inbox.run_until(lambda: self.sink.ready and self.reconciler.synced, 30)
         assert done, (self.sink.status(), self.reconciler.failures())
-        troubles = [trouble for trouble in self.reconciler.failures() if trouble.what in ("failed", "refused")]
-        assert not troubles
+        failures = [failure for failure in self.reconciler.failures() if failure.what in ("failed", "refused")]
+        assert not failures
 
     def crash(self) -> None:
         self.wiring.databases.stop()

@@ -65,7 +65,7 @@ def references(value: list[Any]) -> set[str]:
 def test_every_name_exists_once(server: OvsdbServer, seed: int | None) -> None:
     before = uuids(server, *INSIDE)
     with run(server, None if seed is None else random.Random(seed)) as harness:
-        assert harness.troubles == {}
+        assert harness.failures == {}
         for table in NAMED:
             names = Counter(row["name"] for row in server.rows(table))
             assert [name for name, count in names.items() if count > 1] == [], table
@@ -101,7 +101,7 @@ def test_what_others_put_into_the_rows_stays(server: OvsdbServer, seed: int | No
     }
     tables = ("Logical_Switch_Port", "Logical_Router_Static_Route", "Load_Balancer")
     with run(server, None if seed is None else random.Random(seed)) as harness:
-        assert harness.troubles == {}
+        assert harness.failures == {}
         assert theirs <= uuids(server, *tables)
         assert theirs & references(by_name(server, "Logical_Switch", "n0")["ports"])
         assert theirs & references(by_name(server, "Logical_Router", "GR_n0")["static_routes"])
@@ -133,7 +133,7 @@ def test_what_comes_back_beside_a_row_of_ours_is_taken_over_too(server: OvsdbSer
         ],
     )  # fmt: skip
     with run(server) as harness:
-        assert harness.troubles == {}
+        assert harness.failures == {}
         routes = [row for row in server.rows("Logical_Router_Static_Route") if row["ip_prefix"] == "10.128.0.0/14"]
         assert len(routes) == 2, "one for each gateway router"
         assert by_name(server, "Logical_Router", "GR_n0")

@@ -27,7 +27,7 @@ def status(path: str | None, sets: tuple[str, ...], output: str, socket: str | N
     \b
     Examples:
       ovnkit status
-      ovnkit status --output json | jq '.[].troubles'
+      ovnkit status --output json | jq '.[].failures'
     """
     from ovnkit.status.read import find_running
 
@@ -88,12 +88,12 @@ def show(state: dict[str, Any]) -> None:
     more = sum(sink.get("waiting", 0) for sink in sinks.values()) - len(waits)
     if more > 0:
         click.echo(f"  and {more} more wait")
-    if state["troubles"]:
+    if state["failures"]:
         print_table(
             ("owner", "what", "message", "since"),
             [
-                (trouble["owner"], trouble["what"], trouble["message"], moment(trouble["since"]))
-                for trouble in state["troubles"]
+                (failure["owner"], failure["what"], failure["message"], moment(failure["since"]))
+                for failure in state["failures"]
             ],
         )
 

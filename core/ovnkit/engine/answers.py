@@ -12,7 +12,7 @@ import structlog
 from ovnkit.api.hooks import Answerer
 from ovnkit.api.items import Ask
 from ovnkit.api.kinds import Answers, Changes, Kind, View
-from ovnkit.engine.inbox import Task
+from ovnkit.engine.inbox import Call
 from ovnkit.engine.sink import Owner, Report, Sink
 
 log = structlog.get_logger()
@@ -33,7 +33,7 @@ class AnswerSink(Sink[Ask]):
     idle = True
     ready = True
 
-    def __init__(self, post: Callable[[Task], None], observe: Observe, report: Report) -> None:
+    def __init__(self, post: Callable[[Call], None], observe: Observe, report: Report) -> None:
         self._post = post
         self._observe = observe
         self._report = report
@@ -50,9 +50,9 @@ class AnswerSink(Sink[Ask]):
 
     def tell(self, kind: Kind[View], changes: Changes) -> None:
         """Answers have come, from any thread."""
-        self._post(partial(self._told, kind, changes))
+        self._post(partial(self._take, kind, changes))
 
-    def _told(self, kind: Kind[View], changes: Changes) -> None:
+    def _take(self, kind: Kind[View], changes: Changes) -> None:
         wanted = [(key, view) for key, view in changes if Ask(kind, key) in self._asked]
         if wanted:
             self._observe(kind, wanted)

@@ -31,7 +31,7 @@ OnEvent = Callable[[Kind[View], str, str, str, bool], None]
 
 
 @frozen
-class Trouble:
+class RenderFailure:
     """One thing that is wrong now."""
 
     owner: Owner
@@ -44,12 +44,12 @@ class Trouble:
 
 @define
 class _State:
-    trouble: Trouble
+    failure: RenderFailure
     attempts: int = 0
     cancel: Callable[[], None] = field(default=lambda: None)
 
 
-class Troubles:
+class RenderFailures:
     """Failures by owner. `retry(owner)` renders again; `on_event` puts an Event on the object concerned."""
 
     def __init__(self, inbox: Inbox, retry: Callable[[Owner], None], on_event: OnEvent) -> None:
@@ -57,7 +57,7 @@ class Troubles:
         self._retry = retry
         self._on_event = on_event
         self._states: dict[Owner, _State] = {}
-        self._refused: dict[Owner, Trouble] = {}
+        self._refused: dict[Owner, RenderFailure] = {}
         self._in_a_row: dict[str, int] = {}
         self._held: dict[str, set[Owner]] = {}
         self.quarantined: dict[str, str] = {}
@@ -84,7 +84,7 @@ class Troubles:
         if before is not None and before.message == message:
             return
         since = {"since": before.since} if before is not None else {}
-        self._refused[owner] = Trouble(owner, "refused", message, **since)
+        self._refused[owner] = RenderFailure(owner, "refused", message, **since)
         self._count(owner, "refused")
         log.warning("items could not be applied", **_fields(owner, kind), error=message)
         self._tell(owner, kind, "ErrorApplying", f"plugin {owner.plugin}: {message}")
@@ -98,8 +98,8 @@ class Troubles:
         state = self._states.pop(owner, None)
         if state is not None:
             state.cancel()
-            if state.trouble.what != "waiting":
-                log.info("recovered", **_fields(owner, None), after=state.trouble.message)
+            if state.failure.what != "waiting":
+                log.info("recovered", **_fields(owner, None), after=state.failure.message)
 
     def forget_refused(self, owner: Owner) -> None:
         """What sinks had refused of an owner's items is not what it wants now."""
@@ -120,23 +120,23 @@ class Troubles:
         """Remember a render that came due in quarantine."""
         self._held.setdefault(owner.plugin, set()).add(owner)
 
-    def current(self) -> Sequence[Trouble]:
+    def current(self) -> Sequence[RenderFailure]:
         """Everything that is wrong now."""
-        return [state.trouble for state in self._states.values()] + list(self._refused.values())
+        return [state.failure for state in self._states.values()] + list(self._refused.values())
 
-    # -- kinds of trouble -----------------------------------------------------------------------------------
+    # -- kinds of failure -----------------------------------------------------------------------------------
 
     def _note(self, owner: Owner, kind: Kind[View] | None, what: str, reason: str, message: str) -> _State:
         """Record, and tell the object's author once per message."""
         before = self._states.get(owner)
-        state = _State(Trouble(owner, what, message), before.attempts if before else 0)
+        state = _State(RenderFailure(owner, what, message), before.attempts if before else 0)
         if before is not None:
             before.cancel()
-            if before.trouble.what == what:
-                state.trouble = evolve(state.trouble, since=before.trouble.since)
+            if before.failure.what == what:
+                state.failure = evolve(state.failure, since=before.failure.since)
         self._states[owner] = state
         self._count(owner, what)
-        if before is None or before.trouble.message != message:
+        if before is None or before.failure.message != message:
             log.warning("render " + what, **_fields(owner, kind), reason=reason, error=message)
             self._tell(owner, kind, reason, f"plugin {owner.plugin}: {message}" if what == "failed" else message)
         return state
@@ -145,17 +145,17 @@ class Troubles:
         before = self._states.get(owner)
         if before is not None:
             before.cancel()
-        state = self._states[owner] = _State(Trouble(owner, "waiting", error.message))
-        if before is not None and before.trouble.what == "waiting":
-            state.trouble = evolve(state.trouble, since=before.trouble.since)
-        if before is None or before.trouble.message != error.message:
+        state = self._states[owner] = _State(RenderFailure(owner, "waiting", error.message))
+        if before is not None and before.failure.what == "waiting":
+            state.failure = evolve(state.failure, since=before.failure.since)
+        if before is None or before.failure.message != error.message:
             log.debug("render waits", **_fields(owner, None), why=error.message)
         if error.after is not None:
             state.cancel = self._inbox.post_later(error.after, lambda: self._retry(owner))
 
     def _bug(self, owner: Owner, kind: Kind[View] | None, error: Exception) -> None:
         message = f"{type(error).__name__}: {error}"
-        if owner not in self._states or self._states[owner].trouble.message != message:
+        if owner not in self._states or self._states[owner].failure.message != message:
             log.error("render failed", **_fields(owner, kind), exc_info=error)
         subject = kind.source.kind if kind is not None and hasattr(kind.source, "kind") else ""
         state = self._note(owner, kind, "failed", f"ErrorReconciling{subject}", message)

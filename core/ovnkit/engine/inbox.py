@@ -13,7 +13,7 @@ import structlog
 
 log = structlog.get_logger()
 
-Task = Callable[[], None]
+Call = Callable[[], None]
 
 LONGEST_WAIT = 3600.0
 """Seconds; a moment that an object names may be further away than a queue can wait."""
@@ -32,17 +32,17 @@ class Inbox:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.work: Callable[[], bool] = lambda: False
-        self.at_rest: Task = _nothing
-        self._queue: queue.SimpleQueue[Task] = queue.SimpleQueue()
-        self._timers: list[tuple[float, int, Task]] = []
+        self.at_rest: Call = _nothing
+        self._queue: queue.SimpleQueue[Call] = queue.SimpleQueue()
+        self._timers: list[tuple[float, int, Call]] = []
         self._timers_lock = threading.Lock()
         self._order = itertools.count()
 
-    def post(self, task: Task) -> None:
+    def post(self, task: Call) -> None:
         """Run `task` in the reconciler's thread, after what was posted before."""
         self._queue.put(task)
 
-    def post_later(self, seconds: float, task: Task) -> Callable[[], None]:
+    def post_later(self, seconds: float, task: Call) -> Callable[[], None]:
         """Run `task` in the reconciler's thread after `seconds`; returns a function that cancels it."""
         cancelled = False
 
@@ -89,10 +89,10 @@ class Inbox:
             _run(task)
         return self.work()
 
-    def _take(self, wait: float | None) -> list[Task]:
+    def _take(self, wait: float | None) -> list[Call]:
         pause = self._until_next_timer()
         wait = pause if wait is None else wait if pause is None else min(wait, pause)
-        batch: list[Task] = []
+        batch: list[Call] = []
         try:
             batch.append(self._queue.get(timeout=wait) if wait != 0 else self._queue.get_nowait())
             while len(batch) < MAX_BATCH:
@@ -105,10 +105,10 @@ class Inbox:
         with self._timers_lock:
             return min(LONGEST_WAIT, max(0.0, self._timers[0][0] - self.clock())) if self._timers else None
 
-    def _due(self) -> list[Task]:
+    def _due(self) -> list[Call]:
         if not self._timers:
             return []
-        due: list[Task] = []
+        due: list[Call] = []
         now = self.clock()
         with self._timers_lock:
             while self._timers and self._timers[0][0] <= now:
@@ -120,7 +120,7 @@ def _nothing() -> None:
     pass
 
 
-def _run(task: Task) -> None:
+def _run(task: Call) -> None:
     try:
         task()
     except Exception:

@@ -14,7 +14,7 @@ from ovnkit.api.items import Absent, Item, Member, Row
 from ovnkit.api.kinds import Changes, Kind, V, View
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.api.renderers import KeysOf, Renderer, Role
-from ovnkit.engine.failures import OnEvent, Trouble, Troubles
+from ovnkit.engine.failures import OnEvent, RenderFailure, RenderFailures
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.leftovers import Leftovers
 from ovnkit.engine.listeners import Listeners
@@ -61,7 +61,7 @@ class Reconciler:
         self._store = Store()
         self._live = LiveSets(self._store)
         self._tracker = Tracker(self._store, self._wake, later=inbox.post_later, now=now)
-        self.troubles = Troubles(inbox, self._retry, lambda *args: self.on_event(*args))
+        self.render_failures = RenderFailures(inbox, self._retry, lambda *args: self.on_event(*args))
         self._tasks: list[Task] = []
         self._by_kind: dict[Kind[View], list[Task]] = {}
         self._queue: deque[Computation] = deque()
@@ -157,7 +157,7 @@ class Reconciler:
         self._queue.append(computation)
 
     def _retry(self, owner: Owner) -> None:
-        """Run one owner's computation again (a timer of the troubles has run out)."""
+        """Run one owner's computation again (a timer of the failures has run out)."""
         for task in self._tasks:
             found = task.computation(owner)
             if found is not None and not found.dirty:
@@ -180,7 +180,7 @@ class Reconciler:
         self._listed_keys(key_set)
         self._tracker.forget(key_set)
         self.leftovers.known(key_set.owner)
-        self.troubles.forget(key_set.owner)
+        self.render_failures.forget(key_set.owner)
         self._replace_keys(key_set, frozenset())
 
     def _add_keys(self, task: Task, key: str) -> None:
@@ -211,7 +211,7 @@ class Reconciler:
         self.leftovers.known(render.owner)
         self._tracker.forget(render)
         self._tell_sinks(render, {})
-        self.troubles.forget(render.owner)
+        self.render_failures.forget(render.owner)
 
     def _work(self) -> bool:
         """One slice of work, called by the inbox after each batch; whether more is left."""
@@ -260,9 +260,9 @@ class Reconciler:
     def _list_keys(self, key_set: KeySet) -> None:
         if key_set.gone:
             return
-        if self.troubles.is_quarantined(key_set.owner.plugin):
+        if self.render_failures.is_quarantined(key_set.owner.plugin):
             key_set.dirty = False
-            self.troubles.hold(key_set.owner)
+            self.render_failures.hold(key_set.owner)
             return
         try:
             keys = self._tracker.run(key_set, key_set.list)
@@ -272,11 +272,11 @@ class Reconciler:
             if not key_set.done and not self._settled:
                 self.leftovers.unknown(key_set.owner, key_set.path)
             self._listed_keys(key_set)
-            self.troubles.failed(key_set.owner, key_set.reports_on, error)
+            self.render_failures.failed(key_set.owner, key_set.reports_on, error)
             return
         self._listed_keys(key_set)
         self.leftovers.known(key_set.owner)
-        self.troubles.succeeded(key_set.owner)
+        self.render_failures.succeeded(key_set.owner)
         self._replace_keys(key_set, keys)
 
     def _listed_keys(self, key_set: KeySet) -> None:
@@ -288,15 +288,15 @@ class Reconciler:
         owner, renderer = render.owner, render.renderer
         if render.gone:
             return
-        if self.troubles.is_quarantined(owner.plugin):
+        if self.render_failures.is_quarantined(owner.plugin):
             render.dirty = False
-            self.troubles.hold(owner)
+            self.render_failures.hold(owner)
             return
         counter = (owner.plugin, owner.renderer)
         self.renders_total[counter] = self.renders_total.get(counter, 0) + 1
         try:
             wanted = self._tracker.run(render, lambda world: self._items(world, renderer, owner.key))
-            self.troubles.forget_refused(owner)  # before a sink has something to say
+            self.render_failures.forget_refused(owner)  # before a sink has something to say
             failure = self._tell_sinks(render, wanted)
         except NotListed:
             return
@@ -306,9 +306,9 @@ class Reconciler:
             if not render.done and not self._settled:
                 self.leftovers.unknown(owner)
             self._finished(render)
-            self.troubles.failed(owner, renderer.reports_on, failure)
+            self.render_failures.failed(owner, renderer.reports_on, failure)
             return
-        self.troubles.succeeded(owner)
+        self.render_failures.succeeded(owner)
         self._finished(render)
         self.leftovers.known(owner)
 
@@ -349,7 +349,7 @@ class Reconciler:
     def report(self, owner: Owner, error: Exception | None) -> None:
         """A sink could not apply what an owner wants (it keeps trying); None: what it had told is over."""
         renderer = self._renderer(owner)
-        self.troubles.refused(owner, renderer.reports_on if renderer is not None else None, error)
+        self.render_failures.refused(owner, renderer.reports_on if renderer is not None else None, error)
 
     def role_of(self, owner: Owner) -> Role | None:
         """The role in which an owner renders; None when there is no such renderer."""
@@ -399,8 +399,8 @@ class Reconciler:
 
     def quarantined(self) -> Mapping[str, str]:
         """Plugins that are held back, and why."""
-        return self.troubles.quarantined
+        return self.render_failures.quarantined
 
-    def failures(self) -> Sequence[Trouble]:
+    def failures(self) -> Sequence[RenderFailure]:
         """What is wrong now, by owner."""
-        return self.troubles.current()
+        return self.render_failures.current()

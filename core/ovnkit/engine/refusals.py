@@ -80,7 +80,7 @@ def find_refused(parts: Sequence[T], attempt: Callable[[Sequence[T]], None]) -> 
     return refused
 
 
-class Told(Generic[K]):
+class ReportedOwners(Generic[K]):
     """Which owners were told of refused items. Each is told that it is over when its last one is."""
 
     def __init__(self, report: Report) -> None:

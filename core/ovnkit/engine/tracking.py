@@ -196,10 +196,10 @@ class Tracker:
         left = (moment - self._now()).total_seconds()
         if left > 0 and moment not in self._alarms:
             self._alarms.add(moment)
-            self._later(left, lambda: self._rang(moment))
+            self._later(left, lambda: self._moment_came(moment))
         return left <= 0
 
-    def _rang(self, moment: datetime) -> None:
+    def _moment_came(self, moment: datetime) -> None:
         self._alarms.discard(moment)
         self.touch(moment)
 

@@ -29,8 +29,8 @@ Schema = Mapping[str, Mapping[str, Iterable[str]]]
 """Tables and their columns by database (`nb`, `sb`, `ovs`)."""
 
 
-class State(Enum):
-    """State of a plugin as `ovnkit plugins` shows it."""
+class PluginState(Enum):
+    """PluginState of a plugin as `ovnkit plugins` shows it."""
 
     FOUND = "found"
     ENABLED = "enabled"
@@ -45,7 +45,7 @@ class Plugin:
     """One plugin: its state and why it is in it. `held_at_start`: its quarantine lasts until a restart."""
 
     name: str
-    state: State = State.FOUND
+    state: PluginState = PluginState.FOUND
     why: str = ""
     instance: object | None = None
     declaration: Declaration = field(factory=Declaration)
@@ -62,7 +62,7 @@ class Plugin:
 
     def fail(self, why: str) -> None:
         """Record that it can't be used."""
-        self.state, self.why = State.FAILED, why
+        self.state, self.why = PluginState.FAILED, why
 
 
 class Plugins:
@@ -145,7 +145,7 @@ class Plugins:
     @property
     def broken(self) -> dict[str, str]:
         """Plugins that couldn't be loaded, and why; their sections can't be checked."""
-        return {plugin.name: plugin.why for plugin in self.all.values() if plugin.state is State.FAILED}
+        return {plugin.name: plugin.why for plugin in self.all.values() if plugin.state is PluginState.FAILED}
 
     def configure(self, config: Config) -> None:
         """Decide which plugins run; raises ConfigError if one of them can't work with the configuration."""
@@ -158,40 +158,48 @@ class Plugins:
                 plugin.fail(f"ovnkit_declare: {problem}")
         wanted = {plugin.name: plugin for plugin in self._usable() if self._wanted(plugin, config)}
         absent = {
-            name: "missing" if p.state is State.MISSING else "failed" if p.state is State.FAILED else "disabled"
+            name: "missing"
+            if p.state is PluginState.MISSING
+            else "failed"
+            if p.state is PluginState.FAILED
+            else "disabled"
             for name, p in self.all.items()
             if name not in wanted
         }
         decided = order({name: plugin.declaration for name, plugin in wanted.items()}, absent)
         for name, why in decided.off.items():
-            wanted[name].state, wanted[name].why = State.DISABLED, why
+            wanted[name].state, wanted[name].why = PluginState.DISABLED, why
         for name in decided.names:
-            wanted[name].state, wanted[name].why = State.ENABLED, ""
+            wanted[name].state, wanted[name].why = PluginState.ENABLED, ""
         self._order = decided.names
         for plugin in self.enabled:
             self._ask(plugin, Hooks.ovnkit_check_config, config=config)
 
     def _usable(self) -> list[Plugin]:
-        return [plugin for plugin in self.all.values() if plugin.state not in (State.FAILED, State.MISSING)]
+        return [
+            plugin for plugin in self.all.values() if plugin.state not in (PluginState.FAILED, PluginState.MISSING)
+        ]
 
     def _name_missing(self, config: Config) -> None:
         for name in dict.fromkeys((*config.plugins.enabled, *config.plugins.disabled)):
             if name not in self.all:
                 key = "enabled" if name in config.plugins.enabled else "disabled"
-                hint = did_you_mean(name, (p.name for p in self.all.values() if p.state is not State.MISSING))
+                hint = did_you_mean(
+                    name, (p.name for p in self.all.values() if p.state is not PluginState.MISSING)
+                )
                 why = f"named in [plugins] {key}, but not installed{hint}"
-                self.all[name] = Plugin(name, State.MISSING, why)
+                self.all[name] = Plugin(name, PluginState.MISSING, why)
 
     def _wanted(self, plugin: Plugin, config: Config) -> bool:
         if plugin.name in config.plugins.disabled:
-            plugin.state, plugin.why = State.DISABLED, "by [plugins] disabled"
+            plugin.state, plugin.why = PluginState.DISABLED, "by [plugins] disabled"
             return False
         if plugin.declaration.unavailable:
-            plugin.state, plugin.why = State.DISABLED, plugin.declaration.unavailable
+            plugin.state, plugin.why = PluginState.DISABLED, plugin.declaration.unavailable
             return False
         if plugin.name in config.plugins.enabled or plugin.declaration.default:
             return True
-        plugin.state, plugin.why = State.DISABLED, "not in [plugins] enabled"
+        plugin.state, plugin.why = PluginState.DISABLED, "not in [plugins] enabled"
         return False
 
     # -- what runs ----------------------------------------------------------------------------------------
@@ -199,23 +207,25 @@ class Plugins:
     @property
     def missing(self) -> list[str]:
         """Names in the configuration that nobody installed."""
-        return [plugin.name for plugin in self.all.values() if plugin.state is State.MISSING]
+        return [plugin.name for plugin in self.all.values() if plugin.state is PluginState.MISSING]
 
     @property
     def enabled(self) -> list[Plugin]:
         """The plugins that run, each after those it needs."""
-        return [self.all[name] for name in self._order if self.all[name].state is State.ENABLED]
+        return [self.all[name] for name in self._order if self.all[name].state is PluginState.ENABLED]
 
     def active(self) -> Sequence[str]:
         """Names of the plugins that hooks are called on; one in quarantine still gets them (it must stop)."""
-        return [name for name in self._order if self.all[name].state in (State.ENABLED, State.QUARANTINED)]
+        return [
+            name for name in self._order if self.all[name].state in (PluginState.ENABLED, PluginState.QUARANTINED)
+        ]
 
     def quarantine(self, name: str, why: str) -> None:
         """Show a plugin that keeps failing as quarantined."""
         plugin = self.all[name]
-        if plugin.state is State.ENABLED:
+        if plugin.state is PluginState.ENABLED:
             log.error("plugin is quarantined", plugin=name, reason=why)
-        plugin.state, plugin.why = State.QUARANTINED, why
+        plugin.state, plugin.why = PluginState.QUARANTINED, why
 
     def require(
         self, hook: Callable[Concatenate[Any, P], T | None], *args: P.args, **arguments: P.kwargs
@@ -242,14 +252,14 @@ class Plugins:
 
         Disabling such a plugin by name removes what it wrote.
         """
-        failed = (State.FAILED, State.QUARANTINED)
+        failed = (PluginState.FAILED, PluginState.QUARANTINED)
         wanted = {name: plugin for name, plugin in self.all.items() if name not in self._disabled}
         silent = {name for name, plugin in wanted.items() if plugin.state in failed}
         while more := {
             name
             for name, plugin in wanted.items()
             if name not in silent
-            and plugin.state is State.DISABLED
+            and plugin.state is PluginState.DISABLED
             and silent.intersection(plugin.declaration.needs)
         }:
             silent |= more
@@ -266,7 +276,7 @@ class Plugins:
         left = {plugin.name: plugin.declaration for plugin in self.enabled if plugin.name not in lacking}
         decided = order(left, dict.fromkeys(lacking, "disabled"))
         for name, why in {**lacking, **decided.off}.items():
-            self.all[name].state, self.all[name].why = State.DISABLED, why
+            self.all[name].state, self.all[name].why = PluginState.DISABLED, why
             log.error("plugin is off", plugin=name, reason=why)
         self._order = decided.names
 

@@ -19,7 +19,7 @@ from ovnkit.engine.sink import AnySink, Owner
 from ovnkit.plugins.registry import Plugins
 from ovnkit.process.tables import TableFeed
 from ovnkit.process.watches import tables_of
-from ovnkit.sinks.ovsdb.model.replica import Change
+from ovnkit.sinks.ovsdb.model.replica import RowChange
 from ovnkit.sinks.ovsdb.session import Session
 from ovnkit.sinks.ovsdb.sink import OvsdbSink
 from ovnkit.sinks.ovsdb.wire.endpoint import Tls
@@ -235,10 +235,10 @@ class _SchemaListener:
         """Pass it on."""
         self._known(self._db, schema)
 
-    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+    def on_loaded(self, complete: bool, changes: list[RowChange]) -> None:
         """Not of interest."""
 
-    def on_update(self, changes: list[Change]) -> None:
+    def on_update(self, changes: list[RowChange]) -> None:
         """Not of interest."""
 
     def on_disconnected(self, error: Exception) -> None:

@@ -11,13 +11,13 @@ from ovnkit.api.models import is_object_kind
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink, answer_kinds
 from ovnkit.engine.sink import AnySink
-from ovnkit.plugins.registry import State
+from ovnkit.plugins.registry import PluginState
 from ovnkit.process.databases import Database, connect
 from ovnkit.process.watches import Tap, kinds_of, stand_in
 from ovnkit.process.wiring import Wiring
 from ovnkit.sinks.kube.client import Client
+from ovnkit.sinks.kube.leftovers import KubeLeftovers
 from ovnkit.sinks.kube.managers import FieldManagers
-from ovnkit.sinks.kube.residue import Residue
 from ovnkit.sinks.kube.writer import KubeSink
 from ovnkit.sinks.ovsdb.wire.locations import endpoint, tls_for
 
@@ -82,7 +82,7 @@ class ProcessEdges:
         observed = [kind for kind in kinds.values() if is_object_kind(kind)]
         disabled = [plugin for name, plugin in plugins.all.items() if name not in plugins.silent]
         others = kinds_of(plugin.declaration for plugin in disabled).values()
-        residue = Residue(
+        residue = KubeLeftovers(
             role,
             self.client,
             self._managers,
@@ -93,7 +93,7 @@ class ProcessEdges:
             applied=[
                 (plugin.name, status)
                 for plugin in disabled
-                if plugin.state is not State.ENABLED
+                if plugin.state is not PluginState.ENABLED
                 for status in plugin.declaration.applies
             ],
             unwatched=[kind for kind in others if kind.name not in kinds and is_object_kind(kind)],

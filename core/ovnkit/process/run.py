@@ -64,7 +64,7 @@ class Process:
         self._config, self._plugins, self._scope = config, plugins, scope
         self._exit_code = EXIT_STOPPED
         self._stop = threading.Event()
-        self._told: queue.SimpleQueue[signal.Signals | None] = queue.SimpleQueue()
+        self._signals: queue.SimpleQueue[signal.Signals | None] = queue.SimpleQueue()
         self._halt = threading.Event()
         self._progress = Progress()
         self._edges = ProcessEdges(config, scope, allow_mass_delete=allow_mass_delete)
@@ -120,7 +120,7 @@ class Process:
         reconciler = threading.Thread(target=self._reconcile, name="reconciler", daemon=True)
         reconciler.start()
         self._start()
-        told = self._told.get()
+        told = self._signals.get()
         if told is not None:
             log.info("stopping", signal=told.name)
             self.stop()
@@ -134,11 +134,11 @@ class Process:
         if not self._stop.is_set():
             self._exit_code = exit_code
             self._stop.set()
-            self._told.put(None)
+            self._signals.put(None)
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
         # It runs in the middle of whatever the main thread does, which may hold the lock of a log or an event.
-        self._told.put(signal.Signals(number))
+        self._signals.put(signal.Signals(number))
 
     def _listen(self) -> None:
         self._health.listen_unix(socket_path(self._config, (role.value for role in self._scope.roles)))

@@ -14,7 +14,7 @@ from ovnkit.api.config import Config
 from ovnkit.api.errors import Retry
 from ovnkit.api.hooks import HookCalls, Scope
 from ovnkit.api.kinds import Kind, V, View
-from ovnkit.engine.inbox import Task
+from ovnkit.engine.inbox import Call
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.sinks.kube.client import Client
 from ovnkit.sinks.kube.errors import NotFound
@@ -107,7 +107,7 @@ class PluginRuntime:
                 self._ovs_connection, self._ovs = _connect_ovs(f"unix:{self.config.ovspaths.ovs_run_dir}/db.sock")
             return self._ovs
 
-    def call_soon(self, function: Task) -> None:
+    def call_soon(self, function: Call) -> None:
         """Run a function in the reconciler's thread."""
         self._reconciler.inbox.post(function)
 

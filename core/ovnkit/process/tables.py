@@ -9,7 +9,7 @@ import structlog
 
 from ovnkit.api.errors import Reject
 from ovnkit.api.kinds import Changes, Kind, Table, View
-from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica, raw_row
+from ovnkit.sinks.ovsdb.model.replica import Record, Replica, RowChange, raw_row
 from ovnkit.sinks.ovsdb.wire.schema import Schema
 
 log = structlog.get_logger()
@@ -44,7 +44,7 @@ class TableFeed:
     def on_disconnected(self, error: Exception) -> None:
         """Nothing to do: what was seen last stays true until something better is known."""
 
-    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+    def on_loaded(self, complete: bool, changes: list[RowChange]) -> None:
         """Tell everything, and what is gone, or just what changed meanwhile."""
         if not complete:
             self.on_update(changes)
@@ -57,7 +57,7 @@ class TableFeed:
         for kind in self._known:
             self._world.listed(kind)
 
-    def on_update(self, changes: list[Change]) -> None:
+    def on_update(self, changes: list[RowChange]) -> None:
         """Tell what changed in the columns of each kind."""
         for kind in self._known:
             assert isinstance(kind.source, Table)

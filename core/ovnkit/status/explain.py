@@ -16,7 +16,7 @@ from ovnkit.api.kinds import Kind, Resource, View
 from ovnkit.api.renderers import Role
 from ovnkit.plugins.registry import Plugins
 from ovnkit.sinks.ovsdb.model.ledger import ROW_PREFIX
-from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica
+from ovnkit.sinks.ovsdb.model.replica import Record, Replica, RowChange
 from ovnkit.sinks.ovsdb.session import Session
 from ovnkit.sinks.ovsdb.wire.locations import NAMES, endpoint, tls_for
 from ovnkit.sinks.ovsdb.wire.schema import Schema
@@ -50,11 +50,11 @@ class _Once:
     def on_connected(self, schema: Schema) -> None:
         """The content comes next."""
 
-    def on_loaded(self, complete: bool, changes: list[Change]) -> None:  # noqa: ARG002 (the interface)
+    def on_loaded(self, complete: bool, changes: list[RowChange]) -> None:  # noqa: ARG002 (the interface)
         """It is there."""
         self.loaded.put("")
 
-    def on_update(self, changes: list[Change]) -> None:
+    def on_update(self, changes: list[RowChange]) -> None:
         """Not of interest."""
 
     def on_disconnected(self, error: Exception) -> None:

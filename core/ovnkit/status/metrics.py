@@ -41,7 +41,7 @@ _SINK_COUNTERS = {
 _SINK_GAUGES = ("owned", "pending", "in_flight", "held_back", "waiting")
 
 
-Told = Callable[[], Iterable[tuple[str, object]]]
+MetricAnswers = Callable[[], Iterable[tuple[str, object]]]
 """Asks plugins for their metrics: (plugin, answer)."""
 
 
@@ -49,7 +49,7 @@ class StateCollector(Collector):
     """Metrics made from the /status content, and those that plugins tell."""
 
     def __init__(
-        self, state: Callable[[], Mapping[str, Any]], told: Told, taken: Callable[[], Collection[str]]
+        self, state: Callable[[], Mapping[str, Any]], told: MetricAnswers, taken: Callable[[], Collection[str]]
     ) -> None:
         self._state = state
         self._told = told
@@ -177,7 +177,7 @@ class Metrics:
     def __init__(
         self,
         state: Callable[[], Mapping[str, Any]],
-        told: Told,
+        told: MetricAnswers,
         latencies: Iterable[tuple[str, Sequence[Latency[View]]]] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

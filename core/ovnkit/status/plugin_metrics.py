@@ -33,7 +33,7 @@ class PluginMetrics:
     """Makes metrics of what plugins answer. What is wrong with one is logged once, until it is wrong otherwise."""
 
     def __init__(self) -> None:
-        self._told: dict[tuple[str, str], str] = {}
+        self._logged: dict[tuple[str, str], str] = {}
 
     def families(self, answers: Iterable[tuple[str, object]], taken: Iterable[str]) -> Iterator[Family]:
         """The metrics among (plugin, answer), without those that are wrong or whose names are `taken`."""
@@ -55,8 +55,8 @@ class PluginMetrics:
                 yield family
 
     def _tell(self, plugin: str, metric: str, why: str) -> None:
-        if self._told.get((plugin, metric)) != why:
-            self._told[plugin, metric] = why
+        if self._logged.get((plugin, metric)) != why:
+            self._logged[plugin, metric] = why
             log.error("metric is left out", plugin=plugin, metric=metric, error=why)
 
 

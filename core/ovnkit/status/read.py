@@ -8,7 +8,7 @@ from typing import Any
 
 from ovnkit.api.config import Config
 from ovnkit.api.text import parse_json
-from ovnkit.plugins.registry import Plugins, State
+from ovnkit.plugins.registry import Plugins, PluginState
 from ovnkit.status.unixhttp import read
 
 SOCKET_PREFIX = "ovnkit-"
@@ -59,7 +59,13 @@ def plugin_row(plugin: Any) -> dict[str, Any]:
 def plugin_rows(plugins: Plugins, running: Iterable[dict[str, Any]] = ()) -> list[dict[str, Any]]:
     """All plugins; `live` says that the state is a running process', the worst where several differ."""
     rows = {plugin.name: plugin_row(plugin) | {"live": False} for plugin in plugins.all.values()}
-    severity = [State.ENABLED, State.DISABLED, State.MISSING, State.QUARANTINED, State.FAILED]
+    severity = [
+        PluginState.ENABLED,
+        PluginState.DISABLED,
+        PluginState.MISSING,
+        PluginState.QUARANTINED,
+        PluginState.FAILED,
+    ]
     rank = {state.value: place for place, state in enumerate(severity)}
     for status in running:
         for seen in status.get("plugins", ()):

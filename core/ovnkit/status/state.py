@@ -14,7 +14,7 @@ from ovnkit import __version__
 from ovnkit.api.hooks import Scope
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import AnySink
-from ovnkit.plugins.registry import Plugins, State
+from ovnkit.plugins.registry import Plugins, PluginState
 from ovnkit.status.read import plugin_row
 from ovnkit.status.server import Answer, json_answer
 from ovnkit.status.snapshot import Snapshot
@@ -67,7 +67,7 @@ class StateReader:
         """Everything, in the reconciler's thread."""
         reconciler, progress = self._reconciler, self._progress
         for plugin, why in reconciler.quarantined().items():
-            if self._plugins.all[plugin].state is State.ENABLED:
+            if self._plugins.all[plugin].state is PluginState.ENABLED:
                 self._plugins.quarantine(plugin, why)
         self._release()
         sinks = {sink.name: {**sink.status(), "ready": sink.ready} for sink in self._sinks()}
@@ -91,17 +91,17 @@ class StateReader:
             "sinks": sinks,
             "watches": dict(self._watches()),
             "leases": dict(self._leases()),
-            "troubles": [
+            "failures": [
                 {
-                    "owner": str(trouble.owner),
-                    "what": trouble.what,
-                    "message": trouble.message,
-                    "since": trouble.since,
+                    "owner": str(failure.owner),
+                    "what": failure.what,
+                    "message": failure.message,
+                    "since": failure.since,
                 }
-                for trouble in reconciler.failures()
+                for failure in reconciler.failures()
             ],
             "renders": dict(reconciler.renders_total),
-            "render_failures": dict(reconciler.troubles.failures_total),
+            "render_failures": dict(reconciler.render_failures.failures_total),
             "hook_failures": dict(self._plugins.calls.failures),
             "match_complaints": dict(self._complaints),
         }
@@ -110,8 +110,8 @@ class StateReader:
         """Plugins whose quarantine by the reconciler is over."""
         held = self._reconciler.quarantined()
         for plugin in self._plugins.all.values():
-            if plugin.state is State.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
-                plugin.state, plugin.why = State.ENABLED, ""
+            if plugin.state is PluginState.QUARANTINED and plugin.name not in held and not plugin.held_at_start:
+                plugin.state, plugin.why = PluginState.ENABLED, ""
 
 
 def reasons_not_ready(state: Mapping[str, Any], health: Mapping[str, Mapping[str, str]]) -> list[str]:
@@ -145,14 +145,14 @@ def reasons_degraded(state: Mapping[str, Any], now: float) -> list[str]:
     reasons = [
         f"plugin {row['name']} {row['state']}: {row['why']}"
         for row in state.get("plugins", ())
-        if row["state"] in (State.FAILED.value, State.MISSING.value, State.QUARANTINED.value)
+        if row["state"] in (PluginState.FAILED.value, PluginState.MISSING.value, PluginState.QUARANTINED.value)
     ]
     counts = Counter(
-        trouble["what"]
-        for trouble in state.get("troubles", ())
-        if trouble["what"] != "waiting" or now - trouble["since"] > WAITING_TOO_LONG
+        failure["what"]
+        for failure in state.get("failures", ())
+        if failure["what"] != "waiting" or now - failure["since"] > WAITING_TOO_LONG
     )
-    for what, text in _TROUBLES.items():
+    for what, text in _FAILURES.items():
         if counts[what]:
             reasons.append(f"{text}: {counts[what]}")
     for name, sink in state.get("sinks", {}).items():
@@ -166,7 +166,7 @@ def reasons_degraded(state: Mapping[str, Any], now: float) -> list[str]:
     return reasons
 
 
-_TROUBLES = {
+_FAILURES = {
     "failed": "renders that failed by a plugin's fault",
     "rejected": "objects that are wrong (their Events say why)",
     "refused": "renders whose items could not be applied",

@@ -181,9 +181,9 @@ class Bench:
         return self._rejects + [(item.object, item.reason, item.message) for item in wanted]
 
     @property
-    def troubles(self) -> dict[str, str]:
+    def failures(self) -> dict[str, str]:
         """What is wrong now: message by owner path."""
-        return {str(trouble.owner): trouble.message for trouble in self.reconciler.failures()}
+        return {str(failure.owner): failure.message for failure in self.reconciler.failures()}
 
     def rows(self, table: str, db: str = "nb") -> dict[str, Mapping[str, Any]]:
         """The columns of all wanted rows of a table by their name column (else by the owner's and the row's name).

@@ -72,7 +72,7 @@ class ConformanceSuite:
 
     `config` are options to start from; `scope` where the plugin runs (default: all roles on node n1);
     `nodes` are nodes that each scenario has beside its own, ready in the family that is tested
-    (`manifests.ready_node`); `expected_troubles` are owner paths (or their beginnings) that a scenario rejects on
+    (`manifests.ready_node`); `expected_failures` are owner paths (or their beginnings) that a scenario rejects on
     purpose.
     """
 
@@ -82,7 +82,7 @@ class ConformanceSuite:
     families: ClassVar[tuple[str, ...]] = FAMILIES
     nodes: ClassVar[tuple[str, ...]] = ()
     scope: ClassVar[Scope] = ALL_ROLES
-    expected_troubles: ClassVar[tuple[str, ...]] = ()
+    expected_failures: ClassVar[tuple[str, ...]] = ()
 
     # -- what a plugin's author may override --------------------------------------------------------------
 
@@ -127,17 +127,17 @@ class ConformanceSuite:
             with self.run_without(server, manifests, config) as harness:
                 before, manifests = harness.content(), harness.objects
             with self.run(server, manifests, config) as harness:
-                self._no_troubles(harness)
+                self._no_failures(harness)
                 after, manifests = harness.content(), harness.objects
             yield Case(server, tmp_path, config, before, tuple(manifests), after)
         finally:
             server.stop()
 
-    def _no_troubles(self, harness: Harness) -> None:
+    def _no_failures(self, harness: Harness) -> None:
         unexpected = {
             owner: message
-            for owner, message in harness.troubles.items()
-            if not owner.startswith(self.expected_troubles or ("\0",))
+            for owner, message in harness.failures.items()
+            if not owner.startswith(self.expected_failures or ("\0",))
         }
         assert not unexpected
 

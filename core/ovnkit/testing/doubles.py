@@ -13,7 +13,7 @@ from ovnkit.api.items import Item, RowItem
 from ovnkit.api.renderers import Role
 from ovnkit.engine.answers import AnswerSink
 from ovnkit.engine.sink import AnySink, Owner, Sink
-from ovnkit.plugins.registry import Plugins, State
+from ovnkit.plugins.registry import Plugins, PluginState
 from ovnkit.process.databases import Database, connect
 from ovnkit.process.node_sinks import NODE_SINKS
 from ovnkit.process.wiring import Wiring
@@ -30,13 +30,13 @@ class OnlyThese(Plugins):
         for plugin in self.all.values():
             declared = self.calls.call(plugin.name, Hooks.ovnkit_declare, config=config) or Declaration()
             plugin.declaration = evolve(declared, needs=tuple(filter(self.all.__contains__, declared.needs)))
-            plugin.state, plugin.why = State.ENABLED, ""
+            plugin.state, plugin.why = PluginState.ENABLED, ""
         self._order = tuple(self.all)
 
 
 def check_enabled(plugins: Plugins, names: Iterable[str]) -> None:
     """Raise AssertionError if one of these plugins doesn't run."""
-    off = {name: plugins.all[name].why for name in names if plugins.all[name].state is not State.ENABLED}
+    off = {name: plugins.all[name].why for name in names if plugins.all[name].state is not PluginState.ENABLED}
     assert not off, off
 
 

@@ -157,15 +157,15 @@ class Harness:
         )
 
     def problems(self) -> dict[str, Any]:
-        """What is wrong: troubles of renderers and sinks, kinds that were not listed."""
+        """What is wrong: failures of renderers and sinks, kinds that were not listed."""
         return {
-            "troubles": self.troubles,
+            "failures": self.failures,
             "sinks": {db: sink.status() for db, sink in self.sinks.items()},
             "rendered": self.reconciler.rendered,
         }
 
     @property
-    def troubles(self) -> dict[str, str]:
+    def failures(self) -> dict[str, str]:
         """Failures and rejections by owner path; waiting is none."""
         return {str(item.owner): item.message for item in self.reconciler.failures() if item.what != "waiting"}
 

@@ -12,7 +12,7 @@ from ovnkit.api.kinds import Answers, Kind, Table
 from ovnkit.engine.answers import AnswerSink
 from ovnkit.engine.sink import Owner
 from ovnkit.process.tables import TableFeed
-from ovnkit.sinks.ovsdb.model.replica import Change, Record
+from ovnkit.sinks.ovsdb.model.replica import Record, RowChange
 
 
 @frozen
@@ -128,8 +128,8 @@ def test_a_kind_made_of_a_table_can_leave_rows_out_by_their_external_ids() -> No
     feed = TableFeed(None, [kind], told)  # type: ignore[arg-type]
     mine = Record("Address_Set", "u1", {"name": "mine", "external_ids": {"type": "weather", "x": "y"}})
     other = Record("Address_Set", "u2", {"name": "other", "external_ids": {"type": "news"}})
-    feed.on_update([Change(mine), Change(other)])
+    feed.on_update([RowChange(mine), RowChange(other)])
     assert told.changes == [("mine", Weather("mine"))]
     mine.values["external_ids"] = {}
-    feed.on_update([Change(mine, columns={"external_ids": {"type"}})])
+    feed.on_update([RowChange(mine, columns={"external_ids": {"type"}})])
     assert told.changes[1:] == [("mine", None)]

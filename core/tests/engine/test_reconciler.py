@@ -16,7 +16,7 @@ from ovnkit.api.items import Annotation, Label
 from ovnkit.api.models import NAMESPACES, NODES, PODS, Namespace, Node, Pod
 from ovnkit.api.renderers import KeysOf, Renderer, Role
 from ovnkit.api.world import Pool, World, derived
-from ovnkit.engine import failures as troubles
+from ovnkit.engine import failures as failures
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import AnySink, Owner
@@ -189,7 +189,7 @@ def test_a_missing_object_is_waited_for_without_a_timer() -> None:
     bench = EngineUnderTest(Renderer("pod", Role.ZONE, render_zone, each=PODS))
     bench.feed(pod("p1"))
     assert bench.sink.values() == {}
-    assert [trouble.what for trouble in bench.reconciler.failures()] == ["waiting"]
+    assert [failure.what for failure in bench.reconciler.failures()] == ["waiting"]
     bench.feed(node("n1", zone="z"))
     assert bench.sink.values() == {"default/p1": "z"}
     assert bench.reconciler.failures() == []
@@ -291,13 +291,13 @@ def test_keys_that_only_fail_quarantine_the_plugin() -> None:
 
     bench = EngineUnderTest(Renderer("app", Role.ZONE, lambda _, key: [mark(key, "")], each=KeysOf(PODS, keys)))
     bench.feed(*(pod(f"p{number}") for number in range(25)))
-    assert len(runs) == troubles.QUARANTINE_AFTER
+    assert len(runs) == failures.QUARANTINE_AFTER
     assert list(bench.reconciler.quarantined()) == ["test"]
-    for _ in range(int(troubles.QUARANTINE_FOR) - 1):
+    for _ in range(int(failures.QUARANTINE_FOR) - 1):
         bench.sleep(1.0)
-    assert len(runs) == troubles.QUARANTINE_AFTER
+    assert len(runs) == failures.QUARANTINE_AFTER
     bench.sleep(2.0)
-    assert len(runs) > troubles.QUARANTINE_AFTER
+    assert len(runs) > failures.QUARANTINE_AFTER
 
 
 def test_leftovers_of_objects_that_never_rendered_stay_until_they_do_or_go() -> None:
@@ -332,7 +332,7 @@ def test_a_deleted_object_takes_its_items_along() -> None:
 
 
 def test_a_failing_object_keeps_its_last_items_and_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(troubles, "FIRST_RETRY", 0.01)
+    monkeypatch.setattr(failures, "FIRST_RETRY", 0.01)
 
     def render(world: World, key: str) -> Iterable[Any]:
         found = world.get(PODS, key)
@@ -358,7 +358,7 @@ def test_a_failing_object_keeps_its_last_items_and_stops_nobody(monkeypatch: pyt
 
 
 def test_a_plugin_that_only_fails_is_quarantined_and_returns(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(troubles, "QUARANTINE_FOR", 0.05)
+    monkeypatch.setattr(failures, "QUARANTINE_FOR", 0.05)
     broken = True
 
     def render(world: World, key: str) -> Iterable[Any]:
@@ -372,12 +372,12 @@ def test_a_plugin_that_only_fails_is_quarantined_and_returns(monkeypatch: pytest
     )
     bench.reconciler.add_plugin("good", [Renderer("pod", Role.ZONE, render_good, each=NODES)])
     bench.reconciler.activate([Role.ZONE])
-    bench.feed(*(pod(f"p{i}") for i in range(troubles.QUARANTINE_AFTER + 5)))
+    bench.feed(*(pod(f"p{i}") for i in range(failures.QUARANTINE_AFTER + 5)))
     assert list(bench.reconciler.quarantined()) == ["test"]
     bench.feed(node("n1"))
     assert bench.sink.values() == {"n1": "good"}
     broken = False
-    assert bench.inbox.run_until(lambda: len(bench.sink.values()) == troubles.QUARANTINE_AFTER + 6, 5)
+    assert bench.inbox.run_until(lambda: len(bench.sink.values()) == failures.QUARANTINE_AFTER + 6, 5)
     assert bench.reconciler.quarantined() == {}
 
 
@@ -520,11 +520,11 @@ def test_what_a_sink_refuses_counts_until_it_says_that_it_is_over() -> None:
     owner = Owner("test", "pod", "default/p1")
     bench.sink.told = lambda owner: bench.reconciler.report(owner, ValueError("too long"))
     bench.feed(pod("p1", node="n2"))
-    (trouble,) = bench.reconciler.failures()
-    assert (trouble.owner, trouble.what, trouble.message) == (owner, "refused", "too long")
+    (failure,) = bench.reconciler.failures()
+    assert (failure.owner, failure.what, failure.message) == (owner, "refused", "too long")
     assert bench.events[-1] == ("default/p1", "ErrorApplying", "plugin test: too long")
     bench.reconciler.report(owner, ValueError("too long"))
-    assert [again.since for again in bench.reconciler.failures()] == [trouble.since]
+    assert [again.since for again in bench.reconciler.failures()] == [failure.since]
     bench.reconciler.report(owner, None)
     assert bench.reconciler.failures() == []
 

@@ -16,7 +16,7 @@ from ovnkit.api.config import Config, PluginsOptions
 from ovnkit.api.errors import ConfigError, Reject
 from ovnkit.api.hooks import Columns, Declaration, Hooks, hookimpl
 from ovnkit.plugins.calls import hook_names
-from ovnkit.plugins.registry import Plugins, State
+from ovnkit.plugins.registry import Plugins, PluginState
 
 
 def plugin(**hooks: Any) -> Any:
@@ -67,7 +67,7 @@ def test_what_cannot_be_used_here_is_off_and_says_why() -> None:
     plugins = Plugins({"a": plugin(declare={"default": True, "unavailable": "run make"}), "b": plugin(declare={})})
     plugins.configure(switched(["a", "b"]))
     assert names(plugins) == ["b"]
-    assert (plugins.all["a"].state, plugins.all["a"].why) == (State.DISABLED, "run make")
+    assert (plugins.all["a"].state, plugins.all["a"].why) == (PluginState.DISABLED, "run make")
 
 
 def test_what_needs_something_disabled_is_off_with_the_reason_along_the_chain() -> None:
@@ -103,7 +103,7 @@ def test_names_nobody_installed_are_shown() -> None:
     plugins = Plugins({})
     plugins.configure(switched(["ghost"], ["phantom"]))
     assert plugins.missing == ["ghost", "phantom"]
-    assert plugins.all["ghost"].state is State.MISSING
+    assert plugins.all["ghost"].state is PluginState.MISSING
     assert "[plugins] enabled" in plugins.all["ghost"].why
     assert "[plugins] disabled" in plugins.all["phantom"].why
 
@@ -115,9 +115,9 @@ def test_load_failure_is_recorded_and_others_load(monkeypatch: pytest.MonkeyPatc
     ]
     monkeypatch.setattr("stevedore.ExtensionManager.list_entry_points", lambda self: entries)
     plugins = Plugins.discover()
-    assert plugins.all["broken"].state is State.FAILED
+    assert plugins.all["broken"].state is PluginState.FAILED
     assert "No module named 'nowhere'" in plugins.all["broken"].why
-    assert plugins.all["fine"].state is State.FOUND
+    assert plugins.all["fine"].state is PluginState.FOUND
 
 
 def test_a_distribution_reinstalled_with_another_entry_point_is_seen_at_once(
@@ -159,8 +159,8 @@ def test_two_distributions_with_one_name(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_what_is_no_declaration_is_told_to_its_author(declared: Any, why: Any) -> None:
     plugins = Plugins({"a": plugin(ovnkit_declare=lambda self: declared), "b": plugin()})
     plugins.configure(switched(["a", "b"], []))
-    assert (plugins.all["a"].state, plugins.all["a"].why) == (State.FAILED, f"ovnkit_declare: {why}")
-    assert plugins.all["b"].state is State.ENABLED
+    assert (plugins.all["a"].state, plugins.all["a"].why) == (PluginState.FAILED, f"ovnkit_declare: {why}")
+    assert plugins.all["b"].state is PluginState.ENABLED
 
 
 def test_what_fits_no_hook_is_told_with_what_was_meant() -> None:
@@ -217,9 +217,9 @@ def test_unknown_hook_and_wrong_argument_are_failures() -> None:
             "wrong": plugin(ovnkit_health=lambda self, weather: None),
         }
     )
-    assert plugins.all["unknown"].state is State.FAILED
+    assert plugins.all["unknown"].state is PluginState.FAILED
     assert "ovnkit_make_coffee" in plugins.all["unknown"].why
-    assert plugins.all["wrong"].state is State.FAILED
+    assert plugins.all["wrong"].state is PluginState.FAILED
     assert "weather" in plugins.all["wrong"].why
 
 
@@ -321,7 +321,7 @@ def test_renderers_that_raise_quarantine_the_plugin() -> None:
     plugins = Plugins({"bad": plugin(declare={"default": True}, ovnkit_renderers=explode)})
     plugins.configure(Config())
     assert plugins.require(Hooks.ovnkit_renderers, config=None, scope=None, hooks=None) == []  # type: ignore[arg-type]
-    assert plugins.all["bad"].state is State.QUARANTINED
+    assert plugins.all["bad"].state is PluginState.QUARANTINED
     assert plugins.all["bad"].why == "ovnkit_renderers: RuntimeError: boom"
 
 

@@ -76,7 +76,7 @@ def test_what_waits_is_shown_as_a_number(process: Process, capsys: pytest.Captur
 
 def state(**changes: Any) -> dict[str, Any]:
     plugins = [{"name": "pods", "state": "enabled", "why": ""}, {"name": "x", "state": "disabled", "why": "off"}]
-    return {"plugins": plugins, "troubles": [], "sinks": {"nb": {"held_back": 0, "waits": []}}, **changes}
+    return {"plugins": plugins, "failures": [], "sinks": {"nb": {"held_back": 0, "waits": []}}, **changes}
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,15 @@ def state(**changes: Any) -> dict[str, Any]:
             ["plugin pods quarantined: 20 renders failed"],
         ),
         (
-            {"troubles": [{"what": w, "since": 1000.0} for w in ("failed", "rejected", "refused", "refused")]},
+            {"failures": [{"what": w, "since": 1000.0} for w in ("failed", "rejected", "refused", "refused")]},
             [
                 "renders that failed by a plugin's fault: 1",
                 "objects that are wrong (their Events say why): 1",
                 "renders whose items could not be applied: 2",
             ],
         ),
-        ({"troubles": [{"what": "waiting", "since": 950.0}]}, []),
-        ({"troubles": [{"what": "waiting", "since": 930.0}]}, ["renders that wait for something: 1"]),
+        ({"failures": [{"what": "waiting", "since": 950.0}]}, []),
+        ({"failures": [{"what": "waiting", "since": 930.0}]}, ["renders that wait for something: 1"]),
         ({"sinks": {"nb": {"waits": [{"since": 950.0}]}}}, []),
         (
             {"sinks": {"nb": {"waits": [{"since": 930.0}], "held_back": 3}}},
@@ -125,7 +125,7 @@ def test_degraded_is_a_state_with_an_exit_code(
     wait = {"owner": "pods/port/ns/p", "item": "Logical_Switch_Port port", "wants": "row x", "since": 0.0}
     told = public(process._state.read(), {}) | {
         "not_ready": not_ready, "ready": not not_ready, "degraded": degraded,
-        "troubles": [{"owner": "pods/port/ns/:fire:", "what": "rejected", "message": "[red]", "since": 86400.0}],
+        "failures": [{"owner": "pods/port/ns/:fire:", "what": "rejected", "message": "[red]", "since": 86400.0}],
     }  # fmt: skip
     told["sinks"]["nb"] |= {"waiting": 2, "waits": [wait]}
     server = HealthServer({"/status": lambda: json_answer(told)})

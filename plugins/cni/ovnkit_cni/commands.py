@@ -231,8 +231,8 @@ class Commands:
         self._check_unchanged(request, plug)
         if not request.left:
             found = switch.interface(port.name)
-            trouble = found.error if found is not None else "no such interface"
-            cause = f"Open vSwitch says: {trouble}" if trouble else self._why_not_installed(port.iface_id)
+            failure = found.error if found is not None else "no such interface"
+            cause = f"Open vSwitch says: {failure}" if failure else self._why_not_installed(port.iface_id)
             raise CniError(TRY_AGAIN, f"port {port.name} of pod {request.pod_key} is not ready in time; {cause}")
 
     def _why_not_installed(self, iface_id: str) -> str:

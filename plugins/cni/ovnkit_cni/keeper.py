@@ -33,7 +33,7 @@ _FIRST_DELAY, _LONGEST_DELAY = 1.0, 30.0
 
 
 @define
-class _Trouble:
+class _Failing:
     """A port that isn't as it is to be: since when, and when to try (again)."""
 
     pod: str
@@ -51,7 +51,7 @@ class Keeper:
         self._lost = lost
         self._learned = False
         self._woken = threading.Event()
-        self._troubles: dict[str, _Trouble] = {}
+        self._failures: dict[str, _Failing] = {}
         self._thread = threading.Thread(target=self._run, name="cni-keeper", daemon=True)
 
     def start(self) -> None:
@@ -78,7 +78,7 @@ class Keeper:
             self._learned = True
         now = time.monotonic()
         kept = dict(switch.kept)
-        for name in self._troubles.keys() - kept.keys():
+        for name in self._failures.keys() - kept.keys():
             self._over(name)
         there = ports.names(switch) if kept else ()
         for name, port in kept.items():
@@ -86,19 +86,19 @@ class Keeper:
             if not fault:
                 self._over(name)
                 continue
-            trouble = self._troubles.setdefault(name, _Trouble(port.pod[0], now, now))
+            failure = self._failures.setdefault(name, _Failing(port.pod[0], now, now))
             if not self._is_wanted(port):
-                self._lost.withdraw(trouble.pod)
+                self._lost.withdraw(failure.pod)
                 if switch.interface(name) is None and self._pod(*port.pod) is None:
                     switch.kept.pop(name, None)
-            elif now >= trouble.next:
-                trouble.next = now + trouble.backoff.next()
-                self._mend(switch, port, trouble, fault)
+            elif now >= failure.next:
+                failure.next = now + failure.backoff.next()
+                self._mend(switch, port, failure, fault)
 
     def _over(self, name: str) -> None:
-        trouble = self._troubles.pop(name, None)
-        if trouble is not None:
-            self._lost.withdraw(trouble.pod)
+        failure = self._failures.pop(name, None)
+        if failure is not None:
+            self._lost.withdraw(failure.pod)
 
     def _is_wanted(self, port: ports.PodPort) -> bool:
         """Whether the pod runs; one that is going, or has no sandbox (after a reboot), has no use for its port."""
@@ -109,7 +109,7 @@ class Keeper:
         pod = self._runtime.get(PODS, key)
         return pod if pod is not None and pod.uid == uid else None
 
-    def _mend(self, switch: Switch, port: ports.PodPort, trouble: _Trouble, fault: str) -> None:
+    def _mend(self, switch: Switch, port: ports.PodPort, failure: _Failing, fault: str) -> None:
         message = f"port {port.name} of the pod was lost: {fault}"
         try:
             with self._commands.turn(port.external_ids["sandbox"], 0.0):
@@ -117,12 +117,12 @@ class Keeper:
                     return  # unplugged, or plugged again, meanwhile
                 self._restore(switch, port)
             self._lost.restored += 1
-            log.warning("restored the port of a pod", kind="Pod", pod=trouble.pod, port=port.name, fault=fault)
+            log.warning("restored the port of a pod", kind="Pod", pod=failure.pod, port=port.name, fault=fault)
         except (OvnkitError, NetlinkError, OSError) as error:
             message = f"{message}; it can't be restored: {error}"
-            log.warning("the port of a pod can't be restored", kind="Pod", pod=trouble.pod, error=message)
-        if time.monotonic() - trouble.since >= PATIENCE:
-            self._lost.say(trouble.pod, message)
+            log.warning("the port of a pod can't be restored", kind="Pod", pod=failure.pod, error=message)
+        if time.monotonic() - failure.since >= PATIENCE:
+            self._lost.say(failure.pod, message)
 
     def _restore(self, switch: Switch, port: ports.PodPort) -> None:
         attachment = attachment_of(port.ids)

@@ -239,4 +239,4 @@ def test_the_pod_gets_an_event_until_it_has_a_port_again() -> None:
     found.put(LOST_PORTS, LostPort("shop/web", "the port was lost"))
     assert found.events == [("shop/web", "PortLost", "the port was lost")]
     found.drop(LOST_PORTS, "shop/web")
-    assert found.troubles == {}
+    assert found.failures == {}

@@ -470,7 +470,7 @@ def test_no_text_of_an_object_reaches_a_match(rules: Any, labels: Any, cidrs: st
         rules = [*rules, {"type": "Allow", "to": {"nodeSelector": {"matchLabels": labels}}}]
     view = firewall(*rules)
     found.put(EGRESS_FIREWALLS, evolve(view, namespace=namespace))
-    assert not any(trouble for trouble in found.troubles.values())
+    assert not any(failure for failure in found.failures.values())
     for name in asked(found):
         resolve(found, name, "192.0.2.7")
     for row in acls(found).values():

@@ -111,7 +111,7 @@ def test_the_annotation_and_the_mapping(mode: str, family: str) -> None:
     assert said["next-hops"] == [HOPS[item] for item in families]
     assert ("ip-address" in said) == (len(families) == 1), "the singular key only for one family"
     assert found.members("ovs") == {("external_ids", "ovn-bridge-mappings"): "physnet:br-ex"}
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 @pytest.mark.parametrize(("mode", "family"), LAYOUTS)
@@ -227,7 +227,7 @@ def test_an_address_that_goes_without_another_keeps_what_was_built() -> None:
     found = bench("shared", (4,))
     found.drop(ADDRESSES, "br-ex/192.0.2.2/24")
     assert flows(found) == set(SHARED_V4)
-    assert any("failed to find IPv4 address on interface br-ex" in text for text in found.troubles.values())
+    assert any("failed to find IPv4 address on interface br-ex" in text for text in found.failures.values())
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -266,7 +266,7 @@ def test_only_local_mode_translates_in_the_kernel(mode: str, rules: int) -> None
 
 def test_a_configured_interface_that_is_a_port_of_a_bridge_means_the_bridge() -> None:
     found = bench("shared", (4,), interface="eth0")
-    assert found.troubles == {}
+    assert found.failures == {}
     annotation = json.loads(found.get(NODES, "n1").annotations[L3_GATEWAY])["default"]
     assert (annotation["bridge-id"], annotation["next-hops"]) == ("br-ex", [HOPS[4]])
 

@@ -201,7 +201,7 @@ def test_a_wrong_annotation_keeps_the_gateway_and_heals(wrong: str) -> None:
     assert "GR_n1" in found.rows("Logical_Router")
     assert any(event[:2] == ("n1", "InvalidAnnotation") for event in found.events)
     found.put(NODES, member())
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_a_node_whose_gateway_is_disabled_has_no_router() -> None:

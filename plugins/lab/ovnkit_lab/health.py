@@ -73,17 +73,17 @@ def causes(states: Mapping[str, Json]) -> list[str]:
     """
     reasons = [(host, reason) for host, held in states.items() for reason in held.get("not_ready", ())]
     return (
-        _troubles(states, lambda what: what != "waiting")
+        _failures(states, lambda what: what != "waiting")
         or [f"{host}: {reason}" for host, reason in reasons if not reason.startswith("plugin ")]
         or [f"{host}: {reason}" for host, reason in reasons]
-        or _troubles(states, lambda what: what == "waiting")
+        or _failures(states, lambda what: what == "waiting")
     )
 
 
-def _troubles(states: Mapping[str, Json], wanted: Callable[[str], bool]) -> list[str]:
+def _failures(states: Mapping[str, Json], wanted: Callable[[str], bool]) -> list[str]:
     found = [
-        f"{host}: {trouble['owner']}: {trouble['message']}"
-        for host, held in states.items() for trouble in held.get("troubles", ()) if wanted(trouble["what"])
+        f"{host}: {failure['owner']}: {failure['message']}"
+        for host, held in states.items() for failure in held.get("failures", ()) if wanted(failure["what"])
     ]  # fmt: skip
     return list(dict.fromkeys(found))
 
@@ -101,7 +101,7 @@ class Patience:
         if now < self._next:
             return False
         self._next = now + _LOOK_SECONDS
-        rejected = _troubles(states(), lambda what: what == "rejected")
+        rejected = _failures(states(), lambda what: what == "rejected")
         if rejected != self._rejected:
             self._rejected, self._since = rejected, now
         return bool(rejected) and now - self._since >= _REJECTED_SECONDS

@@ -114,7 +114,7 @@ def test_a_subnet_outside_the_cluster_network_is_an_event_and_heals() -> None:
     assert set(b.node["host"].items) == before, "the last good run stays"
     b.annotate(NODES, "n1", {NODE_SUBNETS: '{"default":["10.244.9.0/24"]}'})
     assert host(b, LinkAddress) == {LinkAddress(PORT, ip_interface("10.244.9.2/24"))}
-    assert not b.troubles
+    assert not b.failures
 
 
 def test_networks_that_keep_their_source() -> None:

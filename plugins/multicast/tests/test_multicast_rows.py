@@ -155,4 +155,4 @@ def test_a_node_whose_subnets_are_nonsense_is_reported_and_others_go_on() -> Non
     found.put(NODES, node("n1", {"k8s.ovn.org/node-subnets": "{"}), worker("n2", 4))
     assert options(found, "n1") == {}
     assert options(found, "n2")["mcast_querier"] == "true"
-    assert "multicast/node/n1" in found.troubles
+    assert "multicast/node/n1" in found.failures

@@ -71,7 +71,7 @@ class Zone:
         try:
             for kind, raws in kinds:
                 self.bench.put(kind, *map(kind.view, raws))
-            assert not self.bench.troubles
+            assert not self.bench.failures
             assert not self.bench.events
             oracle = cluster.oracle
             tracer = Tracer(self, cluster)

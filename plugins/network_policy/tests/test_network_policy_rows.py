@@ -274,7 +274,7 @@ def test_no_text_of_an_object_gets_into_a_match(texts: list[str], direction: str
     for text in matched:
         assert MATCH.fullmatch(text), text
         assert set(re.findall(r"\$(\w+)", text)) <= set(found.rows("Address_Set"))
-    assert not [trouble for trouble in found.reconciler.failures() if trouble.what == "failed"]
+    assert not [failure for failure in found.reconciler.failures() if failure.what == "failed"]
     for row in found.rows("Address_Set").values():
         assert "10.128.0.6" not in row["addresses"], "no set selects what it shouldn't"
 
@@ -305,7 +305,7 @@ def test_a_selector_of_500_expressions() -> None:
     found.put(NETWORK_POLICIES, policy(spec))
     (row,) = found.rows("Address_Set").values()
     assert row["addresses"] == {"10.128.0.5"}
-    assert not found.troubles
+    assert not found.failures
 
 
 @pytest.mark.ovn

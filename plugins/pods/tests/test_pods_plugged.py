@@ -92,12 +92,12 @@ def test_a_cluster_that_becomes_dual_stack_leaves_running_pods_alone(before: int
     found.put(PODS, pod("shop/new", "n1"))
     assert len(networked(found, "shop/new")["ip_addresses"]) == 2
     assert has not in json.dumps(networked(found, "shop/new"))
-    assert found.troubles == {}
+    assert found.failures == {}
     # its next sandbox has both
     found.put(PODS, evolve(view, sandbox_ready=False))
     assert len(networked(found, "shop/web")["ip_addresses"]) == 2
     assert networked(found, "shop/web")["mac_address"] == mac
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_addresses_that_were_only_written_are_taken_out_of_annotation_port_and_sets() -> None:
@@ -119,7 +119,7 @@ def test_a_cluster_that_leaves_a_family_keeps_running_pods() -> None:
     assert found.get(PODS, "shop/web") == view
     port = found.row("Logical_Switch_Port", "shop_web")
     assert port["addresses"] == frozenset({"0a:58:0a:80:01:03 10.128.1.3 fd01:0:0:1::3"})
-    assert found.troubles == {}
+    assert found.failures == {}
     found.put(PODS, evolve(view, sandbox_ready=False))
     assert networked(found, "shop/web")["ip_addresses"] == ["10.128.1.3/24"]
 
@@ -129,7 +129,7 @@ def test_a_longer_or_shorter_subnet_around_the_address_changes_nothing() -> None
     wider = Config(default=DefaultOptions(cluster_subnets=(ClusterSubnet.parse("10.128.0.0/14/23"),)))
     found = start(wider, view, subnets=("10.128.0.0/23",))
     assert found.get(PODS, "shop/web") == view
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_an_address_that_its_node_has_lost_is_reported_and_nothing_is_rewritten() -> None:

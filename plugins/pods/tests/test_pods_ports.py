@@ -145,7 +145,7 @@ def test_pods_without_a_network_of_this_zone_get_nothing(change: dict[str, Any])
     found.put(PODS, pod("shop/web", **{"node": "n1", **change}))
     assert not found.rows("Logical_Switch_Port")
     assert found.get(PODS, "shop/web").annotations == {}
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_pods_of_an_unmanaged_node_get_nothing() -> None:
@@ -153,17 +153,17 @@ def test_pods_of_an_unmanaged_node_get_nothing() -> None:
     found = bench(settings, nodes=[evolve(worker(), labels={"os": "windows"})])
     found.put(PODS, pod("shop/web", "n1"))
     assert not found.rows("Logical_Switch_Port")
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_a_pod_waits_for_subnet_and_chassis_of_its_node() -> None:
     found = bench(nodes=[])
     found.put(PODS, pod("shop/web", "n1"))
-    assert "no subnets yet" in found.troubles["pods/port/shop/web"]
+    assert "no subnets yet" in found.failures["pods/port/shop/web"]
     found.put(NODES, node("n1", {"k8s.ovn.org/node-subnets": '{"default":["10.128.1.0/24"]}'}))
-    assert "no chassis id yet" in found.troubles["pods/port/shop/web"]
+    assert "no chassis id yet" in found.failures["pods/port/shop/web"]
     found.put(NODES, worker())
-    assert found.troubles == {}
+    assert found.failures == {}
     assert "shop_web" in found.rows("Logical_Switch_Port")
     assert found.events == []
 
@@ -427,7 +427,7 @@ def test_a_bad_request_gets_an_event_on_the_pod_and_healing_it_is_enough(asks: s
     assert set(found.rows("Logical_Switch_Port")) == {"a_first", "a_static", "a_good"}
     found.annotate(PODS, "a/bad", {REQUEST: None})
     assert "a_bad" in found.rows("Logical_Switch_Port")
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_a_requested_address_is_given_as_soon_as_its_holder_goes() -> None:
@@ -470,7 +470,7 @@ def test_an_annotation_by_hand_gets_an_event_and_healing_it_is_enough(text: str,
     assert found.get(PODS, "a/bad").annotations[POD_NETWORKS] == text
     found.annotate(PODS, "a/bad", {POD_NETWORKS: None})
     assert "a_bad" in found.rows("Logical_Switch_Port")
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def started(*pods: Any) -> Bench:
@@ -504,7 +504,7 @@ def test_what_another_network_writes_frees_nothing_and_is_kept_letter_for_letter
     for key in ("a/web", "a/static"):
         text = before.get(PODS, key).annotations[POD_NETWORKS]
         before.annotate(PODS, key, {POD_NETWORKS: f'{text[:-1]},"other/net":{foreign}}}'})
-    assert (before.events, before.troubles) == ([], {})
+    assert (before.events, before.failures) == ([], {})
 
     asks = '[{"name":"x","ips":["%s"],"mac":"%s"}]'
     after = started(

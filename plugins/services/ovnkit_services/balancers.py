@@ -13,7 +13,7 @@ from ovnkit_services.layout import Layout
 from ovnkit_services.nodes import NodeFacts
 
 
-class Scope(Enum):
+class BalancerScope(Enum):
     """Where a load balancer applies; the value is part of its name, as OVN-Kubernetes names them."""
 
     CLUSTER = "cluster"
@@ -36,15 +36,15 @@ class Balancers:
     """
 
     cluster: dict[str, Vips] = field(factory=dict)
-    nodes: dict[tuple[str, Scope], dict[str, Vips]] = field(factory=dict)
-    differing: set[tuple[str, Scope]] = field(factory=set)
+    nodes: dict[tuple[str, BalancerScope], dict[str, Vips]] = field(factory=dict)
+    differing: set[tuple[str, BalancerScope]] = field(factory=set)
     node_ports: list[Frontend] = field(factory=list)
 
     def everywhere(self, protocol: str, key: str, targets: str) -> None:
         """A mapping of the whole zone."""
         _map(self.cluster.setdefault(protocol, {}), key, targets)
 
-    def on_node(self, protocol: str, scope: Scope, node: str, key: str, targets: str) -> None:
+    def on_node(self, protocol: str, scope: BalancerScope, node: str, key: str, targets: str) -> None:
         """A mapping on one node."""
         _map(self.nodes.setdefault((protocol, scope), {}).setdefault(node, {}), key, targets)
 
@@ -135,7 +135,7 @@ class _NodeBuilder:
             if not self.policy.external_local:
                 self._router(node, key, self._all(family), family)
             elif here := self._on(node, family):
-                self._router(node, key, here, family, Scope.LOCAL_ROUTER)
+                self._router(node, key, here, family, BalancerScope.LOCAL_ROUTER)
             else:
                 self._router(node, key, (), family)
 
@@ -159,8 +159,8 @@ class _NodeBuilder:
     ) -> None:
         protocol = self.item.port.protocol
         if differing:
-            self.found.differing.add((protocol, Scope.SWITCH))
-        self.found.on_node(protocol, Scope.SWITCH, node.name, key, texts(targets, family))
+            self.found.differing.add((protocol, BalancerScope.SWITCH))
+        self.found.on_node(protocol, BalancerScope.SWITCH, node.name, key, texts(targets, family))
 
     def _router(
         self,
@@ -168,7 +168,7 @@ class _NodeBuilder:
         key: str,
         targets: Iterable[Target],
         family: int,
-        scope: Scope = Scope.ROUTER,
+        scope: BalancerScope = BalancerScope.ROUTER,
     ) -> None:
         if not node.gateway:
             return

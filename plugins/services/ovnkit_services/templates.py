@@ -8,7 +8,7 @@ from attrs import frozen
 
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Member, Row, Slot
-from ovnkit_services.balancers import Scope, Vips, router_texts, texts
+from ovnkit_services.balancers import BalancerScope, Vips, router_texts, texts
 from ovnkit_services.endpoints import NOBODY, Endpoints
 from ovnkit_services.frontends import Frontend
 from ovnkit_services.layout import Layout
@@ -24,7 +24,7 @@ class TemplateBalancer:
 
     protocol: str
     family: int
-    scope: Scope
+    scope: BalancerScope
     vips: Vips
 
     @property
@@ -70,18 +70,18 @@ def build(
 ) -> tuple[list[TemplateBalancer], list[Member]]:
     """The template load balancers for the NodePorts of `items`, and the variables they need."""
     nodes = list(by_chassis(nodes).values())
-    balancers: dict[tuple[str, int, Scope], TemplateBalancer] = {}
+    balancers: dict[tuple[str, int, BalancerScope], TemplateBalancer] = {}
     members: list[Member] = []
     for item in items:
         for family in layout.families:
             width = max((len(node.of(family)) for node in nodes), default=0)
             targets = endpoints.get(((item.port.protocol, item.port.name), family), NOBODY).eligible()
-            for scope in (Scope.SWITCH, Scope.ROUTER):
+            for scope in (BalancerScope.SWITCH, BalancerScope.ROUTER):
                 found = balancers.setdefault(
                     (item.port.protocol, family, scope), TemplateBalancer(item.port.protocol, family, scope, {})
                 )
                 value = texts(targets, family)
-                if scope is Scope.ROUTER and any(target.hosted for target in targets):
+                if scope is BalancerScope.ROUTER and any(target.hosted for target in targets):
                     name = target_variable(service, item, found.suffix)
                     value = f"^{name}"
                     members += [

@@ -57,7 +57,7 @@ class Node:
     def put(self, *views: Any) -> Node:
         for view in views:
             self.bench.put(ENDPOINT_SLICES if isinstance(view, EndpointSlice) else SERVICES, view)
-        assert self.bench.troubles == {}
+        assert self.bench.failures == {}
         return self
 
     @property

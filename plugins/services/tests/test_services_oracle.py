@@ -187,7 +187,7 @@ def test_every_address_reaches_what_the_documentation_says(
             "default/web", *ports, cluster_ips=cluster_ips, type="NodePort", external_ips=external_ips, **more
         ),
     )
-    assert found.troubles == {}
+    assert found.failures == {}
     oracle = Oracle(pieces, everyone)
     switch, router = reached(found, "switch"), reached(found, "router")
     for port in PORTS:

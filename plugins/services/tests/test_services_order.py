@@ -70,7 +70,7 @@ def arrive(folder: Path, order: tuple[str, ...], *, node_ports: bool) -> Content
         with Harness(server, ["services", "gateway"], config=family_config("ipv4"), scope=scope) as harness:
             for step in order:
                 harness.observe(manifest(step, node_ports=node_ports))
-            assert harness.troubles == {}
+            assert harness.failures == {}
             names = harness.names("Load_Balancer")
             assert "Service_shop/web_TCP_node_router_n1" in names
             assert ("Service_shop/web_TCP_node_local_router_n1" in names) is node_ports

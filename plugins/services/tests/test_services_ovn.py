@@ -103,7 +103,7 @@ def serve(zone: ServiceZone, **more: object) -> None:
             ENDPOINT_SLICES, endpoint_slice(f"shop/web-{family}", endpoint, service="shop/web", family=family)
         )
     zone.bench.put(SERVICES, service("shop/web", cluster_ips=tuple(VIPS.values()), **more))
-    assert zone.bench.troubles == {}
+    assert zone.bench.failures == {}
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -171,7 +171,7 @@ def test_templates_follow_nodes_that_exchange_their_chassis(zone: ServiceZone) -
     assert variables() == {"a": "192.0.2.3", "b": "192.0.2.2"}
     put(n1="a", n2="a")
     assert variables() == {"a": "192.0.2.2"}, "two with one name"
-    assert zone.bench.troubles == {}
+    assert zone.bench.failures == {}
 
 
 def test_an_endpoint_more_is_one_small_transaction(zone: ServiceZone) -> None:

@@ -146,7 +146,7 @@ def test_a_cluster_ip_is_one_load_balancer_on_the_group_of_all() -> None:
     }
     assert found.slots == {"TCP_cluster": {"clusterLBGroup"}}
     assert found.bench.events == []
-    assert found.bench.troubles == {}
+    assert found.bench.failures == {}
 
 
 def test_without_endpoints_the_address_stays_with_no_targets() -> None:

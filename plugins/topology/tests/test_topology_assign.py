@@ -185,7 +185,7 @@ def test_a_bad_annotation_gets_an_event_and_stops_nobody_else(name: str, value: 
     )
 
     found.annotate(NODES, "bad", {name: None})
-    assert found.troubles == {}
+    assert found.failures == {}
     assert set(found.get(NODES, "bad").annotations) == {NODE_ID, SUBNETS, TRANSIT}
 
 
@@ -209,7 +209,7 @@ def test_when_subnets_run_out_the_node_says_so_and_gets_one_as_soon_as_another_g
     assert annotation(found, "c", NODE_ID) == "4"
     found.drop(NODES, "a")
     assert subnets(found, "c") == [["10.1.0.0/25"]]
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_ids_run_out_where_the_join_subnet_ends() -> None:

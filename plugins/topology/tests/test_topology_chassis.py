@@ -80,7 +80,7 @@ def test_a_chassis_of_a_node_that_has_another_one_goes(server: OvsdbServer, plac
         register(server, "new", "n1", "192.0.2.1")
         harness.settle()
         assert chassis(server) == {"new", "theirs", "unknown"}
-        assert harness.troubles == {}
+        assert harness.failures == {}
 
 
 @PLACES
@@ -152,4 +152,4 @@ def test_the_remote_chassis_of_another_zone_is_replaced(server: OvsdbServer, for
         rows = server.rows("Chassis", SB)
         assert [(row["name"], row["hostname"]) for row in rows] == [("two", "n2")]
         assert [row["chassis_name"] for row in server.rows("Encap", SB)] == ["two"]
-        assert harness.troubles == {}
+        assert harness.failures == {}

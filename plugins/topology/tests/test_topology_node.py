@@ -116,10 +116,10 @@ def test_nothing_is_set_before_the_node_is_registered_or_has_an_address() -> Non
     assert found.members("ovs") == {}
     found.put(NODES, node("a"))
     assert found.members("ovs") == {}
-    assert "has no InternalIP address yet" in found.troubles["topology/ovs/a"]
+    assert "has no InternalIP address yet" in found.failures["topology/ovs/a"]
     found.put(NODES, node("a", addresses=("192.0.2.10",)))
     assert found.members("ovs")["external_ids", "ovn-encap-ip"] == "192.0.2.10"
-    assert found.troubles == {}
+    assert found.failures == {}
 
 
 def test_a_wrong_tunnel_address_is_reported_on_the_node() -> None:

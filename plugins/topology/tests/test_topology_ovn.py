@@ -75,7 +75,7 @@ def test_northd_takes_the_topology_and_packets_go_to_the_other_zone(
 ) -> None:
     bench = connect()
     bench.put(NODES, annotated("a", 2), annotated("b", 3))
-    assert bench.troubles == {}
+    assert bench.failures == {}
     zone.nb(
         "lsp-add", "a", "probe", "--", "lsp-set-addresses", "probe", "0a:58:0a:80:04:09 10.128.4.9 fd01:0:0:2::9"
     )
@@ -144,7 +144,7 @@ def test_whatever_is_broken_in_the_database_is_mended(zone: Zone, connect: Calla
 def test_the_acl_is_in_the_policies_tier_where_there_are_tiers(zone: Zone, connect: Callable[..., Bench]) -> None:
     bench = connect()
     bench.put(NODES, annotated("a", 2))
-    assert bench.troubles == {}
+    assert bench.failures == {}
     schema = json.loads(zone.install.schema("nb").read_text())
     columns = zone.nb("--bare", "--columns=match", "list", "ACL").split()
     assert len(columns) == 2
@@ -251,7 +251,7 @@ def test_a_transit_switch_of_others_gives_its_tunnel_key_to_ours(
     zone.sync()
     bench = connect()
     bench.put(NODES, annotated("a", 2), annotated("b", 3))
-    assert bench.troubles == {}
+    assert bench.failures == {}
     names = sorted(line.split("(")[1].rstrip(")") for line in zone.nb("ls-list").splitlines())
     assert names == ["a", "join", "theirs", "transit_switch"]
     assert zone.nb("lr-list").count("ovn_cluster_router") == 1

@@ -313,7 +313,7 @@ def test_a_node_with_a_bad_annotation_keeps_its_rows_and_stops_nobody_else(name:
     good = found.get(NODES, "b").annotations[name]
     found.annotate(NODES, "b", {name: value})
     assert everything(found) == before
-    assert list(found.troubles) == ["topology/remote/b"]
+    assert list(found.failures) == ["topology/remote/b"]
 
     fresh = bench()
     fresh.put(NODES, found.get(NODES, "b"), annotated("a", 2), annotated("c", 4))
@@ -322,7 +322,7 @@ def test_a_node_with_a_bad_annotation_keeps_its_rows_and_stops_nobody_else(name:
     assert "tstor-b" not in fresh.rows("Logical_Switch_Port")
     fresh.annotate(NODES, "b", {name: good})
     assert "tstor-b" in fresh.rows("Logical_Switch_Port")
-    assert fresh.troubles == {}
+    assert fresh.failures == {}
 
 
 def test_large_packets_are_not_checked_where_the_node_cannot() -> None:

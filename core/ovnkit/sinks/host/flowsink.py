@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from ovnkit.api.flows import INTEGRATION_BRIDGE, Flow, FlowItem, Group, plugin_mark
-from ovnkit.engine.refusals import Refusals, Told
+from ovnkit.engine.refusals import Refusals, ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host import ofctl
 from ovnkit.sinks.host.flowstate import (
@@ -24,7 +24,7 @@ from ovnkit.sinks.host.flowstate import (
     switching,
     winners,
 )
-from ovnkit.sinks.host.flowworker import RETRY, Bundle, Change, Outcome, Post, Verb, Worker
+from ovnkit.sinks.host.flowworker import RETRY, Bundle, FlowChange, Outcome, Post, Verb, Worker
 from ovnkit.sinks.host.ofctl import Bridge, OfctlError
 
 log = structlog.get_logger()
@@ -54,7 +54,7 @@ class FlowSink(Sink[FlowItem]):
 
     def __init__(self, post: Post, report: Report, run_dir: str) -> None:
         self._post = post
-        self._told: Told[tuple[str, Change]] = Told(report)
+        self._reported: ReportedOwners[tuple[str, FlowChange]] = ReportedOwners(report)
         self._run_dir = run_dir
         self._wanted: dict[Owner, dict[Any, tuple[FlowItem, Claim]]] = {}
         self._bridges: dict[str, BridgeState] = {}
@@ -121,8 +121,8 @@ class FlowSink(Sink[FlowItem]):
         state = self._bridges.get(name)
         if state is None:
             worker = Worker(Bridge(name, self._run_dir), self._post, self._looked, self._deleted, self._lost)
-            refused: Refusals[Change] = Refusals(
-                FIRST_RETRY, LAST_RETRY, over=lambda change: self._told.over((name, change))
+            refused: Refusals[FlowChange] = Refusals(
+                FIRST_RETRY, LAST_RETRY, over=lambda change: self._reported.over((name, change))
             )
             state = self._bridges[name] = BridgeState(worker, refused)
             worker.start()
@@ -193,7 +193,7 @@ class FlowSink(Sink[FlowItem]):
         gone_groups = {n for n in state.groups if is_our_group(n) and n not in groups and self._settled}
         if self._kept:
             gone_groups = {number for number in gone_groups if (Verb.ADD_GROUP, number) in state.dropped}
-        lines: dict[Change, str] = {
+        lines: dict[FlowChange, str] = {
             (Verb.ADD_GROUP, n): f"group add {text}" for n, text in groups.items() if n not in state.groups
         }
         lines |= {(Verb.DELETE_FLOW, cookie): ofctl.delete_flow(cookie) for cookie in gone - kept}
@@ -234,7 +234,7 @@ class FlowSink(Sink[FlowItem]):
 
         return done
 
-    def _took(self, name: str, state: BridgeState, change: Change, former: Mapping[Any, int]) -> None:
+    def _took(self, name: str, state: BridgeState, change: FlowChange, former: Mapping[Any, int]) -> None:
         """The bridge has taken a change; `former` are the flows that this process had where others come."""
         verb, number = change
         state.refused.forget(change)
@@ -259,7 +259,7 @@ class FlowSink(Sink[FlowItem]):
         state.places.pop(cookie, None)
         state.dropped.discard((Verb.ADD_FLOW, cookie))
 
-    def _refused(self, name: str, state: BridgeState, refused: Mapping[Change, str]) -> None:
+    def _refused(self, name: str, state: BridgeState, refused: Mapping[FlowChange, str]) -> None:
         """The bridge doesn't take these: their owners are told, and they are tried again later."""
         for change, message in refused.items():
             if not state.refused.refuse(change, message):
@@ -268,7 +268,7 @@ class FlowSink(Sink[FlowItem]):
             owners = self._owners(state, change)
             for text, _ in owners[:1]:
                 error = OfctlError(f"{name} refused {text}: {message}")
-                self._told.refused((name, change), [owner for _, owner in owners], error)
+                self._reported.refused((name, change), [owner for _, owner in owners], error)
         self._retry(state)
 
     def _retry(self, state: BridgeState) -> None:
@@ -276,7 +276,7 @@ class FlowSink(Sink[FlowItem]):
         if (pause := state.refused.pause) is not None:
             state.worker.look_soon(max(BURST, pause))
 
-    def _owners(self, state: BridgeState, change: Change) -> list[tuple[str, Owner]]:
+    def _owners(self, state: BridgeState, change: FlowChange) -> list[tuple[str, Owner]]:
         """Who wants what was refused, and its text."""
         verb, number = change
         wanted: Mapping[Any, dict[Owner, Claim]]

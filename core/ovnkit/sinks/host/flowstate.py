@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 from ovnkit.api.flows import COOKIE_MARK, GROUP_MARK, Flow, FlowItem, Match, Output, Port, plugin_mark
 from ovnkit.engine.refusals import Refusals
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.host.flowworker import Change, Verb, Worker
+from ovnkit.sinks.host.flowworker import FlowChange, Verb, Worker
 
 
 def cookie_of(plugin: str, text: str) -> int:
@@ -51,14 +51,14 @@ class BridgeState:
     """
 
     worker: Worker
-    refused: Refusals[Change]
+    refused: Refusals[FlowChange]
     flows_wanted: dict[Any, dict[Owner, Claim]] = field(factory=dict)
     groups_wanted: dict[int, dict[Owner, Claim]] = field(factory=dict)
     flows: set[int] | None = None
     last: int | None = None
     groups: set[int] = field(factory=set)
     places: dict[int, Any] = field(factory=dict)
-    dropped: set[Change] = field(factory=set)
+    dropped: set[FlowChange] = field(factory=set)
     leaving: frozenset[int] = frozenset()
     """Cookies of the flows that the bundle under way deletes or replaces."""
     dirty: bool = False
@@ -79,6 +79,6 @@ def winners(wanted: Mapping[Any, Mapping[Owner, Claim]]) -> Iterator[tuple[Any, 
     return ((place, claims[min(claims, key=str)]) for place, claims in wanted.items())
 
 
-def adding(item: FlowItem, claim: Claim) -> Change:
+def adding(item: FlowItem, claim: Claim) -> FlowChange:
     """The change that makes what an owner wants."""
     return (Verb.ADD_FLOW if isinstance(item, Flow) else Verb.ADD_GROUP), claim.cookie

@@ -35,7 +35,7 @@ class Verb(Enum):
     DELETE_GROUP = "group delete"
 
 
-Change = tuple[Verb, int]
+FlowChange = tuple[Verb, int]
 """One change of a bridge: what is done to which flow (by cookie) or group (by number)."""
 
 
@@ -43,7 +43,7 @@ Change = tuple[Verb, int]
 class Bundle:
     """One round of changes of a bridge: the lines of ovs-ofctl, in order."""
 
-    lines: Mapping[Change, str]
+    lines: Mapping[FlowChange, str]
 
     def numbers(self, verb: Verb) -> set[int]:
         """Cookies or numbers of the groups to which this is done."""
@@ -56,7 +56,7 @@ class Outcome:
     which changes it didn't take; all others are applied."""
 
     error: str = ""
-    refused: Mapping[Change, str] = field(factory=dict)
+    refused: Mapping[FlowChange, str] = field(factory=dict)
 
 
 class Worker:
@@ -135,7 +135,7 @@ class Worker:
         self._post(lambda: done(outcome))
 
     def _applied(self, bundle: Bundle) -> Outcome:
-        def attempt(changes: Collection[Change]) -> None:
+        def attempt(changes: Collection[FlowChange]) -> None:
             ofctl.apply(self._bridge, [bundle.lines[change] for change in changes])
 
         try:

@@ -16,7 +16,7 @@ import structlog
 from attrs import define
 
 from ovnkit.api.host import HttpAnswer
-from ovnkit.engine.refusals import Told
+from ovnkit.engine.refusals import ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 
 log = structlog.get_logger()
@@ -61,7 +61,7 @@ class HttpSink(Sink[HttpAnswer]):
 
     def __init__(self, report: Report, later: Later) -> None:
         self._report = report
-        self._told: Told[int] = Told(report)
+        self._reported: ReportedOwners[int] = ReportedOwners(report)
         self._later = later
         self._ports: dict[int, _Port] = {}
         self._owned: dict[Owner, tuple[HttpAnswer, ...]] = {}
@@ -140,13 +140,13 @@ class HttpSink(Sink[HttpAnswer]):
             reason = os.strerror(code) if code else str(error)
             if port.error != reason:
                 log.warning("port can't be listened on", port=number, error=reason)
-                self._told.refused(number, port.wanted, PortTaken(f"port {number}: {reason}"))
+                self._reported.refused(number, port.wanted, PortTaken(f"port {number}: {reason}"))
             port.error = reason
             self._later(RETRY, lambda: self._again(number))
             return
         if port.error:
             port.error = ""
-            self._told.over(number)
+            self._reported.over(number)
         self._selector.register(port.listener, selectors.EVENT_READ, port)
         if self._thread.ident is None:
             self._thread.start()

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from ovnkit.api.nft import NftChain, NftElement, NftItem, NftRule, NftSet
-from ovnkit.engine.refusals import Refusals, Told
+from ovnkit.engine.refusals import Refusals, ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host import nfttext
 from ovnkit.sinks.host.nftio import Look, NftWorker, Outcome
@@ -40,7 +40,7 @@ class NftSink(Sink[NftItem]):
     item_types: tuple[type, ...] = (NftChain, NftRule, NftSet, NftElement)
 
     def __init__(self, post: Post, report: Report) -> None:
-        self._told: Told[Part] = Told(report)
+        self._reported: ReportedOwners[Part] = ReportedOwners(report)
         self._wanted: dict[Owner, tuple[NftItem, ...]] = {}
         self._what = Wanted()
         self._actual: Listed | None = None
@@ -48,7 +48,7 @@ class NftSink(Sink[NftItem]):
         self._bodies: dict[str, bytes] = {}
         self._dirty: set[Name] = set()
         self._dirty_elements: dict[str, set[Parts]] = {}
-        self._refusals: Refusals[Part] = Refusals(FIRST_RETRY, LAST_RETRY, over=self._told.over)
+        self._refusals: Refusals[Part] = Refusals(FIRST_RETRY, LAST_RETRY, over=self._reported.over)
         self._busy = False
         self._settled = False
         self._worker = NftWorker(post, self._listed, self._applied, self.flush)
@@ -267,7 +267,7 @@ class NftSink(Sink[NftItem]):
         if owners and self._refusals.refuse(part, message):
             what = f"{part[0]} {' '.join(part[1:])}"
             log.warning("nftables refused", what=what, error=message)
-            self._told.refused(part, owners, RuntimeError(f"nftables refused {what}: {message}"))
+            self._reported.refused(part, owners, RuntimeError(f"nftables refused {what}: {message}"))
 
     # -- state ------------------------------------------------------------------------------------------------
 

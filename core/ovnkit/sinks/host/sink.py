@@ -14,7 +14,7 @@ from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
 from ovnkit.api.host import ROUTE_PROTOCOL, HostItem, Link, LinkAddress, Neighbour, Route, Rule, Sysctl
-from ovnkit.engine.refusals import Refusals, Told
+from ovnkit.engine.refusals import Refusals, ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host import apply
 from ovnkit.sinks.host.actual import Key, as_item, key_of, key_of_fact, link_of, ours, satisfies
@@ -58,7 +58,7 @@ class HostSink(Sink[HostItem]):
 
     def __init__(self, post: Post, report: Report) -> None:
         self._post = post
-        self._told: Told[Key] = Told(report)
+        self._reported: ReportedOwners[Key] = ReportedOwners(report)
         self._wanted: dict[Owner, tuple[HostItem, ...]] = {}
         self._claims: dict[Key, dict[Owner, HostItem]] = {}
         self._actual: dict[Key, Fact] = {}
@@ -69,7 +69,7 @@ class HostSink(Sink[HostItem]):
         """Since when a link has been waited for (seconds since the epoch)."""
         self._dirty: set[Key] = set()
         self._in_flight: set[Key] = set()
-        self._failed: Refusals[Key] = Refusals(FIRST_RETRY, LAST_RETRY, over=self._told.over)
+        self._failed: Refusals[Key] = Refusals(FIRST_RETRY, LAST_RETRY, over=self._reported.over)
         self._sysctls_done: set[Key] = set()
         self._settled = False
         self._loaded = False
@@ -254,7 +254,7 @@ class HostSink(Sink[HostItem]):
         self._last_error = f"{name}: {reason}"
         if news:
             log.warning("host item failed", item=name, error=reason)
-            self._told.refused(key, self._claims.get(key, ()), HostItemError(self._last_error))
+            self._reported.refused(key, self._claims.get(key, ()), HostItemError(self._last_error))
 
     def _tick_later(self, look: bool) -> None:
         self._post(lambda: self._tick(look))

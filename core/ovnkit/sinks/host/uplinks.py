@@ -12,7 +12,7 @@ from pyroute2 import IPRoute
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import MADE_FOR
 from ovnkit.api.text import parse_json, print_json
-from ovnkit.sinks.host.moving import Belongings, belongings, clear, link_index, put
+from ovnkit.sinks.host.link_config import LinkConfig, clear, link_index, put, read_config
 from ovnkit.sinks.host.vsctl import Vsctl
 
 log = structlog.get_logger()
@@ -57,8 +57,8 @@ class Uplinks:
             if there is None or MADE_FOR not in there:
                 self._add_bridge(ip, bridge, uplink, source, there)
             target = self._await_link(ip, bridge)
-            found = belongings(ip, source)
-            if not found and not belongings(ip, target).addresses:
+            found = read_config(ip, source)
+            if not found and not read_config(ip, target).addresses:
                 found = self._remembered(bridge, target)
             if holder == "" or found:
                 ip.link("set", index=target, state="up")
@@ -68,11 +68,11 @@ class Uplinks:
                     "other_config:transient=true",
                 )  # fmt: skip
                 put(ip, target, found)  # once more: routes that had no way yet
-                rest = belongings(ip, source)
+                rest = read_config(ip, source)
                 put(ip, target, rest)
                 clear(ip, source, rest)
                 log.info("addresses and routes moved", source=uplink, target=bridge, addresses=_texts(found))
-            self._remember(bridge, target, belongings(ip, target))
+            self._remember(bridge, target, read_config(ip, target))
 
     def undo(self, bridge: str, uplink: str) -> None:
         """Move everything back to the interface and remove the bridge. Raises OvnkitError, NetlinkError."""
@@ -80,7 +80,7 @@ class Uplinks:
             target, source = link_index(ip, uplink), link_index(ip, bridge)
             if target is None:
                 raise UplinkError(f"there is no network interface {uplink} to give the addresses of {bridge} to")
-            found = belongings(ip, source) if source is not None else Belongings()
+            found = read_config(ip, source) if source is not None else LinkConfig()
             ip.link("set", index=target, state="up")
             put(ip, target, found)
             self._vsctl("--if-exists", "del-br", bridge)
@@ -118,7 +118,7 @@ class Uplinks:
         """In the run directory, so that it ends with the machine's run: then the host configures itself."""
         return self._run_dir / f"ovnkit-{bridge}.json"
 
-    def _remember(self, bridge: str, index: int, things: Belongings) -> None:
+    def _remember(self, bridge: str, index: int, things: LinkConfig) -> None:
         text = print_json({"index": index, **asdict(things)})
         record = self._record(bridge)
         if record.exists() and record.read_text() == text:
@@ -127,16 +127,16 @@ class Uplinks:
         partial.write_text(text)
         partial.rename(record)
 
-    def _remembered(self, bridge: str, index: int) -> Belongings:
+    def _remembered(self, bridge: str, index: int) -> LinkConfig:
         """What the bridge had while its interface was another one; nothing when it is the same still."""
         try:
             found = parse_json(self._record(bridge).read_text())
             if found["index"] == index:
-                return Belongings()
-            return Belongings(tuple(found["addresses"]), tuple(found["routes"]))
+                return LinkConfig()
+            return LinkConfig(tuple(found["addresses"]), tuple(found["routes"]))
         except (OSError, ValueError, KeyError, TypeError):
-            return Belongings()
+            return LinkConfig()
 
 
-def _texts(things: Belongings) -> list[str]:
+def _texts(things: LinkConfig) -> list[str]:
     return [f"{entry['address']}/{entry['prefixlen']}" for entry in things.addresses]

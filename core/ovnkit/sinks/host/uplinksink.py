@@ -14,7 +14,7 @@ from ovnkit.api.backoff import Backoff
 from ovnkit.api.errors import OvnkitError
 from ovnkit.api.host import ADDRESSES, LINKS, UplinkBridge
 from ovnkit.api.kinds import Kind, Table, View
-from ovnkit.engine.refusals import Told
+from ovnkit.engine.refusals import ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.host.naming import kernel_error
 from ovnkit.sinks.host.uplinks import Uplinks
@@ -48,7 +48,7 @@ class UplinkSink(Sink[UplinkBridge]):
 
     def __init__(self, post: Post, report: Report, run_dir: str) -> None:
         self._post = post
-        self._told: Told[str] = Told(report)
+        self._reported: ReportedOwners[str] = ReportedOwners(report)
         self._wanted: dict[Owner, tuple[UplinkBridge, ...]] = {}
         self._order = _Order()
         self._given: _Order | None = None
@@ -106,9 +106,9 @@ class UplinkSink(Sink[UplinkBridge]):
                 continue
             log.error("uplink bridge failed", bridge=bridge, error=error)
             owners = [own for own, items in self._wanted.items() if any(item.bridge == bridge for item in items)]
-            self._told.refused(bridge, owners, OvnkitError(error))
+            self._reported.refused(bridge, owners, OvnkitError(error))
         for bridge in self._errors.keys() - errors.keys():
-            self._told.over(bridge)
+            self._reported.over(bridge)
         self._errors = errors
 
     @property

@@ -22,7 +22,7 @@ from ovnkit.api.config import KubernetesOptions
 from ovnkit.api.errors import ConfigError
 from ovnkit.api.text import json_bytes, parse_json
 from ovnkit.sinks.kube.errors import KubeError, ServerUnavailable, Unauthorized, error_from
-from ovnkit.sinks.kube.onepiece import send_in_one_piece
+from ovnkit.sinks.kube.whole_requests import send_whole_requests
 
 log = structlog.get_logger()
 
@@ -120,7 +120,7 @@ class Client:
         if not isinstance(self._manager, urllib3.ProxyManager):
             # the one pool that is used, without looking it up by the URL for each request
             self._pool = self._manager.connection_from_url(self.host)
-            send_in_one_piece(self._pool)
+            send_whole_requests(self._pool)
 
     def renew(self) -> None:
         """Go on with new connections: the host has lost an address, and those from there won't tell for minutes.

@@ -18,10 +18,10 @@ from ovnkit.sinks.kube.client import Client
 from ovnkit.sinks.kube.errors import ServerFailed, ServerUnavailable, Unauthorized
 from ovnkit.sinks.kube.events import EventRecorder
 from ovnkit.sinks.kube.fields import FIELD_MANAGER, IN_STATUS, Field, version
+from ovnkit.sinks.kube.patch_target import PatchTarget
 from ovnkit.sinks.kube.patcher import Outcome, PatchCounters, Patcher, timestamp
 from ovnkit.sinks.kube.plan import Plan, fields_of, make_plan
 from ovnkit.sinks.kube.statuses import KnownStatus
-from ovnkit.sinks.kube.target import Target
 from ovnkit.sinks.kube.watch import Post
 from ovnkit.sinks.kube.work import Pacer, Workers
 
@@ -81,7 +81,7 @@ class KubeSink(Sink[KubeItem]):
         self._workers = Workers(writers, "kube-writer")
         self._status_kinds = set(status_kinds)
         self._statuses: dict[ObjectKey, KnownStatus] = {}
-        self._targets: dict[ObjectKey, Target] = {}
+        self._targets: dict[ObjectKey, PatchTarget] = {}
         self._owned: dict[Owner, dict[ObjectKey, dict[Field, Any]]] = {}
         self._posted: dict[Owner, frozenset[Event]] = {}
         self._dirty: dict[ObjectKey, None] = {}
@@ -120,7 +120,7 @@ class KubeSink(Sink[KubeItem]):
             self._dispatch(name)
 
     def settle(self) -> None:
-        """Nothing to do: leftovers are the business of `ovnkit.sinks.kube.residue`."""
+        """Nothing to do: leftovers are the business of `ovnkit.sinks.kube.leftovers`."""
 
     def wants(self, name: ObjectKey, path: Field) -> bool:
         """Whether somebody wants a value in a field of an object."""
@@ -223,7 +223,7 @@ class KubeSink(Sink[KubeItem]):
     def _change(self, name: ObjectKey, owner: Owner, old: Mapping[Field, Any], new: Mapping[Field, Any]) -> None:
         target = self._targets.get(name)
         if target is None:
-            target = self._targets[name] = Target()
+            target = self._targets[name] = PatchTarget()
         self._fields -= len(target.wanted)
         for path in old.keys() - new.keys():
             target.drop(owner, path)
@@ -285,25 +285,25 @@ class KubeSink(Sink[KubeItem]):
             return known
         return known if version(known.resource_version) > version(view.resource_version) else None
 
-    def _settled(self, name: ObjectKey, target: Target) -> None:
+    def _settled(self, name: ObjectKey, target: PatchTarget) -> None:
         """The object is as wanted, as far as its view shows."""
         self._succeeded(name, target)
         target.left()
         if not target.wanted and not target.overlay:
             del self._targets[name]
 
-    def _succeeded(self, name: ObjectKey, target: Target) -> None:
+    def _succeeded(self, name: ObjectKey, target: PatchTarget) -> None:
         for owner in {owner for path in target.told_of for owner in target.owners(path)}:
             self._report(owner, None)
         target.succeeded()
         self._held_back.discard(name)
 
-    def _write(self, name: ObjectKey, target: Target, plan: Plan) -> None:
+    def _write(self, name: ObjectKey, target: PatchTarget, plan: Plan) -> None:
         """In a writer's thread."""
         outcome = self._patcher.run(plan)
         self._post(partial(self._done, name, target, plan, outcome))
 
-    def _done(self, name: ObjectKey, target: Target, plan: Plan, outcome: Outcome) -> None:
+    def _done(self, name: ObjectKey, target: PatchTarget, plan: Plan, outcome: Outcome) -> None:
         target.in_flight = False
         self._in_flight -= 1
         if outcome.gone:
@@ -318,7 +318,7 @@ class KubeSink(Sink[KubeItem]):
         elif not (outcome.gone or outcome.errors or name in self._dirty):
             self._settled(name, target)
 
-    def _learn(self, name: ObjectKey, target: Target, plan: Plan, outcome: Outcome) -> None:
+    def _learn(self, name: ObjectKey, target: PatchTarget, plan: Plan, outcome: Outcome) -> None:
         done = {path: value for path, value in plan.metadata_fields if path not in outcome.errors}
         if outcome.resource_version:
             target.wrote(done, outcome.resource_version)
@@ -337,7 +337,7 @@ class KubeSink(Sink[KubeItem]):
         delay = target.hold_back(_OUTAGE_RETRY if outage else _REFUSED_RETRY)
         self._post_later(delay, partial(self._dispatch, name))
 
-    def _failed(self, name: ObjectKey, target: Target, path: Field, error: Exception) -> None:
+    def _failed(self, name: ObjectKey, target: PatchTarget, path: Field, error: Exception) -> None:
         self._last, self.last_error = error, str(error)
         if isinstance(error, _OUTAGE):
             return  # not the object's fault

@@ -17,7 +17,7 @@ from ovnkit.api.backoff import Backoff
 from ovnkit.engine.garbage import collector_paused
 from ovnkit.sinks.ovsdb.handshake import Link, NotUsable, open_database
 from ovnkit.sinks.ovsdb.model.needs import Columns, Needs
-from ovnkit.sinks.ovsdb.model.replica import Change, Replica
+from ovnkit.sinks.ovsdb.model.replica import Replica, RowChange
 from ovnkit.sinks.ovsdb.wire.endpoint import Endpoint, Tls, parse_endpoints
 from ovnkit.sinks.ovsdb.wire.errors import Disconnected, ProtocolError, RpcError, TransactionError
 from ovnkit.sinks.ovsdb.wire.jsonrpc import Connection, Message, drain
@@ -39,10 +39,10 @@ class Listener(Protocol):
     def on_connected(self, schema: Schema) -> None:
         """A usable server is found and its schema known; the content comes next."""
 
-    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+    def on_loaded(self, complete: bool, changes: list[RowChange]) -> None:
         """The replica is current. When `complete` it was loaded anew, else `changes` happened meanwhile."""
 
-    def on_update(self, changes: list[Change]) -> None:
+    def on_update(self, changes: list[RowChange]) -> None:
         """The replica has changed."""
 
     def on_disconnected(self, error: Exception) -> None:

@@ -21,14 +21,14 @@ from ovnkit.api.items import Absent, Member, Row, RowItem
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report, Sink
 from ovnkit.sinks.ovsdb.model.needs import columns_of
-from ovnkit.sinks.ovsdb.model.replica import Change
+from ovnkit.sinks.ovsdb.model.replica import RowChange
 from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb, merge
 from ovnkit.sinks.ovsdb.plan.deletions import Deletions
-from ovnkit.sinks.ovsdb.plan.failures import FIRST_DELAY, LAST_DELAY, Failures, Later
 from ovnkit.sinks.ovsdb.plan.leftovers import is_leftover
 from ovnkit.sinks.ovsdb.plan.planner import Planner
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.plan.wait_status import Waits
+from ovnkit.sinks.ovsdb.plan.write_gate import FIRST_DELAY, LAST_DELAY, Later, WriteGate
 from ovnkit.sinks.ovsdb.session import Post, Session
 from ovnkit.sinks.ovsdb.wire.errors import BadValue, Collected, Disconnected, TransactionError
 from ovnkit.sinks.ovsdb.wire.schema import Schema
@@ -68,13 +68,13 @@ class OvsdbSink(Sink[RowItem]):
         self._batch_rows = batch_rows
         self._later = later or self._timer
         self._in_flight: deque[Batch] = deque()
-        self._failures = Failures(self._later, self._blamed, self._retry)
-        self._state = State(
+        self._write_gate = WriteGate(self._later, self._blamed, self._retry)
+        self._state = SinkState(
             db,
             session.replica,
             live,
             report,
-            gate=self._failures.gate,
+            gate=self._write_gate.gate,
             need=session.need,
             is_echo=lambda record: any(batch.is_echo(record) for batch in self._in_flight),
         )
@@ -99,7 +99,7 @@ class OvsdbSink(Sink[RowItem]):
             if item.db == self.name and not isinstance(item, Absent):
                 for table, columns in columns_of(item):
                     self.session.need(table, columns)
-        if self._failures.pardon(owner) | self._state.reports.forget(owner):
+        if self._write_gate.pardon(owner) | self._state.reports.forget(owner):
             self._state.touch_owner(owner)
         try:
             self._state.desired.want(owner, tuple(items))
@@ -113,7 +113,7 @@ class OvsdbSink(Sink[RowItem]):
     def flush(self) -> None:
         """Start applying what differs, unless a transaction is in flight (then its reply goes on)."""
         self._apply()
-        if self._mending and not (self._in_flight or self._state.touched or self._failures.trying):
+        if self._mending and not (self._in_flight or self._state.touched or self._write_gate.trying):
             for owner in self._mending:
                 self._state.reports.tell_over(owner)
             self._mending.clear()
@@ -125,8 +125,8 @@ class OvsdbSink(Sink[RowItem]):
         if self._in_flight:
             self._plan_ahead(schema)
             return
-        while self._state.touched or self._deletions.rows or self._failures.trying:
-            self._failures.begin()
+        while self._state.touched or self._deletions.rows or self._write_gate.trying:
+            self._write_gate.begin()
             batch = self._plan(schema)
             operations = batch.encode()
             if operations:
@@ -134,9 +134,9 @@ class OvsdbSink(Sink[RowItem]):
                 self._plan_ahead(schema)
                 return
             # deletions that only had to step back for a trial are due now
-            waiting = self._failures.skipped
-            self._failures.empty()
-            if not (waiting or self._failures.trying or self._state.touched):
+            waiting = self._write_gate.skipped
+            self._write_gate.empty()
+            if not (waiting or self._write_gate.trying or self._state.touched):
                 return
 
     def settle(self) -> None:
@@ -156,7 +156,7 @@ class OvsdbSink(Sink[RowItem]):
             self._in_flight
             or self._state.touched
             or self._deletions.pending
-            or self._failures.trying
+            or self._write_gate.trying
             or self._pause_until_retry
         )
 
@@ -166,7 +166,7 @@ class OvsdbSink(Sink[RowItem]):
         return self.session.loaded
 
     def status(self) -> dict[str, Any]:
-        """State for `/readyz`, metrics and `ovnkit status`."""
+        """SinkState for `/readyz`, metrics and `ovnkit status`."""
         return {
             "connected": self.session.connected,
             "endpoint": self.session.endpoint,
@@ -178,7 +178,7 @@ class OvsdbSink(Sink[RowItem]):
             **Waits(self._state).told(),
             "held_back": self._deletions.held,
             "missing": list(self.session.missing),
-            "failing": {**self._state.reports.texts, **{k: [v] for k, v in self._failures.errors.items()}},
+            "failing": {**self._state.reports.texts, **{k: [v] for k, v in self._write_gate.errors.items()}},
             "transactions": self.transactions,
             "failed_transactions": self.failed_transactions,
             "rows_written": self.rows_written,
@@ -200,9 +200,9 @@ class OvsdbSink(Sink[RowItem]):
         """Derive from the schema what depends on it."""
         self._state.desired.use_schema(schema)
 
-    def on_loaded(self, complete: bool, changes: list[Change]) -> None:
+    def on_loaded(self, complete: bool, changes: list[RowChange]) -> None:
         """Compare with what is there."""
-        self._failures.reset()
+        self._write_gate.reset()
         self._pause_until_retry = False
         self.last_error = ""
         if complete:
@@ -212,7 +212,7 @@ class OvsdbSink(Sink[RowItem]):
             self._state.follow(changes)
         self._kick()
 
-    def on_update(self, changes: list[Change]) -> None:
+    def on_update(self, changes: list[RowChange]) -> None:
         """Put right what others changed."""
         self._state.follow(changes)
         if not self._in_flight and self._state.touched:
@@ -221,7 +221,7 @@ class OvsdbSink(Sink[RowItem]):
     def on_disconnected(self, error: Exception) -> None:
         """Wait for the session to come back; transactions in flight have been answered with an error."""
         self.last_error = str(error)
-        self._failures.reset()
+        self._write_gate.reset()
 
     # --- planning ---------------------------------------------------------------------------------------------
 
@@ -247,11 +247,11 @@ class OvsdbSink(Sink[RowItem]):
 
     def _plan_row(self, planner: Planner, uuid: str, kept: dict[str, Touched]) -> None:
         touched = self._state.touched.pop(uuid)
-        self._failures.skipped = False
+        self._write_gate.skipped = False
         if self._deletions.take(uuid):
             return
         planner.plan(uuid, touched)
-        if self._failures.skipped:
+        if self._write_gate.skipped:
             merge(kept, uuid, touched)
         else:
             merge(planner.batch.taken, uuid, touched)
@@ -262,12 +262,12 @@ class OvsdbSink(Sink[RowItem]):
         It holds nothing but new rows and their references, which the first can't contradict.
         """
         state = self._state
-        if len(self._in_flight) != 1 or len(state.touched) < self._batch_rows or self._failures.trying:
+        if len(self._in_flight) != 1 or len(state.touched) < self._batch_rows or self._write_gate.trying:
             return
         first = self._in_flight[0]
         if any(row.verb is Verb.DELETE for row in first.rows.values()):
             return
-        self._failures.begin()
+        self._write_gate.begin()
         state.coming = {uuid for uuid, row in first.rows.items() if row.verb is Verb.INSERT}
         planner = Planner(state, schema, ahead=True)
         for uuid in list(islice(state.touched, 2 * self._batch_rows)):
@@ -293,9 +293,9 @@ class OvsdbSink(Sink[RowItem]):
             self.transactions += 1
             self.rows_written += len(batch)
             self._backoff.reset()
-            self._failures.succeeded(tuple(batch.owners))
+            self._write_gate.succeeded(tuple(batch.owners))
             self._look_again(batch)
-            if not self._failures.errors:
+            if not self._write_gate.errors:
                 self.last_error = ""
             self._verify(batch)
         else:
@@ -328,7 +328,7 @@ class OvsdbSink(Sink[RowItem]):
             later.doubtful = True
         if isinstance(error, TransactionError) and error.content:
             self._log.warning("transaction refused", error=str(error), rows=len(batch), owners=len(batch.owners))
-            self._failures.failed(tuple(batch.owners), batch.culprit(error.operation), error)
+            self._write_gate.failed(tuple(batch.owners), batch.culprit(error.operation), error)
             return
         self._log.warning("transaction failed", error=str(error), rows=len(batch))
         self._pause_until_retry = True
@@ -361,7 +361,7 @@ class OvsdbSink(Sink[RowItem]):
         want = self._state.desired.rows[uuid]
         home = self._state.resolve(want.parent[0]) if want.parent is not None else None
         if home is not None and home in self._state.replica.rows:
-            self._failures.blame(want.owner, Collected(f"{want.path} vanished: nothing refers to it strongly"))
+            self._write_gate.blame(want.owner, Collected(f"{want.path} vanished: nothing refers to it strongly"))
         self._state.touch(uuid)
 
     # --- owners and time --------------------------------------------------------------------------------------

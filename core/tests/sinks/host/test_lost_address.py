@@ -17,7 +17,7 @@ from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.process.watches import Watches
 from ovnkit.sinks.host import apply
-from ovnkit.sinks.host.moving import link_index
+from ovnkit.sinks.host.link_config import link_index
 
 
 class Client:

@@ -23,8 +23,8 @@ from ovnkit.api.host import LinkAddress, UplinkBridge
 from ovnkit.engine.inbox import Inbox
 from ovnkit.engine.sink import Owner
 from ovnkit.network.bridges import OVS_BRIDGES
-from ovnkit.sinks.host import apply, moving, uplinks
-from ovnkit.sinks.host.moving import belongings, link_index
+from ovnkit.sinks.host import apply, link_config, uplinks
+from ovnkit.sinks.host.link_config import link_index, read_config
 from ovnkit.sinks.host.uplinks import Uplinks
 from ovnkit.sinks.host.uplinksink import UplinkSink
 from ovnkit.sinks.host.vsctl import Vsctl
@@ -297,7 +297,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: str, way: str) -> None:
     if step == "put":
 
         def half(ip: Any, index: int, things: Any) -> None:
-            moving.put(ip, index, moving.Belongings(things.addresses[:2], ()))
+            link_config.put(ip, index, link_config.LinkConfig(things.addresses[:2], ()))
             raise Killed
 
         monkeypatch.setattr(uplinks, "put", half)
@@ -309,7 +309,7 @@ def die_at(monkeypatch: pytest.MonkeyPatch, step: str, way: str) -> None:
             if calls or step == "add-port":
                 raise Killed
             calls.append(1)
-            moving.put(ip, index, things)
+            link_config.put(ip, index, things)
 
         monkeypatch.setattr(uplinks, "put", once)
     elif step == "add-port":
@@ -401,4 +401,4 @@ def test_routes_over_several_hops_and_foreign_links(host: Host) -> None:
     with IPRoute() as ip:
         index = link_index(ip, "ens4")
         assert index is not None
-        assert not belongings(ip, index)
+        assert not read_config(ip, index)

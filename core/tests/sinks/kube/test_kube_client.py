@@ -28,7 +28,7 @@ from ovnkit.sinks.kube.errors import (
     Unauthorized,
     Unprocessable,
 )
-from ovnkit.sinks.kube.onepiece import send_in_one_piece
+from ovnkit.sinks.kube.whole_requests import send_whole_requests
 
 PODS = "/api/v1/pods"
 
@@ -186,7 +186,7 @@ def test_a_request_goes_out_in_one_piece() -> None:
             self.sent.append(bytes(data))
 
     pool = urllib3.HTTPConnectionPool("127.0.0.1", 1)
-    send_in_one_piece(pool)
+    send_whole_requests(pool)
     connection: Any = pool.ConnectionCls("127.0.0.1", 1)
     connection.sock = recorder = Recorder()
     connection.request("PATCH", "/x", body=b'{"a": 1}', headers={"X": "y"})

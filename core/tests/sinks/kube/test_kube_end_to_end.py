@@ -26,8 +26,8 @@ from ovnkit.engine.sink import Owner
 from ovnkit.engine.store import Store
 from ovnkit.sinks.kube.client import Client
 from ovnkit.sinks.kube.errors import KubeError, Unprocessable
+from ovnkit.sinks.kube.leftovers import KubeLeftovers
 from ovnkit.sinks.kube.managers import FieldManagers
-from ovnkit.sinks.kube.residue import Residue
 from ovnkit.sinks.kube.watch import Watcher
 from ovnkit.sinks.kube.writer import KubeSink
 
@@ -132,7 +132,7 @@ class Session:
             status_kinds=(THINGS,),
             manager=MANAGERS.name,
         )
-        self.residue = Residue(
+        self.residue = KubeLeftovers(
             Role.ZONE,
             self.client,
             MANAGERS,

@@ -14,7 +14,7 @@ from ovnkit.network import rows
 from ovnkit.network.northd import northd_release
 from ovnkit.network.services import SERVICES, Service
 from ovnkit_services import balancers, idling, templates
-from ovnkit_services.balancers import Balancers, Policy, Scope, Vips
+from ovnkit_services.balancers import Balancers, BalancerScope, Policy, Vips
 from ovnkit_services.endpoints import service_endpoints
 from ovnkit_services.frontends import frontends, is_served
 from ovnkit_services.layout import Layout
@@ -79,7 +79,9 @@ class ZoneServices:
         waits = idling.clients_wait(world, service, self.layout)
         writer = _Writer(service, self.layout, waits, self._selection(world, service))
         for protocol, vips in found.cluster.items():
-            yield from writer.balancer(protocol, "cluster", Scope.CLUSTER.value, vips, _group(Scope.CLUSTER))
+            yield from writer.balancer(
+                protocol, "cluster", BalancerScope.CLUSTER.value, vips, _group(BalancerScope.CLUSTER)
+            )
         yield from self._nodes(writer, found, nodes)
         if found.node_ports:
             shared, variables = templates.build(key, found.node_ports, endpoints, nodes, self.layout)
@@ -110,7 +112,7 @@ class ZoneServices:
             # but a gateway router that serves no NodePorts is in no group of routers.
             in_groups = {node.name for node in nodes if node.node_ports}
             for protocol, scope, node, vips in _merged(found):
-                to_router = scope in (Scope.ROUTER, Scope.LOCAL_ROUTER)
+                to_router = scope in (BalancerScope.ROUTER, BalancerScope.LOCAL_ROUTER)
                 slots = (_slot(scope, node),) if to_router and node not in in_groups else _group(scope)
                 yield from writer.balancer(
                     protocol, _row(scope, node), f"{scope.value}_{node}", vips, slots, scope
@@ -121,21 +123,21 @@ class ZoneServices:
             yield from _shared(writer, protocol, scope, by_node, uniform=uniform and len(by_node) == len(nodes))
 
 
-def _merged(found: Balancers) -> Iterable[tuple[str, Scope, str, Vips]]:
+def _merged(found: Balancers) -> Iterable[tuple[str, BalancerScope, str, Vips]]:
     """Per-node load balancers, switch and router in one where they are the same."""
     for (protocol, scope), by_node in found.nodes.items():
         for node, vips in by_node.items():
-            if scope in (Scope.SWITCH, Scope.ROUTER):
-                other = Scope.ROUTER if scope is Scope.SWITCH else Scope.SWITCH
+            if scope in (BalancerScope.SWITCH, BalancerScope.ROUTER):
+                other = BalancerScope.ROUTER if scope is BalancerScope.SWITCH else BalancerScope.SWITCH
                 if found.nodes.get((protocol, other), {}).get(node) == vips:
-                    if scope is Scope.SWITCH:
-                        yield protocol, Scope.BOTH, node, vips
+                    if scope is BalancerScope.SWITCH:
+                        yield protocol, BalancerScope.BOTH, node, vips
                     continue
             yield protocol, scope, node, vips
 
 
 def _shared(
-    writer: _Writer, protocol: str, scope: Scope, by_node: Mapping[str, Vips], *, uniform: bool
+    writer: _Writer, protocol: str, scope: BalancerScope, by_node: Mapping[str, Vips], *, uniform: bool
 ) -> Iterable[Row | Member]:
     """Of a zone with several nodes: what most nodes have is one load balancer; who differs has its own.
 
@@ -155,18 +157,18 @@ def _shared(
             yield from writer.balancer(protocol, _row(scope, node), name, vips, (_slot(scope, node),), scope)
 
 
-def _row(scope: Scope, node: str) -> str:
+def _row(scope: BalancerScope, node: str) -> str:
     return f"{scope.value}-{node}"
 
 
-def _group(scope: Scope) -> Slots:
-    groups = {Scope.SWITCH: rows.switch_lb_group(), Scope.ROUTER: rows.router_lb_group()}
-    groups[Scope.LOCAL_ROUTER] = rows.router_lb_group()
+def _group(scope: BalancerScope) -> Slots:
+    groups = {BalancerScope.SWITCH: rows.switch_lb_group(), BalancerScope.ROUTER: rows.router_lb_group()}
+    groups[BalancerScope.LOCAL_ROUTER] = rows.router_lb_group()
     return (Slot("Load_Balancer_Group", groups.get(scope, rows.cluster_lb_group()), "load_balancer"),)
 
 
-def _slot(scope: Scope, node: str) -> Slot:
-    if scope is Scope.SWITCH:
+def _slot(scope: BalancerScope, node: str) -> Slot:
+    if scope is BalancerScope.SWITCH:
         return Slot("Logical_Switch", rows.node_switch(node), "load_balancer")
     return Slot("Logical_Router", rows.gateway_router(node), "load_balancer")
 
@@ -184,11 +186,17 @@ class _Writer:
     selection: frozenset[str]
 
     def balancer(
-        self, protocol: str, row: str, suffix: str, vips: Vips, slots: Slots, scope: Scope = Scope.CLUSTER
+        self,
+        protocol: str,
+        row: str,
+        suffix: str,
+        vips: Vips,
+        slots: Slots,
+        scope: BalancerScope = BalancerScope.CLUSTER,
     ) -> Iterable[Row | Member]:
         """A load balancer and what refers to it."""
         options = self._options(protocol)
-        if scope is Scope.LOCAL_ROUTER:
+        if scope is BalancerScope.LOCAL_ROUTER:
             options["skip_snat"] = "true"
         if self.service.affinity_timeout not in (0, HASHED):
             options["affinity_timeout"] = str(self.service.affinity_timeout)

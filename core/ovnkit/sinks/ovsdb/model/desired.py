@@ -21,13 +21,13 @@ from ovnkit.sinks.ovsdb.wire.errors import BadValue, MissingSchema
 from ovnkit.sinks.ovsdb.wire.schema import Schema, Shape, TableSchema
 from ovnkit.sinks.ovsdb.wire.values import element_of, normal
 
-Target = str | Lookup
+RowTarget = str | Lookup
 """A row by UUID (ours), or one to be looked up."""
 Elements = dict[Any, dict[Owner, Any]]
 """By element, or key of a map: who wants it, and with which value."""
 
 
-WantedMember = tuple[Target, str, str, Any, Any]
+WantedMember = tuple[RowTarget, str, str, Any, Any]
 """A member: (target, its table, column, element, value)."""
 _NO_REFS: Mapping[str, Sequence[str]] = MappingProxyType({})
 
@@ -49,7 +49,7 @@ class WantedRow:
     """The columns that hold live sets."""
     owns_ids: bool = False
     """Whether the row names `external_ids`, so that unknown keys go."""
-    parent: tuple[Target, str] | None = None
+    parent: tuple[RowTarget, str] | None = None
 
     @property
     def table(self) -> str:
@@ -74,9 +74,9 @@ class Desired:
     `touch(target, column, element)` is called for all that may differ now; column None is the whole row.
     """
 
-    def __init__(self, db: str, live: LiveViews, touch: Callable[[Target, str | None, Any], None]) -> None:
+    def __init__(self, db: str, live: LiveViews, touch: Callable[[RowTarget, str | None, Any], None]) -> None:
         self.rows: dict[str, WantedRow] = {}
-        self.members: dict[Target, dict[str, Elements]] = {}
+        self.members: dict[RowTarget, dict[str, Elements]] = {}
         self.owners: dict[Owner, OwnerItems] = {}
         self.unwanted: dict[str, Owner] = {}
         """Rows of others that are to go, and who says so."""
@@ -169,7 +169,7 @@ class Desired:
                 found[want.owner] = None
         return list(found)
 
-    def of(self, targets: Iterable[Target], column: str) -> list[Elements]:
+    def of(self, targets: Iterable[RowTarget], column: str) -> list[Elements]:
         """The members for a column of a row that goes by these names."""
         found = (self.members.get(target, {}).get(column) for target in targets)
         return [elements for elements in found if elements]
@@ -218,7 +218,7 @@ class Desired:
         for target, _, column, element, _ in former.values():
             self._drop_member(owner, target, column, element)
 
-    def _drop_member(self, owner: Owner, target: Target, column: str, element: Any) -> None:
+    def _drop_member(self, owner: Owner, target: RowTarget, column: str, element: Any) -> None:
         columns = self.members[target]
         owners = columns[column][element]
         owners.pop(owner, None)
@@ -281,7 +281,7 @@ class Desired:
         return content
 
 
-def target_of(slot: Slot) -> Target:
+def target_of(slot: Slot) -> RowTarget:
     """The row a slot is in."""
     return slot.row.uuid if isinstance(slot.row, RowId) else slot.row
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ovnkit.api.items import Lookup
-from ovnkit.sinks.ovsdb.model.replica import Change, Replica
+from ovnkit.sinks.ovsdb.model.replica import Replica, RowChange
 
 
 class Lookups:
@@ -34,7 +34,7 @@ class Lookups:
         for lookup in self._found:
             self._check(lookup)
 
-    def follow(self, change: Change) -> None:
+    def follow(self, change: RowChange) -> None:
         """The replica has changed."""
         for lookup in self._tables.get(change.record.table, ()):
             if change.columns is None or lookup.column in change.before:

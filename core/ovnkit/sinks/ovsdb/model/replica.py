@@ -45,7 +45,7 @@ class Record:
 
 
 @define(eq=False)
-class Change:
+class RowChange:
     """What became of a record.
 
     `columns` is None when the row came or went; else it names the columns that changed and, of sets and maps,
@@ -59,7 +59,7 @@ class Change:
     """Former values of the scalars that changed."""
 
 
-Watcher = Callable[[list[Change]], None]
+Watcher = Callable[[list[RowChange]], None]
 IndexKey = tuple[Any, ...]
 
 
@@ -97,24 +97,24 @@ class Replica:
                 if names.issuperset(index):
                     self._add_index(table, index)
 
-    def apply(self, deltas: Iterable[Delta]) -> list[Change]:
+    def apply(self, deltas: Iterable[Delta]) -> list[RowChange]:
         """Take over what the server reported; returns what changed, in order."""
         changes = []
         for delta in deltas:
             record = self.rows.get(delta.uuid)
             if record is not None and record.table != delta.table:
                 self._remove(record)
-                changes.append(Change(record, gone=True))
+                changes.append(RowChange(record, gone=True))
                 record = None
             if delta.op is Op.DELETE:
                 if record is not None:
                     self._remove(record)
-                    changes.append(Change(record, gone=True))
+                    changes.append(RowChange(record, gone=True))
             elif record is None:
                 if delta.op is Op.INSERT:
                     record = Record(delta.table, delta.uuid, delta.content)
                     self._insert(record)
-                    changes.append(Change(record))
+                    changes.append(RowChange(record))
             else:
                 changes.append(self._modify(record, delta))
         return changes
@@ -181,12 +181,12 @@ class Replica:
             if not entries:
                 del self._referrers[target]
 
-    def _modify(self, record: Record, delta: Delta) -> Change:
+    def _modify(self, record: Record, delta: Delta) -> RowChange:
         assert self.schema is not None
         described = self.schema.tables[record.table].columns
         strong = self._strong[record.table]
         record.unshare()
-        change = Change(record, columns={})
+        change = RowChange(record, columns={})
         assert change.columns is not None
         scalars = {n: v for n, v in delta.content.items() if described[n].shape is Shape.SCALAR}
         if delta.op is not Op.MODIFY:

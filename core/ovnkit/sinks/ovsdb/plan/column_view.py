@@ -13,7 +13,7 @@ from ovnkit.sinks.ovsdb.model.desired import Elements, WantedRow
 from ovnkit.sinks.ovsdb.model.live_views import LiveView
 from ovnkit.sinks.ovsdb.model.replica import Record
 from ovnkit.sinks.ovsdb.plan.leftovers import leftover
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.wire.errors import BadValue, Contested, MissingSchema
 from ovnkit.sinks.ovsdb.wire.values import atom, map_value, normal
 
@@ -25,7 +25,7 @@ class View:
     """One column of one row: what is wanted there, by whom, and what may go."""
 
     def __init__(
-        self, state: State, record: Record, want: WantedRow | None, content: Mapping[str, Any], name: str
+        self, state: SinkState, record: Record, want: WantedRow | None, content: Mapping[str, Any], name: str
     ) -> None:
         self.record, self.want, self.content, self.name = record, want, content, name
         self._state = state

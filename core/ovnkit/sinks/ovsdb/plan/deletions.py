@@ -8,7 +8,7 @@ from ovnkit.sinks.ovsdb.model.names import SIGNS
 from ovnkit.sinks.ovsdb.model.replica import Record
 from ovnkit.sinks.ovsdb.plan.leftovers import leftover
 from ovnkit.sinks.ovsdb.plan.planner import Planner
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 
 log = structlog.get_logger()
 MASS_DELETE_MINIMUM = 20
@@ -18,7 +18,7 @@ MASS_DELETE_MINIMUM = 20
 class Deletions:
     """The rows that are to go. More than half of all rows of ours are held back until `allow_mass`."""
 
-    def __init__(self, state: State, allow_mass: bool) -> None:
+    def __init__(self, state: SinkState, allow_mass: bool) -> None:
         self.rows: dict[str, None] = {}
         self.held = 0
         self.allow_mass = allow_mass

@@ -18,9 +18,9 @@ from ovnkit.sinks.ovsdb.model.names import NAMING, SIGNS
 from ovnkit.sinks.ovsdb.model.replica import Record
 from ovnkit.sinks.ovsdb.plan.batch import Touched
 from ovnkit.sinks.ovsdb.plan.column_view import View
-from ovnkit.sinks.ovsdb.plan.edits import Change, Edit
+from ovnkit.sinks.ovsdb.plan.edits import Edit, EditKind
 from ovnkit.sinks.ovsdb.plan.leftovers import leftover
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
 from ovnkit.sinks.ovsdb.wire.values import default
 
@@ -28,7 +28,7 @@ from ovnkit.sinks.ovsdb.wire.values import default
 class Differ:
     """Compares rows. It reads the state, and reports to owners what can't be written."""
 
-    def __init__(self, state: State, schema: Schema) -> None:
+    def __init__(self, state: SinkState, schema: Schema) -> None:
         self._state = state
         self._desired = state.desired
         self._schema = schema
@@ -146,7 +146,7 @@ class Differ:
                 yield Edit(
                     owner,
                     column,
-                    Change.ADD,
+                    EditKind.ADD,
                     element,
                     target=element if column.reference is not None else None,
                     entered=self._entry(view, element, "") if view.keeps_ledger(element) else None,
@@ -162,9 +162,9 @@ class Differ:
         if present:
             strong = column.reference is not None and column.reference.strong
             released = element if strong else None
-            yield Edit(owner, column, Change.REMOVE, element, released=released, struck=struck)
+            yield Edit(owner, column, EditKind.REMOVE, element, released=released, struck=struck)
         elif struck is not None:
-            yield Edit(owner, column, Change.NOTHING, struck=struck)
+            yield Edit(owner, column, EditKind.NOTHING, struck=struck)
 
     def _remover(self, view: View, element: Any) -> Owner | None:
         """On whose behalf an element or key goes now; None when it stays."""
@@ -196,7 +196,7 @@ class Differ:
             if view.keeps_ledger(key):
                 entered = self._entry(view, key, ledger.write_former(actual.get(key), None))
             target = value if column.reference is not None else None
-            yield Edit(owner, column, Change.PUT, key, value, key in actual, target=target, entered=entered)
+            yield Edit(owner, column, EditKind.PUT, key, value, key in actual, target=target, entered=entered)
 
     def _remove_key(self, view: View, column: Column, key: Any) -> Iterator[Edit]:
         owner = self._remover(view, key)
@@ -206,11 +206,11 @@ class Differ:
         struck = self._struck(view, key)
         former = ledger.read_former(view.ledger_entry(key) or "", None)
         if former is not None and actual.get(key) != former:
-            yield Edit(owner, column, Change.PUT, key, former, key in actual, struck=struck)
+            yield Edit(owner, column, EditKind.PUT, key, former, key in actual, struck=struck)
         elif former is None and key in actual:
-            yield Edit(owner, column, Change.DROP, key, struck=struck)
+            yield Edit(owner, column, EditKind.DROP, key, struck=struck)
         elif struck is not None:
-            yield Edit(owner, column, Change.NOTHING, struck=struck)
+            yield Edit(owner, column, EditKind.NOTHING, struck=struck)
 
     def _own_key(self, view: View, column: Column, key: str) -> Iterator[Edit]:
         """A key of the ledger, or an owner mark on a row that isn't wanted (whose deletion is planned)."""
@@ -221,7 +221,7 @@ class Differ:
         if key.startswith(ledger.ROW_PREFIX):
             gone = key[len(ledger.ROW_PREFIX) :] not in self._state.replica.rows
             if key in actual and gone and self._state.may_take_from(view.record.uuid):
-                yield Edit(owner, column, Change.DROP, key)
+                yield Edit(owner, column, EditKind.DROP, key)
             return
         name, _, text = key[len(ledger.MEMBER_PREFIX) :].partition("/")
         other = View(self._state, view.record, view.want, view.content, name)
@@ -232,9 +232,9 @@ class Differ:
             if other.wants(element) is None or other.named_whole:
                 self._state.touch(view.record.uuid, name, (element,))
                 if other.named_whole and self._state.may_take_from(view.record.uuid):
-                    yield Edit(owner, column, Change.DROP, key)
+                    yield Edit(owner, column, EditKind.DROP, key)
         elif other.wants(element) is not None and other.keeps_ledger(element) and other.holds(element):
-            yield Edit(owner, column, Change.PUT, key, "")
+            yield Edit(owner, column, EditKind.PUT, key, "")
 
     # --- scalars ----------------------------------------------------------------------------------------------
 
@@ -256,7 +256,7 @@ class Differ:
         yield Edit(
             owner,
             column,
-            Change.ASSIGN,
+            EditKind.ASSIGN,
             value=value,
             target=value if reference is not None else None,
             named=view.want.named if view.name in NAMING and view.want is not None else (),
@@ -272,7 +272,7 @@ class Differ:
         if text is None or not self._state.may_take_from(view.record.uuid) or not self._state.gate(owner):
             return
         former, struck = ledger.read_former(text, default(column)), self._struck(view, ledger.SCALAR)
-        change = Change.ASSIGN if former != view.record.values[view.name] else Change.NOTHING
+        change = EditKind.ASSIGN if former != view.record.values[view.name] else EditKind.NOTHING
         yield Edit(owner, column, change, value=former, struck=struck)
 
     # --- the ledger -------------------------------------------------------------------------------------------

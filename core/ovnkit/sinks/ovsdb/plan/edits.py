@@ -13,7 +13,7 @@ from ovnkit.sinks.ovsdb.plan.batch import RowOperation
 from ovnkit.sinks.ovsdb.wire.schema import Column
 
 
-class Change(Enum):
+class EditKind(Enum):
     """What an edit does with a column."""
 
     ADD = "add an element to a set"
@@ -34,7 +34,7 @@ class Edit:
 
     owner: Owner
     column: Column
-    change: Change
+    change: EditKind
     key: Any = None
     value: Any = None
     replace: bool = False
@@ -53,15 +53,15 @@ class Edit:
 
     def write(self, operation: RowOperation, ids: Column | None) -> None:
         """Put it into the operation on its row; `ids` is the column of the row's ledger."""
-        if self.change is Change.ADD:
+        if self.change is EditKind.ADD:
             operation.add_element(self.column, self.key)
-        elif self.change is Change.REMOVE:
+        elif self.change is EditKind.REMOVE:
             operation.remove_element(self.column, self.key)
-        elif self.change is Change.PUT:
+        elif self.change is EditKind.PUT:
             operation.put_pair(self.column, self.key, self.value, replace=self.replace)
-        elif self.change is Change.DROP:
+        elif self.change is EditKind.DROP:
             operation.remove_pair(self.column, self.key)
-        elif self.change is Change.ASSIGN:
+        elif self.change is EditKind.ASSIGN:
             operation.values[self.column.name] = self.value
         if ids is not None and self.entered is not None:
             operation.put_pair(ids, *self.entered, replace=False)

@@ -10,7 +10,7 @@ from ovnkit.sinks.ovsdb.model.foreign_rows import IDENTITIES
 from ovnkit.sinks.ovsdb.model.live_views import LiveView
 from ovnkit.sinks.ovsdb.model.replica import IndexKey, Record, index_key
 from ovnkit.sinks.ovsdb.plan.batch import Batch
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.wire.schema import Schema
 from ovnkit.sinks.ovsdb.wire.values import default
 
@@ -22,7 +22,7 @@ class Occupants:
     """
 
     def __init__(
-        self, state: State, schema: Schema, batch: Batch, moved: Mapping[str, list[tuple[str, str]]]
+        self, state: SinkState, schema: Schema, batch: Batch, moved: Mapping[str, list[tuple[str, str]]]
     ) -> None:
         self._state = state
         self._schema = schema

@@ -14,17 +14,17 @@ from typing import Any
 import structlog
 
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.model.desired import Target, WantedRow
+from ovnkit.sinks.ovsdb.model.desired import RowTarget, WantedRow
 from ovnkit.sinks.ovsdb.model.live_views import LiveView
 from ovnkit.sinks.ovsdb.model.names import SIGNS
 from ovnkit.sinks.ovsdb.model.replica import Record, index_key
 from ovnkit.sinks.ovsdb.plan.batch import Batch, Touched, Verb
 from ovnkit.sinks.ovsdb.plan.differ import Differ, is_inserted_whole
-from ovnkit.sinks.ovsdb.plan.edits import Change, Edit
+from ovnkit.sinks.ovsdb.plan.edits import Edit, EditKind
 from ovnkit.sinks.ovsdb.plan.leftovers import leftover
 from ovnkit.sinks.ovsdb.plan.occupants import Occupants
 from ovnkit.sinks.ovsdb.plan.references import drop_reference
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.plan.takeover import kept_elements
 from ovnkit.sinks.ovsdb.wire.errors import BadValue, MissingSchema, NameTaken
 from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 class Planner:
     """Fills one batch. Rows that must come together (a row and its parent, a name's old and new holder) do."""
 
-    def __init__(self, state: State, schema: Schema, *, ahead: bool = False) -> None:
+    def __init__(self, state: SinkState, schema: Schema, *, ahead: bool = False) -> None:
         self.batch = Batch(schema)
         self._moved: dict[str, list[tuple[str, str]]] = {}
         """Rows of others that a new row of this batch takes over from one that goes: (new row, column)."""
@@ -103,10 +103,10 @@ class Planner:
             return False
         if edit.renames and not self._is_free_to_rename(record, edit.owner):
             return False
-        if edit.change is Change.ASSIGN and not edit.column.mutable:
+        if edit.change is EditKind.ASSIGN and not edit.column.mutable:
             self._replace(record, edit.owner)
             return False
-        if edit.change is Change.REMOVE and len(record.values[edit.column.name]) <= edit.column.min:
+        if edit.change is EditKind.REMOVE and len(record.values[edit.column.name]) <= edit.column.min:
             # the last one that the column needs stays until another one comes
             operation = self.batch.rows.get(record.uuid)
             return operation is not None and bool(operation.add.get(edit.column.name))
@@ -198,7 +198,7 @@ class Planner:
         elif blocker != want.uuid:
             self._state.wait(blocker, (want.uuid, None))
 
-    def _blocker(self, uuid: str, visiting: set[str]) -> Target | None:
+    def _blocker(self, uuid: str, visiting: set[str]) -> RowTarget | None:
         """What keeps a row from being inserted: the row or look-up it must wait for; None when nothing does."""
         want = self._rows.get(uuid)
         if want is None or self.exists(uuid) or not self._state.gate(want.owner):

@@ -12,12 +12,12 @@ from typing import Any
 from ovnkit.api.items import Lookup
 from ovnkit.api.live import LiveContent, LiveSet
 from ovnkit.engine.sink import Owner, Report
-from ovnkit.sinks.ovsdb.model.desired import Desired, Target
+from ovnkit.sinks.ovsdb.model.desired import Desired, RowTarget
 from ovnkit.sinks.ovsdb.model.foreign_rows import ForeignRows
 from ovnkit.sinks.ovsdb.model.live_views import LiveViews
 from ovnkit.sinks.ovsdb.model.lookups import Lookups
 from ovnkit.sinks.ovsdb.model.names import NAMING, SIGNS
-from ovnkit.sinks.ovsdb.model.replica import Change, Record, Replica, index_key
+from ovnkit.sinks.ovsdb.model.replica import Record, Replica, RowChange, index_key
 from ovnkit.sinks.ovsdb.plan import batch as batches
 from ovnkit.sinks.ovsdb.plan.batch import Touched
 from ovnkit.sinks.ovsdb.plan.leftovers import is_leftover
@@ -29,7 +29,7 @@ from ovnkit.sinks.ovsdb.plan.waiters import Waiter, Waiters
 Gate = Callable[[Owner], bool]
 
 
-class State:
+class SinkState:
     """Desired rows, the replica, and what lies between: all of it in the reconciler's thread.
 
     `gate` says whether an owner's changes may be written now, `need` asks the session for columns, and `is_echo`
@@ -73,7 +73,7 @@ class State:
         """Elements of a column (None: all), or the whole row, may differ from what is wanted."""
         batches.touch(self.touched, uuid, column, elements)
 
-    def _touch_target(self, target: Target, column: str | None, element: Any) -> None:
+    def _touch_target(self, target: RowTarget, column: str | None, element: Any) -> None:
         if isinstance(target, Lookup):
             uuid = self.lookups.find(target)
             if uuid is not None:
@@ -127,19 +127,19 @@ class State:
 
     # --- names and waiting ------------------------------------------------------------------------------------
 
-    def resolve(self, target: Target) -> str | None:
+    def resolve(self, target: RowTarget) -> str | None:
         """The UUID of a target, if it is known."""
         return self.lookups.find(target) if isinstance(target, Lookup) else target
 
-    def names(self, uuid: str) -> list[Target]:
+    def names(self, uuid: str) -> list[RowTarget]:
         """Everything by which members may mean a row."""
         return [uuid, *self.lookups.names(uuid)]
 
-    def wait(self, target: Target, waiter: Waiter) -> None:
+    def wait(self, target: RowTarget, waiter: Waiter) -> None:
         """Touch `waiter` again when the target appears."""
         self.waiters.wait(target, waiter)
 
-    def wake(self, target: Target) -> None:
+    def wake(self, target: RowTarget) -> None:
         """The target is there (or will be, by the transaction in the making)."""
         uuid = self.resolve(target)
         for waiter, column in self.waiters.take(target):
@@ -190,7 +190,7 @@ class State:
         self.naming.reload()
         self.touch_all()
 
-    def follow(self, changes: Iterable[Change]) -> None:
+    def follow(self, changes: Iterable[RowChange]) -> None:
         """Take note of what happened to rows, by us or by others."""
         for change in changes:
             record, uuid = change.record, change.record.uuid
@@ -244,7 +244,7 @@ class State:
             self.touched.pop(uuid, None)
         self.marks.forget(uuid)
 
-    def _modified(self, change: Change) -> None:
+    def _modified(self, change: RowChange) -> None:
         assert change.columns is not None
         uuid = change.record.uuid
         if "name" in change.columns and change.record.table in SIGNS:

@@ -9,11 +9,13 @@ from ovnkit.api.identity import is_of_ovn_kubernetes
 from ovnkit.sinks.ovsdb.model.desired import WantedRow
 from ovnkit.sinks.ovsdb.model.foreign_rows import IDENTITIES, identity
 from ovnkit.sinks.ovsdb.model.replica import Record, index_key
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 from ovnkit.sinks.ovsdb.wire.schema import Column, Schema, Shape
 
 
-def kept_elements(state: State, schema: Schema, want: WantedRow, former: Record) -> Iterator[tuple[Column, str]]:
+def kept_elements(
+    state: SinkState, schema: Schema, want: WantedRow, former: Record
+) -> Iterator[tuple[Column, str]]:
     """What others put into a switch, router or group that is taken over (a port, a route), with its column.
 
     Not what OVN-Kubernetes put there itself, nor what is like a wanted row, nor what is in columns that are ours.
@@ -38,7 +40,7 @@ def kept_elements(state: State, schema: Schema, want: WantedRow, former: Record)
                 yield column, uuid
 
 
-def _wanted_names(state: State, schema: Schema, want: WantedRow, column: str) -> Iterator[Any]:
+def _wanted_names(state: SinkState, schema: Schema, want: WantedRow, column: str) -> Iterator[Any]:
     for element in state.desired.members.get(want.uuid, {}).get(column, ()):
         child = state.desired.rows.get(element)
         if child is not None and child.table in schema.tables:

@@ -11,9 +11,9 @@ from attrs import frozen
 from ovnkit.api.identity import RowId
 from ovnkit.api.items import Lookup, Member, Ref, Row
 from ovnkit.engine.sink import Owner
-from ovnkit.sinks.ovsdb.model.desired import Target
+from ovnkit.sinks.ovsdb.model.desired import RowTarget
 from ovnkit.sinks.ovsdb.model.replica import Record
-from ovnkit.sinks.ovsdb.plan.state import State
+from ovnkit.sinks.ovsdb.plan.state import SinkState
 
 SHOWN = 100
 """How many of those that wait are listed; all are counted."""
@@ -23,14 +23,14 @@ SHOWN = 100
 class Waits:
     """Reads from the state of a sink who waits for what."""
 
-    state: State
+    state: SinkState
 
     def told(self) -> dict[str, Any]:
         """`waiting`, their number, and `waits`, the first of them (see `ovnkit.engine.sink.Sink.status`)."""
         shown: list[dict[str, Any]] = []
         number = 0
         now = time.time()
-        missing: dict[Target, float] = {}
+        missing: dict[RowTarget, float] = {}
         for target, owner, item in self._all():
             missing[target] = self.state.waiters.missing.get(target, now)
             number += 1
@@ -50,7 +50,7 @@ class Waits:
             self.state.waiters.missing = missing  # those for which nobody waits any more are forgotten
         return {"waiting": number, "waits": sorted(shown, key=lambda entry: entry["since"])}
 
-    def _all(self) -> Iterator[tuple[Target, Owner, str]]:
+    def _all(self) -> Iterator[tuple[RowTarget, Owner, str]]:
         """(what is missing, who waits for it, with which item)."""
         desired, there = self.state.desired, self.state.replica.rows
         for target, waiters in self.state.waiters.rows.items():
@@ -105,7 +105,7 @@ class Waits:
         path = self.state.marks.paths.get(uuid, "")
         return f"{record.table}.{column} of {path or record.values.get('name') or uuid}"
 
-    def _described(self, target: Target, owner: Owner) -> str:
+    def _described(self, target: RowTarget, owner: Owner) -> str:
         if isinstance(target, Lookup):
             which = f" with {target.column} {target.value}" if target.column else ""
             return f"{target.table}{which}"

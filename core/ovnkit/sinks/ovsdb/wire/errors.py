@@ -34,10 +34,10 @@ class TransactionError(RpcError):
     @property
     def content(self) -> bool:
         """Whether the content is to blame, rather than the state of the server."""
-        return self.error not in SERVER_TROUBLE
+        return self.error not in SERVER_FAILURES
 
 
-SERVER_TROUBLE = frozenset(
+SERVER_FAILURES = frozenset(
     {
         "not leader",
         "not owner",

@@ -12,7 +12,7 @@ from urllib3 import HTTPConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
-class _OnePiece(HTTPConnection):
+class _WholeRequests(HTTPConnection):
     _held: bytearray | None = None
 
     def request(self, *args: Any, **options: Any) -> None:
@@ -32,10 +32,10 @@ class _OnePiece(HTTPConnection):
             self._held += data
 
 
-class _OnePieceTls(_OnePiece, HTTPSConnection):
+class _WholeTlsRequests(_WholeRequests, HTTPSConnection):
     pass
 
 
-def send_in_one_piece(pool: HTTPConnectionPool) -> None:
+def send_whole_requests(pool: HTTPConnectionPool) -> None:
     """Let a pool make such connections from now on."""
-    pool.ConnectionCls = _OnePieceTls if pool.scheme == "https" else _OnePiece
+    pool.ConnectionCls = _WholeTlsRequests if pool.scheme == "https" else _WholeRequests

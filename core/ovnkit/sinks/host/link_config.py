@@ -38,7 +38,7 @@ _PLAIN = (
 
 
 @frozen
-class Belongings:
+class LinkConfig:
     """What an interface has that is the host's own: none of ovnkit's, no link-local and no temporary addresses.
 
     Lifetimes are left out: whoever renews an address does so where it was first, and it would run out here.
@@ -64,12 +64,12 @@ def link_name(ip: IPRoute, index: int) -> str:
         return str(index)
 
 
-def belongings(ip: IPRoute, index: int) -> Belongings:
+def read_config(ip: IPRoute, index: int) -> LinkConfig:
     """What an interface has; on-link routes come before those with a next hop, which need them."""
     addresses = [entry for family in _FAMILIES for entry in _addresses(ip, index, family)]
     routes = [entry for family in _FAMILIES for entry in _routes(ip, index, family)]
     hops = ("gateway", "via", "multipath")
-    return Belongings(
+    return LinkConfig(
         tuple(addresses), tuple(sorted(routes, key=lambda entry: any(name in entry for name in hops)))
     )
 
@@ -140,7 +140,7 @@ def _hop(hop: Any) -> Entry:
     return entry
 
 
-def put(ip: IPRoute, index: int, things: Belongings) -> None:
+def put(ip: IPRoute, index: int, things: LinkConfig) -> None:
     """Give an interface addresses and routes; routes of other interfaces to the same places are replaced.
 
     Raises HostItemError, which names the address or route.
@@ -151,7 +151,7 @@ def put(ip: IPRoute, index: int, things: Belongings) -> None:
             wanted["flags"] = wanted.get("flags", 0) | _NODAD
         with _named(f"address {entry['address']}/{entry['prefixlen']}", ip, index):
             ip.addr("replace", index=index, family=_family(entry), **wanted)
-    known = {_place(entry) for entry in belongings(ip, index).routes}
+    known = {_place(entry) for entry in read_config(ip, index).routes}
     for entry in things.routes:
         # The kernel has made those of the addresses by itself.
         if not (entry["proto"] == _KERNEL and _place(entry) in known):
@@ -189,7 +189,7 @@ def _through(entry: Entry, index: int) -> Entry:
     return {**entry, "multipath": [{**hop, "oif": index} for hop in entry["multipath"]]}
 
 
-def clear(ip: IPRoute, index: int, things: Belongings) -> None:
+def clear(ip: IPRoute, index: int, things: LinkConfig) -> None:
     """Take routes, then addresses from an interface; what is gone already is no error."""
     for entry in things.routes:
         wanted = {name: value for name, value in _through(entry, index).items() if name != "metrics"}

@@ -38,7 +38,7 @@ _PAGE = 500
 Found = dict[ObjectKey, dict[Field, str]]
 
 
-class Residue(Sink[Never]):
+class KubeLeftovers(Sink[Never]):
     """The leftovers of one role. A sink without items, for the sake of `settle` (`ovnkit.engine.sink.Sink`).
 
     `tap` collects from the watches what was written under our names until everything has been rendered once.

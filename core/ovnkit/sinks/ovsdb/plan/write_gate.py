@@ -26,7 +26,7 @@ class Refusal:
     generation: int = 0
 
 
-class Failures:
+class WriteGate:
     """Which owners may write now.
 
     A refused transaction is tried again in halves, by owner, in the order in which it was made, so that what

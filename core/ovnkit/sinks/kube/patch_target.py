@@ -16,7 +16,7 @@ _NOTHING: Mapping[Field, Any] = MappingProxyType({})
 """Of most objects nothing was written by this process: empty dicts and sets would be a third of their targets."""
 
 
-class Target:
+class PatchTarget:
     """What is wanted of one object, by whom, and what we did to it. Used in the reconciler's thread.
 
     `wanted`   values by field and owner
@@ -29,7 +29,7 @@ class Target:
     __slots__ = (
         "_backoff",
         "_overlay_version",
-        "_told",
+        "_reported",
         "_uid",
         "_written",
         "again",
@@ -54,7 +54,7 @@ class Target:
         self._backoff: Backoff | None = None
         self._overlay_version = -1
         self._uid = ""
-        self._told: frozenset[tuple[Field, str]] = frozenset()
+        self._reported: frozenset[tuple[Field, str]] = frozenset()
         self._written: Mapping[Field, Any] = _NOTHING
 
     # -- what is wanted -----------------------------------------------------------------------------------
@@ -156,18 +156,18 @@ class Target:
     def succeeded(self) -> None:
         """The object took what we wrote, or is as wanted: forget about failures."""
         self._backoff = None
-        self._told = frozenset()
+        self._reported = frozenset()
         self.not_before = 0.0
 
     @property
     def told_of(self) -> Collection[Field]:
         """The fields of which an error has been told since they last went well."""
-        return {path for path, _ in self._told}
+        return {path for path, _ in self._reported}
 
     def is_news(self, path: Field, text: str) -> bool:
         """Whether this error of a field hasn't been told since it last went well."""
-        news = (path, text) not in self._told
-        self._told |= {(path, text)}
+        news = (path, text) not in self._reported
+        self._reported |= {(path, text)}
         return news
 
     def hold_back(self, most: float) -> float:
