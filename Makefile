@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready
 
-.PHONY: help setup demo test bench bench-cni bench-loss bench-quick soak oracle lint clean
+.PHONY: help setup demo test test-fast bench bench-cni bench-loss bench-quick soak oracle lint clean
 
 help:  ## what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -23,6 +23,9 @@ demo: setup  ## a two-node lab cluster and a table of who reaches whom (DEMO_ARG
 
 test: setup  ## the whole suite, each plugin's own included
 	@scripts/run-tests $(BIN) $(TEST_ARGS)
+
+test-fast: $(STAMP)  ## while editing: tests without labs, daemons and root (PLUGIN=pods for one plugin, PLUGIN=core)
+	@scripts/test-fast $(BIN) $(PLUGIN)
 
 bench: setup  ## how fast it is, each figure against a floor of the same run (half an hour; BENCH_ARGS="--scale 0.1")
 	@$(BIN)/python -m bench $(BENCH_ARGS)

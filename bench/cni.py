@@ -29,7 +29,7 @@ from ovnkit_lab import namespaces
 from ovnkit_lab.kubelet.cni import Runtime, Sandbox
 from ovnkit_lab.lab import Lab
 from ovnkit_lab.layout import CONTROL
-from ovnkit_lab.testing import LabFactory, LabHandle
+from ovnkit_lab.testing import LabHandle, LabPool
 
 T = TypeVar("T")
 NODE, NAMESPACE = "node1", "default"
@@ -209,15 +209,12 @@ def _rows(case: str, groups: Sequence[Sequence[Took]]) -> Iterator[Row]:
 @click.option("--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
 def main(pods: int, repeat: int, output: str) -> None:
     """Bring a lab up, plug pods at once and one by one, by hand and through the CNI, print the times."""
-    factory = LabFactory()
     rows: list[Row] = []
-    try:
-        node = Node(factory(nodes=1), pods)
+    with LabPool().own(nodes=1) as lab:
+        node = Node(lab, pods)
         node.plug(node.pods[:1])
         rows += _rows(f"{pods} at once", [node.plug(node.pods) for _ in range(repeat)])
         rows += _rows("one at a time", [node.plug([pod]) for pod in node.pods * 2])
-    finally:
-        factory.close()
     show(rows, output)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import click
 
 from bench.rig import Usage
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 PODS, POLICIES, SERVICES = 18, 12, 8
 STEP, KILL_EVERY = 0.4, 20.0
@@ -222,10 +222,8 @@ def differences(one: Content, other: Content) -> list[str]:
 def main(minutes: float, seed: int) -> None:
     """Churn and kill, then compare; exit code 1 when something is not as it should be."""
     click.echo(f"{minutes:g} minutes, --seed {seed}", err=True)
-    factory = LabFactory()
     bad: list[str] = []
-    try:
-        lab = factory(nodes=3)
+    with LabPool().own(nodes=3) as lab:
         soak = Soak(lab, seed)
         soak.churn(minutes * 60)
         soak.await_rest()
@@ -238,8 +236,6 @@ def main(minutes: float, seed: int) -> None:
             bad += [f"{node}: {line}" for line in differences(ended[node], soak.content(node))]
         rows = {node: len(content) for node, content in ended.items()}
         click.echo(f"{soak.changes} changes, {soak.kills} kills; rows compared: {rows}")
-    finally:
-        factory.close()
     for line in bad:
         click.echo(line, err=True)
     sys.exit(1 if bad else 0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -18,13 +18,13 @@ PODS = {"near": "node1", "same": "node1", "far": "node2"}
 
 
 @pytest.fixture(scope="module", params=MAKES)
-def cluster(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[LabHandle]:
-    lab = lab_factory(**request.param)
-    server = ["python3", "-m", "http.server", "--bind", "::", "8080"]
-    lab.apply(*(lab.pod(name, *server, node=node) for name, node in PODS.items()))
-    lab.wait_ready(*PODS)
-    yield lab
-    lab.delete("pod", *PODS)
+def cluster(request: pytest.FixtureRequest, labs: LabPool) -> Iterator[LabHandle]:
+    with labs.lend(**request.param) as lab:
+        server = ["python3", "-m", "http.server", "--bind", "::", "8080"]
+        lab.apply(*(lab.pod(name, *server, node=node) for name, node in PODS.items()))
+        lab.wait_ready(*PODS)
+        yield lab
+        lab.delete("pod", *PODS)
 
 
 def addresses(lab: LabHandle, pod: str) -> list[str]:

@@ -29,7 +29,7 @@ from ovnkit.testing.daemons import Daemon, locate, ovsdb_server, vswitchd
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.install import install_shim
 from ovnkit_cni.server import CniServer
-from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
+from ovnkit_lab.testing import lab, labs  # noqa: F401
 
 CLONE_NEWNET = 0x40000000
 LIBC = ctypes.CDLL(None, use_errno=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -22,14 +22,12 @@ HARMS = {
 
 
 @pytest.fixture(scope="module")
-def pair(lab_factory: LabFactory) -> Iterator[LabHandle]:
+def pair(labs: LabPool) -> Iterator[LabHandle]:
     """Two pods on two nodes."""
-    found = lab_factory(ip_family="dual")
-    found.apply(found.pod("kept", node="node1"), found.pod("peer", node="node2"))
-    found.wait_ready("kept", "peer")
-    yield found
-    if lab_factory.has(found):
-        found.delete("pods", "kept", "peer")
+    with labs.own(ip_family="dual") as found:
+        found.apply(found.pod("kept", node="node1"), found.pod("peer", node="node2"))
+        found.wait_ready("kept", "peer")
+        yield found
 
 
 @pytest.mark.parametrize("harm", HARMS.values(), ids=HARMS)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, wait_until
+from ovnkit_lab.testing import LabPool, wait_until
 
 sys.path.insert(0, str(Path(__file__).parent))
 from egress_site import (
@@ -40,10 +40,12 @@ per_node_only = pytest.mark.parametrize("whole", ["per-node"], indirect=True)
 
 @pytest.fixture(scope="module", params=["per-node", "central"])
 def whole(
-    request: pytest.FixtureRequest, lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    lab = lab_factory(ip_family="dual", zones=request.param, config=CONFIG)
-    with site(lab, tmp_path_factory.mktemp("egress")) as made:
+    with (
+        labs.lend(ip_family="dual", zones=request.param, config=CONFIG) as lab,
+        site(lab, tmp_path_factory.mktemp("egress")) as made,
+    ):
         yield made
 
 

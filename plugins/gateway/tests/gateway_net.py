@@ -13,7 +13,7 @@ from typing import Any
 from attrs import frozen
 
 from ovnkit_lab.layout import Files
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 LAYOUTS: dict[str, dict[str, Any]] = {
     "dual-shared-per-node": {"ip_family": "dual"},
@@ -126,7 +126,7 @@ POD1, NODE1, OUTSIDE = ("exec", "default/client"), ("node", "node1"), ("external
 
 
 @contextmanager
-def made_net(lab_factory: LabFactory, layout: str) -> Iterator[Net]:
+def made_net(labs: LabPool, layout: str) -> Iterator[Net]:
     """The lab of a layout with everything in it; it is clean again afterwards."""
     options = dict(LAYOUTS[layout])
     gateway = {"mode": options.pop("mode", "shared"), "nodeport": True}
@@ -134,23 +134,22 @@ def made_net(lab_factory: LabFactory, layout: str) -> Iterator[Net]:
         if key in options:
             gateway[key] = options.pop(key)
     lines = [f"{key} = {json.dumps(value)}\n" for key, value in gateway.items()]
-    lab = lab_factory(config="[gateway]\n" + "".join(lines), **options)
-    net = Net(lab, (), gateway["mode"])
-    server_command = [sys.executable, "-c", SERVER]
-    servers = [lab.pod(name, *server_command, name, "8080", node=node) for name, node in net.servers.items()]
-    for server in servers:
-        server["metadata"]["labels"] = {"app": "who"}
-    lab.apply(*servers, lab.pod("client", node="node1"))
-    lab.wait_ready("s1", "s2", "client")
-    command = [sys.executable, "-m", "ovnkit_lab", "external", "--name", lab.name, "--"]
-    process = subprocess.Popen([*command, *server_command, "outside", "8080"])
-    shown = lab.external("ip", "-o", "address", "show", "dev", "eth0", "scope", "global", check=True).stdout
-    outside = tuple(line.split()[3].partition("/")[0] for line in shown.splitlines())
-    try:
-        yield Net(lab, outside, gateway["mode"])
-    finally:
-        process.terminate()
-        process.wait(10)
-        if lab_factory.has(lab):
+    with labs.lend(config="[gateway]\n" + "".join(lines), **options) as lab:
+        net = Net(lab, (), gateway["mode"])
+        server_command = [sys.executable, "-c", SERVER]
+        servers = [lab.pod(name, *server_command, name, "8080", node=node) for name, node in net.servers.items()]
+        for server in servers:
+            server["metadata"]["labels"] = {"app": "who"}
+        lab.apply(*servers, lab.pod("client", node="node1"))
+        lab.wait_ready("s1", "s2", "client")
+        command = [sys.executable, "-m", "ovnkit_lab", "external", "--name", lab.name, "--"]
+        process = subprocess.Popen([*command, *server_command, "outside", "8080"])
+        shown = lab.external("ip", "-o", "address", "show", "dev", "eth0", "scope", "global", check=True).stdout
+        outside = tuple(line.split()[3].partition("/")[0] for line in shown.splitlines())
+        try:
+            yield Net(lab, outside, gateway["mode"])
+        finally:
+            process.terminate()
+            process.wait(10)
             lab.delete("service", "--all")
             lab.delete("pod", "s1", "s2", "client")

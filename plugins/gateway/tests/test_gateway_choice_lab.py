@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -15,13 +15,12 @@ SEARCHED = '[gateway]\nmode = "shared"\ninterface = ""\n'
 
 
 @pytest.fixture
-def vpn(lab_factory: LabFactory) -> Iterator[LabHandle]:
+def vpn(labs: LabPool) -> Iterator[LabHandle]:
     """A lab with a link on node1 that gets a default route better than the one there is."""
-    lab = lab_factory(config=SEARCHED)
-    lab.apply(lab.pod("out", node="node1"))
-    lab.wait_ready("out")
-    route = lab.node("node1", "ip", "route", "show", "default").split()
-    try:
+    with labs.own(config=SEARCHED) as lab:
+        lab.apply(lab.pod("out", node="node1"))
+        lab.wait_ready("out")
+        route = lab.node("node1", "ip", "route", "show", "default").split()
         # what the node's administrator does, and then the VPN
         lab.node("node1", "ip", "route", "replace", "default", "via", route[2], "dev", route[4], "metric", "100")
         lab.node("node1", "ip", "route", "del", "default", "via", route[2], "dev", route[4], "metric", "0")
@@ -31,8 +30,6 @@ def vpn(lab_factory: LabFactory) -> Iterator[LabHandle]:
         lab.node("node1", "ip", "address", "add", "10.99.0.2/24", "dev", "wg0")
         lab.node("node1", "ip", "route", "add", "default", "via", "10.99.0.1", "dev", "wg0")
         yield lab
-    finally:
-        lab.node("node1", "ip", "link", "del", "wg0", check=False)
 
 
 def gateway(lab: LabHandle) -> tuple[object, str]:

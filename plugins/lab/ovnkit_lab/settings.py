@@ -84,7 +84,7 @@ def _toml(sections: Mapping[str, Section]) -> str:
     lines = []
     for name, section in sections.items():
         lines.append(f"[{_key(name)}]")
-        lines += [f"{_key(key)} = {_value(value)}" for key, value in section.items()]
+        lines += [f"{_key(key)} = {toml_value(value)}" for key, value in section.items()]
         lines.append("")
     return "\n".join(lines)
 
@@ -93,12 +93,12 @@ def _key(key: str) -> str:
     return key if key.replace("-", "").replace("_", "").isalnum() and key.isascii() else json.dumps(key)
 
 
-def _value(value: object) -> str:
+def toml_value(value: object) -> str:
     """A value as TOML, which writes strings, numbers and booleans as JSON does."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(key)} = {toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
-        return "[" + ", ".join(_value(item) for item in value) + "]"
+        return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, str | bool | int | float):
         return json.dumps(value)
     return str(value)

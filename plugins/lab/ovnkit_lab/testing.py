@@ -9,19 +9,26 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from kubelab.objects import is_true
+from ovnkit_lab.settings import toml_value
 
 T = TypeVar("T")
 Json = dict[str, Any]
-MAX_LABS = 2
-"""Labs that one session keeps up; each costs about 100 MB per node."""
+MAX_LABS = 6
+"""Labs that one session keeps up; each costs about 100 MB per node, and 2 % of a core while nobody uses it."""
+CLEAN_SECONDS = 15.0
+"""How long what was deleted may take to go."""
+KINDS = "namespaces,pods,services,endpointslices,networkpolicies,egressfirewalls,deployments,daemonsets"
 
 
 def wait_until(condition: Callable[[], T | None], deadline: float = 20.0, what: str = "") -> T:
@@ -148,54 +155,168 @@ class LabHandle:
         wait_until(lambda: not left(), 60, what=f"{kind} {', '.join(names[:5])} being gone")
 
 
-class LabFactory:
-    """Brings labs up when they are first asked for, and down when the session ends or others need the room."""
+@frozen
+class Layout:
+    """What tells labs apart: labs of one layout are lent to one test after the other.
+
+    `config` is a configuration as sorted keys with their values, so that texts which mean the same are one layout.
+    """
+
+    nodes: int = 2
+    zones: str = "per-node"
+    ip_family: str = "ipv4"
+    config: tuple[tuple[str, str], ...] = ()
+    ovn: str = ""
+
+    def __str__(self) -> str:
+        settings = ", ".join(f"{key} = {value}" for key, value in self.config)
+        nodes, ovn = f"{self.nodes} nodes" if self.nodes > 1 else "1 node", f", OVN of the {self.ovn}"
+        return f"{self.ip_family}, {self.zones}, {nodes}{ovn if self.ovn else ''}" + (
+            f"; {settings}" if settings else ""
+        )
+
+
+STANDARD = {"gateway": {"mode": "shared", "nodeport": True}}
+"""What a shared lab has unless its users ask for something else."""
+
+
+def layout(
+    *, nodes: int = 2, zones: str = "per-node", ip_family: str = "ipv4", config: str = "", ovn: str = ""
+) -> Layout:
+    """The layout of a lab; `config` is the text of a configuration file, beyond `STANDARD`."""
+    wanted = tomllib.loads(config)
+    merged = {
+        section: {**STANDARD.get(section, {}), **wanted.get(section, {})} for section in {*STANDARD, *wanted}
+    }
+    found = {
+        f"{section}.{key}": toml_value(value) for section, keys in merged.items() for key, value in keys.items()
+    }
+    return Layout(nodes, zones, ip_family, tuple(sorted(found.items())), ovn)
+
+
+@define
+class _Lent:
+    """A lab that is up."""
+
+    handle: LabHandle
+    clean: frozenset[str]
+    seconds: float
+    times: int = 0
+
+
+class LabPool:
+    """Labs by layout, brought up when they are first asked for, lent to one test after the other.
+
+    A lab that comes back with things in it that weren't there at first is taken down, and whoever left them fails.
+    When there are too many, the one that was lent the longest ago makes room.
+    """
 
     def __init__(self) -> None:
-        self._labs: dict[tuple[str, ...], LabHandle] = {}
-        self._count = 0
+        self.brought_up: list[tuple[Layout, float]] = []
+        """Every layout that was brought up, and in how many seconds."""
+        self.lent = 0
+        self._labs: dict[Layout, _Lent] = {}
 
-    def __call__(
+    @contextmanager
+    def lend(
         self, *, nodes: int = 2, zones: str = "per-node", ip_family: str = "ipv4", config: str = "", ovn: str = ""
-    ) -> LabHandle:
-        """The lab of this make. `config` is the text of a configuration file."""
-        key = (str(nodes), zones, ip_family, config, ovn)
-        if key in self._labs:
-            self._labs[key] = handle = self._labs.pop(key)
-            return handle
-        while len(self._labs) >= MAX_LABS:
-            self._down(next(iter(self._labs)))
-        handle = self._up(nodes, zones, ip_family, config, ovn)
-        self._labs[key] = handle
-        return handle
+    ) -> Iterator[LabHandle]:
+        """A lab of this layout, which must be as it was when it is given back."""
+        wanted = layout(nodes=nodes, zones=zones, ip_family=ip_family, config=config, ovn=ovn)
+        lab = self._lab(wanted)
+        try:
+            yield lab.handle
+        except BaseException:
+            self._down(wanted)  # nobody knows in what state it is
+            raise
+        left = self._left(lab)
+        if left:
+            self._down(wanted)
+            pytest.fail(f"left in the lab ({wanted}): {', '.join(left)}", pytrace=False)
 
-    def has(self, lab: LabHandle) -> bool:
-        """Whether a lab is still up: it may have made room for another before those who used it clean up."""
-        return lab in self._labs.values()
-
-    def _up(self, nodes: int, zones: str, ip_family: str, config: str, ovn: str) -> LabHandle:
-        self._count += 1
-        name = f"t{os.getpid()}-{self._count}"
-        with tempfile.TemporaryDirectory() as directory:
-            arguments = ["--nodes", str(nodes), "--zones", zones, "--ip-family", ip_family, "--ovn", ovn]
-            if config:
-                path = Path(directory, "ovnkit.toml")
-                path.write_text(config)
-                arguments += ["--config", str(path)]
-            ovnkit_lab("up", "--name", name, *arguments, check=True)
-        return LabHandle(
-            name=name, families={"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}[ip_family],
-            per_node_zones=zones == "per-node", nodes=tuple(f"node{number + 1}" for number in range(nodes)),
-            environment=exports(name),
-        )  # fmt: skip
-
-    def _down(self, key: tuple[str, ...]) -> None:
-        ovnkit_lab("down", "--name", self._labs.pop(key).name, check=True)
+    @contextmanager
+    def own(
+        self, *, nodes: int = 2, zones: str = "per-node", ip_family: str = "ipv4", config: str = "", ovn: str = ""
+    ) -> Iterator[LabHandle]:
+        """A lab of one's own, for tests that restart or break daemons or nodes; it goes down afterwards."""
+        wanted = layout(nodes=nodes, zones=zones, ip_family=ip_family, config=config, ovn=ovn)
+        self._make_room()
+        handle, _ = self._up(wanted)
+        try:
+            yield handle
+        finally:
+            ovnkit_lab("down", "--name", handle.name, check=True)
 
     def close(self) -> None:
         """Take every lab down."""
         for key in list(self._labs):
             self._down(key)
+
+    def report(self) -> list[str]:
+        """Which labs were brought up, how often and in what time: lines for the end of a test run."""
+        layouts = Counter(str(made) for made, _ in self.brought_up)
+        seconds = {name: sum(took for made, took in self.brought_up if str(made) == name) for name in layouts}
+        return [
+            f"{self.lent} times lent, {len(self.brought_up)} brought up in {sum(seconds.values()):.0f} s",
+            *(f"{count} x {name}: {seconds[name]:.0f} s" for name, count in layouts.most_common()),
+        ]
+
+    def _lab(self, wanted: Layout) -> _Lent:
+        self.lent += 1
+        found = self._labs.pop(wanted, None)
+        if found is None:
+            self._make_room()
+            handle, seconds = self._up(wanted)
+            found = _Lent(handle, inventory(handle), seconds)
+        self._labs[wanted] = found
+        return found
+
+    def _left(self, lab: _Lent) -> list[str]:
+        """What a lab has that it hadn't at first, when that has had time to go."""
+        end = time.monotonic() + CLEAN_SECONDS
+        while (now := inventory(lab.handle)) != lab.clean and time.monotonic() < end:
+            time.sleep(0.3)
+        return [*sorted(now - lab.clean), *(f"{name} is gone" for name in sorted(lab.clean - now))]
+
+    def _make_room(self) -> None:
+        while len(self._labs) >= MAX_LABS:
+            self._down(next(iter(self._labs)))
+
+    def _up(self, wanted: Layout) -> tuple[LabHandle, float]:
+        begun = time.monotonic()
+        name = f"t{os.getpid()}-{len(self.brought_up) + 1}"
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory, "ovnkit.toml")
+            path.write_text("\n".join(f"{key} = {value}" for key, value in wanted.config))
+            arguments = ["--nodes", str(wanted.nodes), "--zones", wanted.zones, "--ip-family", wanted.ip_family]
+            arguments += ["--ovn", wanted.ovn, "--config", str(path)]
+            ovnkit_lab("up", "--name", name, *arguments, check=True)
+        handle = LabHandle(
+            name=name, families={"ipv4": (4,), "ipv6": (6,), "dual": (4, 6)}[wanted.ip_family],
+            per_node_zones=wanted.zones == "per-node",
+            nodes=tuple(f"node{number + 1}" for number in range(wanted.nodes)), environment=exports(name),
+        )  # fmt: skip
+        seconds = time.monotonic() - begun
+        self.brought_up.append((wanted, seconds))
+        return handle, seconds
+
+    def _down(self, key: Layout) -> None:
+        lab = self._labs.pop(key, None)
+        if lab is not None:
+            ovnkit_lab("down", "--name", lab.handle.name, check=True)
+
+
+def inventory(lab: LabHandle) -> frozenset[str]:
+    """What tests may have left in a lab: objects, and what the plugins have in the northbounds."""
+    listed = lab.kubectl("get", KINDS, "-A", "-o", "name", "--show-kind", "--ignore-not-found")
+    objects = {line for line in listed.split() if not line.startswith("event")}
+    rows = set()
+    for zone in lab.nodes if lab.per_node_zones else lab.nodes[:1]:
+        for table in ("Port_Group", "Address_Set", "Load_Balancer", "Logical_Switch_Port", "ACL", "QoS"):
+            columns = "--columns=name" if table not in ("ACL", "QoS") else "--columns=external_ids"
+            text = lab.node(zone, "ovn-nbctl", "--no-leader-only", "--bare", columns, "list", table)
+            rows |= {f"{table} {line} of {zone}" for line in text.splitlines() if line.strip()}
+    return frozenset(objects | rows)
 
 
 def exports(name: str) -> dict[str, str]:
@@ -207,20 +328,21 @@ def exports(name: str) -> dict[str, str]:
     return dict(item.split("=", 1) for item in result.stdout.split("\0") if item)
 
 
-_FACTORY = LabFactory()
-"""One for all suites of a session: each conftest that imports the fixture defines it anew."""
+LABS = LabPool()
+"""One for all suites of a session: each conftest that imports the fixtures defines them anew."""
 
 
 @pytest.fixture(scope="session")
-def lab_factory() -> Iterator[LabFactory]:
-    """Labs by their make; those of one make are shared by the session."""
+def labs() -> Iterator[LabPool]:
+    """Labs by their layout, shared by the whole session."""
     try:
-        yield _FACTORY
+        yield LABS
     finally:
-        _FACTORY.close()
+        LABS.close()
 
 
-@pytest.fixture
-def lab(lab_factory: LabFactory, request: pytest.FixtureRequest) -> LabHandle:
-    """A shared lab of two nodes; parametrize it indirectly with the keyword arguments of the factory."""
-    return lab_factory(**getattr(request, "param", {}))
+@pytest.fixture(scope="module")
+def lab(labs: LabPool, request: pytest.FixtureRequest) -> Iterator[LabHandle]:
+    """A lab of two nodes, lent to the module; parametrize it indirectly with the arguments of `LabPool.lend`."""
+    with labs.lend(**getattr(request, "param", {})) as lent:
+        yield lent

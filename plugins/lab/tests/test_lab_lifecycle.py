@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, ovnkit_lab, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, ovnkit_lab, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -153,8 +153,7 @@ def test_an_interrupted_command_leaves_nothing_and_says_one_line(
         ovnkit_lab("down", "--name", name)
 
 
-def test_list_tells_which_labs_there_are(lab_factory: LabFactory) -> None:
-    lab = lab_factory()
+def test_list_tells_which_labs_there_are(lab: LabHandle) -> None:
     found = {item["name"]: item for item in json.loads(ovnkit_lab("list", "--output", "json").stdout)}
     assert found[lab.name] == {
         "name": lab.name, "state": "up", "nodes": 2, "zones": "per-node", "ipFamily": "ipv4",
@@ -162,22 +161,21 @@ def test_list_tells_which_labs_there_are(lab_factory: LabFactory) -> None:
     assert lab.name in ovnkit_lab("list", check=True).stdout
 
 
-def test_two_labs_side_by_side_do_not_see_each_other(lab_factory: LabFactory) -> None:
-    first, second = lab_factory(), lab_factory(nodes=1)
-    for each in (first, second):
-        each.apply(each.pod("same", node="node1"))
-    for each in (first, second):
-        each.wait_ready("same")
-    for each in (first, second):
-        assert each.pod_ips("same")[0].startswith("10.244.0."), "the same subnets in both"
-    first.delete("pod", "same")
-    assert second.exec("same", "true").returncode == 0
-    assert first.exec("same", "true").returncode != 0
-    second.delete("pod", "same")
+def test_two_labs_side_by_side_do_not_see_each_other(labs: LabPool) -> None:
+    with labs.lend() as first, labs.lend(nodes=1) as second:
+        for each in (first, second):
+            each.apply(each.pod("same", node="node1"))
+        for each in (first, second):
+            each.wait_ready("same")
+        for each in (first, second):
+            assert each.pod_ips("same")[0].startswith("10.244.0."), "the same subnets in both"
+        first.delete("pod", "same")
+        assert second.exec("same", "true").returncode == 0
+        assert first.exec("same", "true").returncode != 0
+        second.delete("pod", "same")
 
 
-def test_a_second_up_of_the_same_lab_is_refused(lab_factory: LabFactory) -> None:
-    lab = lab_factory()
+def test_a_second_up_of_the_same_lab_is_refused(lab: LabHandle) -> None:
     result = ovnkit_lab("up", "--name", lab.name)
     assert result.returncode == 1
     assert "is up already" in result.stderr

@@ -9,9 +9,16 @@ from typing import Any
 
 import pytest
 
-from ovnkit_lab.testing import LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
+
+
+@pytest.fixture(scope="module")
+def lab(labs: LabPool) -> Iterator[LabHandle]:
+    """A lab of its own: its daemons and nodes are killed here."""
+    with labs.own() as made:
+        yield made
 
 
 @pytest.fixture

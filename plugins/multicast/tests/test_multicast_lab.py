@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -112,12 +112,10 @@ class Crowd:
 
 @pytest.fixture(scope="module", params=["per-node", "central"])
 def crowd(
-    request: pytest.FixtureRequest, lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Crowd]:
-    lab = lab_factory(zones=request.param, ip_family="dual", config=CONFIG)
-    try:
+    with labs.lend(zones=request.param, ip_family="dual", config=CONFIG) as lab:
         yield Crowd(lab, tmp_path_factory.mktemp("multicast"))
-    finally:
         lab.delete("namespace", *SPACES)
 
 

@@ -18,7 +18,7 @@ from policy_cases import LABELS, NAMES, NETWORKS, NETWORKS_V6, PORTS, policies
 from policy_lab import OUTSIDE, Cluster, Try
 from policy_oracle import Oracle, Probe, Raw, management_addresses
 
-from ovnkit_lab.testing import LabFactory, wait_until
+from ovnkit_lab.testing import LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -27,15 +27,16 @@ LAYOUTS = {
     "ipv4-central": {"ip_family": "ipv4", "zones": "central"},
     "ipv6-central": {"ip_family": "ipv6", "zones": "central"},
 }
-CONFIG = '[gateway]\nmode = "shared"\nnodeport = true\n'
 NEAR, FAR = Try("red/one", "red/two"), Try("green/one", "red/two")
 
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
-def whole(request: pytest.FixtureRequest, lab_factory: LabFactory) -> Iterator[Cluster]:
-    cluster = Cluster(lab_factory(**LAYOUTS[request.param], config=CONFIG))  # type: ignore[arg-type]
-    yield cluster
-    cluster.close()
+def whole(request: pytest.FixtureRequest, labs: LabPool) -> Iterator[Cluster]:
+    layout = LAYOUTS[request.param]
+    with labs.lend(ip_family=layout["ip_family"], zones=layout["zones"]) as lab:
+        cluster = Cluster(lab)
+        yield cluster
+        cluster.close()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from attrs import frozen
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 # Nothing is cleaned up: the labs here have configurations of their own, no other suite shares them.
@@ -140,19 +140,20 @@ max-log-files = 2
 
 
 @pytest.fixture(scope="module")
-def whole(lab_factory: LabFactory) -> Cluster:
-    cluster = Cluster(lab_factory(ip_family="dual", config=FILES), "lga", "lgb")
-    own: dict[str, Any] = {"podSelector": {}}
-    cluster.policy(
-        "lga",
-        {
-            "podSelector": {},
-            "policyTypes": ["Ingress", "Egress"],
-            "ingress": [{"from": [own], "ports": [{"port": 8080}]}],
-            "egress": [{"to": [own], "ports": [{"port": 8080}]}],
-        },
-    )
-    return cluster
+def whole(labs: LabPool) -> Iterator[Cluster]:
+    with labs.own(ip_family="dual", config=FILES) as lab:
+        cluster = Cluster(lab, "lga", "lgb")
+        own: dict[str, Any] = {"podSelector": {}}
+        cluster.policy(
+            "lga",
+            {
+                "podSelector": {},
+                "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"from": [own], "ports": [{"port": 8080}]}],
+                "egress": [{"to": [own], "ports": [{"port": 8080}]}],
+            },
+        )
+        yield cluster
 
 
 @pytest.fixture
@@ -329,13 +330,14 @@ def sink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[socket.socket]:
 
 
 @pytest.fixture(scope="module")
-def unix(lab_factory: LabFactory, sink: socket.socket) -> Counted:
+def unix(labs: LabPool, sink: socket.socket) -> Iterator[Counted]:
     """A lab of the machine's own OVN, the oldest that is supported."""
     options = {
         "acl-logging-rate-limit": RATE, "destination": f"unix:{sink.getsockname()}", "syslog-facility": "local3",
     }  # fmt: skip
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
-    return Counted(lab_factory(nodes=1, config=f"[policy_logging]\n{text}", ovn="host"))
+    with labs.own(nodes=1, config=f"[policy_logging]\n{text}", ovn="host") as lab:
+        yield Counted(lab)
 
 
 def received(server: socket.socket) -> list[str]:
@@ -387,21 +389,21 @@ with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as server:
 
 
 @pytest.fixture(scope="module")
-def udp(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Counted, Path]]:
+def udp(labs: LabPool, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Counted, Path]]:
     """A lab that sends to UDP in its node's namespace, where a receiver writes what comes to a file."""
     options = {"acl-logging-rate-limit": RATE, "rate-limit-per": "node", "destination": "udp:[::1]:5514"}
     text = "".join(f"{key} = {json.dumps(value)}\n" for key, value in options.items())
-    lab = lab_factory(nodes=1, ip_family="ipv6", zones="central", config=f"[policy_logging]\n{text}")
-    path = tmp_path_factory.mktemp("udp") / "received"
-    command = [sys.executable, "-m", "ovnkit_lab", "node", "--name", lab.name, "node1", "--"]
-    with path.open("w") as out, subprocess.Popen(
-        [*command, sys.executable, "-c", RECEIVER], stdout=out, stdin=subprocess.DEVNULL
-    ) as receiver:  # fmt: skip
-        try:
-            wait_until(lambda: path.read_text().startswith("ready"), 30, "the receiver")
-            yield Counted(lab), path
-        finally:
-            receiver.terminate()
+    with labs.own(nodes=1, ip_family="ipv6", zones="central", config=f"[policy_logging]\n{text}") as lab:
+        path = tmp_path_factory.mktemp("udp") / "received"
+        command = [sys.executable, "-m", "ovnkit_lab", "node", "--name", lab.name, "node1", "--"]
+        with path.open("w") as out, subprocess.Popen(
+            [*command, sys.executable, "-c", RECEIVER], stdout=out, stdin=subprocess.DEVNULL
+        ) as receiver:  # fmt: skip
+            try:
+                wait_until(lambda: path.read_text().startswith("ready"), 30, "the receiver")
+                yield Counted(lab), path
+            finally:
+                receiver.terminate()
 
 
 def test_syslog_over_udp_and_a_rate_that_all_acls_share(udp: tuple[Counted, Path]) -> None:

@@ -1,1 +1,1 @@
-from ovnkit_lab.testing import lab, lab_factory  # noqa: F401
+from ovnkit_lab.testing import lab, labs  # noqa: F401

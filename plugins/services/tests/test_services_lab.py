@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
@@ -187,30 +187,27 @@ def endpoint(address: str, node: str = "", **conditions: bool) -> dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=LAYOUTS, ids=str)
-def site(request: pytest.FixtureRequest, lab_factory: LabFactory, tmp_path_factory: Any) -> Iterator[Site]:
+def site(request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: Any) -> Iterator[Site]:
     layout = LAYOUTS[request.param]
-    lab = lab_factory(
-        ip_family=layout["ip_family"],
-        zones=layout["zones"],
-        config=f'[gateway]\nmode = "{layout["mode"]}"\nnodeport = true\n',
-    )
-    shown = lab.external("ip", "-o", "address", "show", "dev", "eth0", "scope", "global", check=True).stdout
-    addresses = [line.split()[3].partition("/")[0] for line in shown.splitlines()]
-    site = Site(lab, {ip_address(text).version: text for text in addresses})
-    lab.apply(
-        site.server("w1", "node1", {**WEB, "place": "one"}),
-        site.server("w2", "node2", {**WEB, "place": "two"}),
-        lab.pod("client", node="node1"),
-    )
-    lab.wait_ready("w1", "w2", "client")
-    with contextlib.ExitStack() as stack:
-        log = tmp_path_factory.mktemp("outside") / "log"
-        stack.enter_context(site.started(OUTSIDE, "serve", "outside", log=log))
-        for where in (POD1, HOST1, HOST2, OUTSIDE):
-            stack.enter_context(site.agent(where))
-        yield site
-    lab.delete("service", "--all")
-    lab.delete("pod", "w1", "w2", "client")
+    gateway = f'[gateway]\nmode = "{layout["mode"]}"\n'
+    with labs.lend(ip_family=layout["ip_family"], zones=layout["zones"], config=gateway) as lab:
+        shown = lab.external("ip", "-o", "address", "show", "dev", "eth0", "scope", "global", check=True).stdout
+        addresses = [line.split()[3].partition("/")[0] for line in shown.splitlines()]
+        site = Site(lab, {ip_address(text).version: text for text in addresses})
+        lab.apply(
+            site.server("w1", "node1", {**WEB, "place": "one"}),
+            site.server("w2", "node2", {**WEB, "place": "two"}),
+            lab.pod("client", node="node1"),
+        )
+        lab.wait_ready("w1", "w2", "client")
+        with contextlib.ExitStack() as stack:
+            log = tmp_path_factory.mktemp("outside") / "log"
+            stack.enter_context(site.started(OUTSIDE, "serve", "outside", log=log))
+            for where in (POD1, HOST1, HOST2, OUTSIDE):
+                stack.enter_context(site.agent(where))
+            yield site
+        lab.delete("service", "--all")
+        lab.delete("pod", "w1", "w2", "client")
 
 
 @pytest.fixture(autouse=True)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 
-from ovnkit_lab.testing import LabFactory, LabHandle, wait_until
+from ovnkit_lab.testing import LabHandle, LabPool, wait_until
 
 pytestmark = pytest.mark.lab
 
 NORTHD, CONTROLLER = "ovn-northd", "ovn-controller"
-# A make of its own: what happens here is not for labs that others share.
-OWN = "[topology]\nnorthd-probe-interval = 5001\n"
 
 
 @pytest.fixture(scope="module")
-def central(lab_factory: LabFactory) -> LabHandle:
-    return lab_factory(zones="central", config=OWN)
+def central(labs: LabPool) -> Iterator[LabHandle]:
+    with labs.own(zones="central") as lab:
+        yield lab
 
 
 def kill(lab: LabHandle, where: str, daemon: str) -> None:
