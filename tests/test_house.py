@@ -178,3 +178,13 @@ def test_the_page_on_rows_names_what_is_there() -> None:
     }
     named = {part for text in re.findall(r"`([A-Z]\w+(?:\.\w+)?|_\w+)`", page) for part in text.split(".")}
     assert named - defined == {"Row"}
+
+
+def test_the_glossary_has_no_word_that_nobody_uses() -> None:
+    terms = re.findall(r"^\| \*\*(.+?)\*\* \|", (ROOT / "docs/glossary.md").read_text(), re.MULTILINE)
+    assert len(terms) > 30
+    assert terms == sorted(terms)
+    sources = [*ROOT.glob("core/ovnkit/**/*.py"), *ROOT.glob("plugins/*/ovnkit_*/**/*.py")]
+    text = "\n".join(path.read_text().lower() for path in sources)
+    spellings = {term: (term, term.replace(" ", "_"), term.replace(" ", "")) for term in terms}
+    assert [term for term in terms if not any(spelling in text for spelling in spellings[term])] == []
