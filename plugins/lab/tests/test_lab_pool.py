@@ -98,8 +98,8 @@ def test_the_lab_that_was_lent_the_longest_ago_makes_room(
 ) -> None:
     monkeypatch.setattr(testing, "MAX_LABS", 2)
     lent: list[LabHandle] = []
-    for arguments in ({"nodes": 1}, {"nodes": 2}, {"nodes": 1}, {"nodes": 3}):
-        with pool.lend(**arguments) as lab:
+    for nodes in (1, 2, 1, 3):
+        with pool.lend(nodes=nodes) as lab:
             lent.append(lab)
     assert names(commands, "down") == [lent[1].name]
 
