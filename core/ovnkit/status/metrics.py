@@ -16,11 +16,11 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from ovnkit import __version__
+from ovnkit.api.http_server import Answer
 from ovnkit.api.kinds import View
 from ovnkit.api.metrics import Latency
 from ovnkit.status.latencies import Latencies
 from ovnkit.status.plugin_metrics import PluginMetrics
-from ovnkit.status.server import Answer
 from ovnkit.status.state import reasons_degraded
 
 _READY_METRICS = {

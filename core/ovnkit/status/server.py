@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import socket
 import socketserver
 import threading
 from collections.abc import Callable, Mapping
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 import structlog
 
 from ovnkit.api.errors import ConfigError, OvnkitError
+from ovnkit.api.http_server import Answer, Handler, listen_unix
 
 log = structlog.get_logger()
-
-
-class Answer(NamedTuple):
-    """What a path answers."""
-
-    status: int
-    content_type: str
-    body: bytes
 
 
 def json_answer(content: object, status: int = 200) -> Answer:
@@ -38,14 +28,13 @@ def json_answer(content: object, status: int = 200) -> Answer:
 Route = Callable[[], Answer]
 
 
-class _Handler(BaseHTTPRequestHandler):
-    """GET of the routes; the log goes to debug."""
+class _Handler(Handler):
+    """GET of the routes."""
 
     routes: Mapping[str, Route]
     protocol_version = "HTTP/1.1"
-    timeout = 30
 
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802 (the name is the base class')
         """Answer, or 404 with the paths there are, or 500 when the answer could not be made."""
         route = self.routes.get(self.path.partition("?")[0])
         try:
@@ -53,20 +42,7 @@ class _Handler(BaseHTTPRequestHandler):
         except Exception as error:
             log.exception("status request failed", path=self.path)
             answer = json_answer({"error": f"{type(error).__name__}: {error}"}, 500)
-        self.send_response(answer.status)
-        self.send_header("Content-Type", answer.content_type)
-        self.send_header("Content-Length", str(len(answer.body)))
-        self.end_headers()
-        with contextlib.suppress(OSError):
-            self.wfile.write(answer.body)
-
-    def address_string(self) -> str:
-        """Clients of a unix socket have no address."""
-        return str(self.client_address)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """One debug line per request."""
-        log.debug("status request", request=format % args)
+        self.reply(answer)
 
 
 class _TcpServer(socketserver.ThreadingTCPServer):
@@ -76,10 +52,6 @@ class _TcpServer(socketserver.ThreadingTCPServer):
 
 class _TcpServer6(_TcpServer):
     address_family = socket.AF_INET6
-
-
-class _UnixServer(socketserver.ThreadingUnixStreamServer):
-    daemon_threads = True
 
 
 class HealthServer:
@@ -105,11 +77,7 @@ class HealthServer:
         _clear(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            former = os.umask(0o177)
-            try:
-                server = _UnixServer(str(path), self._handler)
-            finally:
-                os.umask(former)
+            server = listen_unix(path, self._handler)
         except OSError as error:
             if error.errno == errno.EADDRINUSE:  # another one started in the same moment
                 raise _served(path) from None

@@ -12,11 +12,12 @@ from attrs import define, field
 
 from ovnkit import __version__
 from ovnkit.api.hooks import Scope
+from ovnkit.api.http_server import Answer
 from ovnkit.engine.reconciler import Reconciler
 from ovnkit.engine.sink import AnySink
 from ovnkit.plugins.registry import Plugins, PluginState
 from ovnkit.status.read import plugin_row
-from ovnkit.status.server import Answer, json_answer
+from ovnkit.status.server import json_answer
 from ovnkit.status.snapshot import Snapshot
 
 STUCK_AFTER = 60.0

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import socketserver
 import threading
 import time
-from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import structlog
 from prometheus_client import Histogram
 
+from ovnkit.api.http_server import Answer, Handler, UnixServer, listen_unix
 from ovnkit.api.text import json_bytes, parse_number
 from ovnkit_cni.commands import Commands
 from ovnkit_cni.shim import PLAIN
@@ -39,7 +37,7 @@ class CniServer:
     def __init__(self, run_dir: Path, commands: Commands) -> None:
         self.socket = run_dir / SOCKET_NAME
         self.commands = commands
-        self._server: _Server | None = None
+        self._server: UnixServer | None = None
 
     def start(self) -> None:
         """Listen. Raises OSError when the directory can't be made ours."""
@@ -47,13 +45,8 @@ class CniServer:
         directory.mkdir(parents=True, exist_ok=True)
         directory.chmod(0o700)
         self.socket.unlink(missing_ok=True)
-        # Nobody may connect between bind and chmod.
-        before = os.umask(0o177)
-        try:
-            self._server = _Server(str(self.socket), self.commands)
-        finally:
-            os.umask(before)
-        self.socket.chmod(0o600)
+        handler = type("Handler", (_Handler,), {"commands": self.commands})
+        self._server = listen_unix(self.socket, handler)
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="cni-server", daemon=True).start()
         log.info("CNI server listens", socket=str(self.socket))
 
@@ -72,24 +65,11 @@ class CniServer:
         return self._server is not None
 
 
-class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    daemon_threads = True
-    block_on_close = False
-    request_queue_size = 512
-
-    def __init__(self, path: str, commands: Commands) -> None:
-        self.commands = commands
-        super().__init__(path, _Handler)
-
-    def handle_error(self, *_: object) -> None:
-        log.debug("a CNI client went away", exc_info=True)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
+class _Handler(Handler):
+    commands: Commands
     timeout = _BODY_TIMEOUT
 
-    def do_POST(self) -> None:
+    def do_POST(self) -> None:  # noqa: N802 (the name is the base class')
         began = time.monotonic()
         request: Request | None = None
         version = VERSIONS[-1]
@@ -98,7 +78,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             request = self._read()
             version = request.version
-            result = self.server.commands.run(request)
+            result = self.commands.run(request)
         except CniError as found:
             error = found
         except Exception as found:
@@ -125,14 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
         if plain and status == 200:
             body = body["Result"]
         data = b"" if plain and body is None else json_bytes(body)
-        self.send_response(status)
-        self.send_header("Content-Type", PLAIN if plain else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def address_string(self) -> str:
-        return "unix"
+        self.reply(Answer(status, PLAIN if plain else "application/json", data))
 
     def log_message(self, format: str, *args: object) -> None:
         """Requests are logged with what they were about, by `_tell`."""

@@ -9,13 +9,13 @@ import selectors
 import socket
 import threading
 from collections.abc import Callable, Sequence
-from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import structlog
 from attrs import define
 
 from ovnkit.api.host import HttpAnswer
+from ovnkit.api.http_server import Answer, Handler
 from ovnkit.engine.refusals import ReportedOwners
 from ovnkit.engine.sink import Owner, Report, Sink
 
@@ -187,28 +187,18 @@ def _listen(port: int) -> socket.socket:
     return socket.create_server(("", port), backlog=BACKLOG)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """Answers one connection."""
 
     answer: HttpAnswer
     timeout = PATIENCE
 
-    def do_GET(self) -> None:
-        """Head and body."""
-        body = self.answer.body.encode()
-        self.send_response(self.answer.status)
-        for name, value in (("Content-Type", self.answer.content_type), *self.answer.headers):
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
+    def do_GET(self) -> None:  # noqa: N802 (the name is the base class')
+        """The answer of the port, for any path."""
+        answer = self.answer
+        self.reply(Answer(answer.status, answer.content_type, answer.body.encode(), answer.headers))
 
     do_HEAD = do_GET  # noqa: N815 (the name is the base class')
-
-    def log_message(self, format: str, *args: object) -> None:
-        """One debug line per request."""
-        log.debug("http request", request=format % args)
 
 
 def _answer(connection: socket.socket, answer: HttpAnswer) -> None:
