@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
-import fcntl
 import os
 import socket
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import ip_network
@@ -16,20 +13,18 @@ from typing import Any
 
 from attrs import frozen
 from pyroute2 import IPRoute
+from pyroute2.ethtool.ioctl import IoctlEthtool
 from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netns import setns
 
 from ovnkit.api.text import Interface
 from ovnkit.network.pod import PodNetwork
 from ovnkit_cni.attachments import Attachment, Mark
 from ovnkit_cni.wire import CHECK_FAILED, INTERNAL, INVALID_ENVIRONMENT, CniError
 
-_CLONE_NEWNET = 0x40000000
-_SIOCETHTOOL = 0x8946
-_ETHTOOL_STXCSUM = 0x17
 _IFF_UP = 0x1
 _IFA_F_NODAD = 0x02
 _QUEUE_LENGTH = 1000
-_LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 @frozen
@@ -71,9 +66,11 @@ def inside(path: str) -> Iterator[None]:
         try:
             yield
         finally:
-            if _LIBC.setns(home, _CLONE_NEWNET):
+            try:
+                setns(home)
+            except OSError:
                 # A thread in the wrong namespace must not answer anything else.
-                raise SystemExit("can't return to the node's network namespace")
+                raise SystemExit("can't return to the node's network namespace") from None
     finally:
         os.close(home)
 
@@ -87,9 +84,11 @@ def _enter(path: str, home: int) -> None:
         if os.path.samestat(os.fstat(there), os.fstat(home)):
             # A pod's interface would take over the node's default route.
             raise CniError(INVALID_ENVIRONMENT, f"network namespace {path} is the node's own")
-        if _LIBC.setns(there, _CLONE_NEWNET):
-            code = ctypes.get_errno()
-            raise CniError(INVALID_ENVIRONMENT, f"{path} is no network namespace: {os.strerror(code)}")
+        try:
+            setns(there)
+        except OSError as error:
+            message = f"{path} is not a network namespace: {os.strerror(error.errno or 0)}"
+            raise CniError(INVALID_ENVIRONMENT, message) from None
     finally:
         os.close(there)
 
@@ -187,10 +186,11 @@ def _sysctl(name: str, key: str, value: int) -> None:
 
 def _checksums_off(name: str) -> None:
     """`ethtool -K NAME tx off` for an interface of this thread's namespace."""
-    value = ctypes.create_string_buffer(struct.pack("II", _ETHTOOL_STXCSUM, 0))
-    request = struct.pack("16sP", name.encode(), ctypes.addressof(value))
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        fcntl.ioctl(control, _SIOCETHTOOL, request)
+    ethtool = IoctlEthtool(name)
+    try:
+        ethtool.set_offload_flag("tx-checksumming", 0)
+    finally:
+        ethtool.close()
 
 
 def unplug(attachment: Attachment, known: bool) -> None:

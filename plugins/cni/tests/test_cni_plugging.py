@@ -196,7 +196,7 @@ def test_wrong_uid_unknown_pod_and_missing_namespace(node: Any, sandbox: Any, po
     assert (status, error["code"]) == (1, 4)
     status, error = node.cni("ADD", netns="/etc/passwd")
     assert (status, error["code"]) == (1, 4)
-    assert "no network namespace" in error["msg"]
+    assert "not a network namespace" in error["msg"]
     assert node.pods_plugged() == set()
 
 

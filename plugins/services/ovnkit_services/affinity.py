@@ -9,7 +9,8 @@ The other copies are those of `ovnkit_services.earlypackets`.
 
 It is level-triggered: what learning flows there are, and what copies, is read from the bridge; a monitor says
 when. Once the bridge has answered the monitor, everything is looked at: what changed before then was not told.
-Everything written is text that Open vSwitch gave itself.
+Everything written is text that Open vSwitch gave itself, so flows are cut into pieces by regular expressions, and
+not parsed (`ovs.flow`) and printed again.
 """
 
 from __future__ import annotations
