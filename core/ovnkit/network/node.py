@@ -118,13 +118,13 @@ def node_subnets(world: World, node: str) -> tuple[Network, ...] | None:
 
 @derived
 def host_subnets(world: World, node: str, cluster: tuple[ClusterSubnet, ...]) -> tuple[Network, ...] | None:
-    """As `node_subnets`, but raises Reject when one of them is no slice of the cluster network."""
+    """As `node_subnets`, but raises Reject when one of them is not a slice of the cluster network."""
     found = node_subnets(world, node)
     for network in found or ():
         if not any(is_slice(network, subnet) for subnet in cluster):
             networks = ", ".join(str(subnet) for subnet in cluster)
             raise Reject(
-                f"annotation {NODE_SUBNETS}: {network} is no slice of the cluster network {networks}",
+                f"annotation {NODE_SUBNETS}: {network} is not a slice of the cluster network {networks}",
                 reason="InvalidNodeSubnet",
             )
     return found

@@ -203,7 +203,7 @@ def _route(raw: object, addresses: tuple[Interface, ...]) -> tuple[Network, Addr
 def _role(raw: Mapping[str, object]) -> str:
     role = raw.get("role") or "primary"
     if role not in ROLES:
-        raise ValueError(f"role {quoted(role)} is none of {', '.join(ROLES)}")
+        raise ValueError(f"role {quoted(role)} is not one of {', '.join(ROLES)}")
     return str(role)
 
 

@@ -97,7 +97,7 @@ def test_text_of_old_versions() -> None:
         ({"routes": [{"dest": "fd00::/64", "nextHop": "10.128.1.1"}]}, "other family"),
         ({"routes": [{"dest": "10.0.0.0/8", "nextHop": 5}]}, "not a string"),
         ({"routes": [{"dest": "10.0.0.0/8", "nextHop": "203.0.113.1"}]}, "not in 10.128.1.0/24"),
-        ({"role": "boss"}, "none of primary"),
+        ({"role": "boss"}, "one of primary"),
     ],
 )
 def test_nonsense_is_named(change: dict[str, Any], words: str | None) -> None:

@@ -44,7 +44,7 @@ def _limit(annotations: Mapping[str, str], name: str) -> int:
         return 0
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise CniError(BAD_POD, f"annotation {name} is {text!r}, no quantity")
+        raise CniError(BAD_POD, f"annotation {name} is {text!r}, which is not a quantity")
     number, exponent, suffix = match.groups()
     value = Decimal(number) * (Decimal(10) ** int(exponent) if exponent else _SUFFIXES[suffix or ""])
     if not LOWEST <= value <= HIGHEST:

@@ -111,7 +111,7 @@ def decode(body: bytes) -> tuple[Mapping[str, str], bytes]:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CniError(DECODE_FAILURE, f"the request is not what the plugin sends: {error}") from None
     if not isinstance(env, dict) or not all(isinstance(value, str) for value in env.values()):
-        raise CniError(DECODE_FAILURE, "the request's env is no map of strings")
+        raise CniError(DECODE_FAILURE, "the request's env is not a map of strings")
     return env, config
 
 
@@ -119,11 +119,11 @@ def parse(env: Mapping[str, str], raw_config: bytes) -> Request:
     """The request in environment and configuration; raises CniError."""
     command = env.get("CNI_COMMAND", "")
     if command not in _COMMANDS:
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_COMMAND is {command!r}, none of {', '.join(_COMMANDS)}")
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_COMMAND {command!r} is not one of {', '.join(_COMMANDS)}")
     config = _config(raw_config)
     version = str(config.get("cniVersion") or "0.3.0")
     if version not in VERSIONS:
-        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {version!r} is none of {', '.join(VERSIONS)}")
+        raise CniError(INCOMPATIBLE_VERSION, f"cniVersion {version!r} is not one of {', '.join(VERSIONS)}")
     if VERSIONS.index(version) < VERSIONS.index(_COMMANDS[command]):
         raise CniError(INCOMPATIBLE_VERSION, f"{command} does not exist in cniVersion {version}")
     about_pod = command in ("ADD", "DEL", "CHECK")
@@ -143,7 +143,7 @@ def parse(env: Mapping[str, str], raw_config: bytes) -> Request:
     if command == "ADD":
         _check_add(request)
     if command in ("ADD", "CHECK") and not request.netns.startswith("/"):
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS is {request.netns!r}, no absolute path")
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_NETNS {request.netns!r} is not an absolute path")
     return request
 
 
@@ -153,13 +153,13 @@ def _config(raw: bytes) -> Mapping[str, Any]:
     except ValueError as error:
         raise CniError(DECODE_FAILURE, f"the network configuration is {error}") from None
     if not isinstance(found, dict):
-        raise CniError(DECODE_FAILURE, "the network configuration is no JSON object")
+        raise CniError(DECODE_FAILURE, "the network configuration is not a JSON object")
     name = found.get("name")
     if not isinstance(name, str) or not _NETWORK_NAME.fullmatch(name):
         raise CniError(INVALID_CONFIG, f"the network's name {quoted(name)} is missing or malformed")
     mtu = found.get("mtu", 0)
     if not isinstance(mtu, int) or isinstance(mtu, bool) or not (mtu == 0 or 576 <= mtu <= 65535):
-        raise CniError(INVALID_CONFIG, f"mtu {quoted(mtu)} is no number from 576 to 65535")
+        raise CniError(INVALID_CONFIG, f"mtu {quoted(mtu)} is not a number from 576 to 65535")
     return found
 
 
@@ -183,11 +183,11 @@ def _sandbox(env: Mapping[str, str]) -> str:
 def _ifname(env: Mapping[str, str]) -> str:
     name = env.get("CNI_IFNAME", "")
     if not 0 < len(name.encode()) < 16 or name in (".", "..") or _FORBIDDEN.search(name):
-        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {name!r} is missing or no interface name")
+        raise CniError(INVALID_ENVIRONMENT, f"CNI_IFNAME {name!r} is missing or not an interface name")
     return name
 
 
 def _check_add(request: Request) -> None:
     for key, value in (("K8S_POD_NAMESPACE", request.namespace), ("K8S_POD_NAME", request.pod)):
         if not _DNS_NAME.fullmatch(value) or len(value) > 253:
-            raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS: {key} is {value!r}, no name of Kubernetes")
+            raise CniError(INVALID_ENVIRONMENT, f"CNI_ARGS: {key} {value!r} is not a valid Kubernetes name")

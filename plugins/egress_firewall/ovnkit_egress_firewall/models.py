@@ -132,7 +132,7 @@ def _ports(raw: Any) -> tuple[tuple[RulePort, ...], list[str]]:
         port = item.get("port") if isinstance(item, Mapping) else None
         try:
             if protocol not in PROTOCOLS:
-                raise ValueError(f"protocol {quoted(protocol)} is none of {', '.join(PROTOCOLS)}")
+                raise ValueError(f"protocol {quoted(protocol)} is not one of {', '.join(PROTOCOLS)}")
             found.append(RulePort(str(protocol), check_port(port)))
         except ValueError as error:
             faults.append(f"port {quoted(port)} of protocol {quoted(protocol)}: {error}")

@@ -64,7 +64,7 @@ def translated_ports(config: Config) -> str:
             raise ValueError
     except ValueError:
         raise ConfigError(
-            f"[gateway] ephemeral-port-range: {text!r} is no range of ports like 32768-60999"
+            f"[gateway] ephemeral-port-range: {text!r} is not a range of ports such as 32768-60999"
         ) from None
     return text
 

@@ -152,7 +152,7 @@ def _ports(ports: Iterable[PolicyPort], path: str, faults: list[str]) -> tuple[P
 def _port(port: PolicyPort) -> PolicyPort:
     """The same port if it makes sense; raises ValueError."""
     if port.protocol not in PROTOCOLS:
-        raise ValueError(f"protocol {quoted(port.protocol)} is none of {', '.join(PROTOCOLS)}")
+        raise ValueError(f"protocol {quoted(port.protocol)} is not one of {', '.join(PROTOCOLS)}")
     if port.end_port is not None:
         if not isinstance(port.port, int):
             raise ValueError("endPort needs a numeric port")

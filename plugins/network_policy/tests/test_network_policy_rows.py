@@ -192,7 +192,7 @@ def test_a_sidecars_named_port_counts_and_an_init_containers_does_not() -> None:
         ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8; drop"}}]}, "peer 0: '10.0.0.0/8; drop' is not a CIDR"),
         ({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["fd00::/8"]}}]}, "except 'fd00::/8' is not"),
         ({"ports": [{"port": 90, "endPort": 80}]}, "port 0: 90-80 is not a range of ports"),
-        ({"ports": [{"protocol": "ICMP"}]}, "port 0: protocol 'ICMP' is none of"),
+        ({"ports": [{"protocol": "ICMP"}]}, "port 0: protocol 'ICMP' is not one of"),
         ({"from": [{}]}, "peer 0: it is empty, and matches nobody"),
         ({"from": [{"podSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}]}, "unknown selector"),
     ],

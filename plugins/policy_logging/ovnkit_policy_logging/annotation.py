@@ -35,11 +35,11 @@ def parse(text: str) -> Levels:
     logging, faults = OFF, []
     for key, value in found.items():
         if key not in VERDICTS:
-            faults.append(f"key {quoted(key)} is none of {', '.join(VERDICTS)}")
+            faults.append(f"key {quoted(key)} is not one of {', '.join(VERDICTS)}")
         elif isinstance(value, str) and value in SEVERITIES:
             logging = evolve(logging, allow=value) if key == "allow" else evolve(logging, deny=value)
         elif value not in ("", None):
-            faults.append(f"{key} is {quoted(value)}, which is none of {', '.join(SEVERITIES)}")
+            faults.append(f"{key} is {quoted(value)}, which is not one of {', '.join(SEVERITIES)}")
     return Levels(logging, tuple(faults))
 
 

@@ -168,7 +168,7 @@ def test_wrong_values_are_told_on_the_namespace_and_the_rest_holds() -> None:
     found = filled(bench(), '{"deny":"alert","allow":"loud"}')
     [(key, reason, message)] = found.events
     assert (key, reason) == ("shop", "InvalidAnnotation")
-    assert message.startswith(f"annotation {ANNOTATION}: allow is 'loud', which is none of alert, warning")
+    assert message.startswith(f"annotation {ANNOTATION}: allow is 'loud', which is not one of alert, warning")
     assert acls(found)["EF:shop:1"] == (True, "alert")
     assert acls(found)["EF:shop:0"] == OFF
     found.annotate(NAMESPACES, "shop", {ANNOTATION: "{"})

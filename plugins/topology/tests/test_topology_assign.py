@@ -158,9 +158,9 @@ def test_a_duplicate_is_reported_on_the_node_that_loses_it() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        (SUBNETS, '{"default":["192.168.0.0/23"]}', "192.168.0.0/23 is no slice of the cluster network"),
-        (SUBNETS, '{"default":["10.128.0.0/24"]}', "10.128.0.0/24 is no slice"),
-        (SUBNETS, '{"default":["fd00::/64"]}', "fd00::/64 is no slice"),
+        (SUBNETS, '{"default":["192.168.0.0/23"]}', "192.168.0.0/23 is not a slice of the cluster network"),
+        (SUBNETS, '{"default":["10.128.0.0/24"]}', "10.128.0.0/24 is not a slice"),
+        (SUBNETS, '{"default":["fd00::/64"]}', "fd00::/64 is not a slice"),
         (SUBNETS, "nonsense", "annotation k8s.ovn.org/node-subnets is 'nonsense'"),
         (SUBNETS, "[]", "not a JSON object"),
         (SUBNETS, '{"other":[]}', "no network 'default'"),

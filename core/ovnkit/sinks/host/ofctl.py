@@ -1,7 +1,7 @@
 """ovs-ofctl as a function: dump what a bridge has, apply a bundle, watch for changes made by others.
 
-Of a dumped flow only the cookie is read, by a regular expression: python-ovs' `ovs.flow` parses all of it, and takes
-0.2 s for 2,000 flows (and as long to be imported, with pyparsing) where this takes 1 ms.
+Of a dumped flow only the cookie is read, by a regular expression: `ovs.flow` of python-ovs parses it all, and
+takes 0.2 s for 2,000 flows (and as long to be imported, with pyparsing) where this takes 1 ms.
 """
 
 from __future__ import annotations
