@@ -151,5 +151,5 @@ def made_net(labs: LabPool, layout: str) -> Iterator[Net]:
         finally:
             process.terminate()
             process.wait(10)
-            lab.delete("service", "--all")
+            lab.delete_services()
             lab.delete("pod", "s1", "s2", "client")

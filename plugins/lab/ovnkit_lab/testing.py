@@ -154,6 +154,14 @@ class LabHandle:
 
         wait_until(lambda: not left(), 60, what=f"{kind} {', '.join(names[:5])} being gone")
 
+    def delete_services(self) -> None:
+        """Delete all services and EndpointSlices in the namespace default, but for those of the API server."""
+        for kind in ("service", "endpointslice"):
+            names = [item["metadata"]["name"] for item in self.get(kind)["items"]]
+            others = [name for name in names if name != "kubernetes"]
+            if others:
+                self.kubectl("delete", kind, *others, "--ignore-not-found", "--wait=false")
+
 
 @frozen
 class Layout:
@@ -200,8 +208,7 @@ class _Lent:
 
     handle: LabHandle
     clean: frozenset[str]
-    seconds: float
-    times: int = 0
+    users: int = 0
 
 
 class LabPool:
@@ -224,11 +231,16 @@ class LabPool:
         """A lab of this layout, which must be as it was when it is given back."""
         wanted = layout(nodes=nodes, zones=zones, ip_family=ip_family, config=config, ovn=ovn)
         lab = self._lab(wanted)
+        lab.users += 1
         try:
             yield lab.handle
         except BaseException:
             self._down(wanted)  # nobody knows in what state it is
             raise
+        finally:
+            lab.users -= 1
+        if lab.users:
+            return  # somebody else still has things in it
         left = self._left(lab)
         if left:
             self._down(wanted)
@@ -241,7 +253,7 @@ class LabPool:
         """A lab of one's own, for tests that restart or break daemons or nodes; it goes down afterwards."""
         wanted = layout(nodes=nodes, zones=zones, ip_family=ip_family, config=config, ovn=ovn)
         self._make_room()
-        handle, _ = self._up(wanted)
+        handle = self._up(wanted)
         try:
             yield handle
         finally:
@@ -266,8 +278,8 @@ class LabPool:
         found = self._labs.pop(wanted, None)
         if found is None:
             self._make_room()
-            handle, seconds = self._up(wanted)
-            found = _Lent(handle, inventory(handle), seconds)
+            handle = self._up(wanted)
+            found = _Lent(handle, inventory(handle))
         self._labs[wanted] = found
         return found
 
@@ -279,10 +291,11 @@ class LabPool:
         return [*sorted(now - lab.clean), *(f"{name} is gone" for name in sorted(lab.clean - now))]
 
     def _make_room(self) -> None:
-        while len(self._labs) >= MAX_LABS:
-            self._down(next(iter(self._labs)))
+        for key, lab in list(self._labs.items()):
+            if len(self._labs) >= MAX_LABS and not lab.users:
+                self._down(key)
 
-    def _up(self, wanted: Layout) -> tuple[LabHandle, float]:
+    def _up(self, wanted: Layout) -> LabHandle:
         begun = time.monotonic()
         name = f"t{os.getpid()}-{len(self.brought_up) + 1}"
         with tempfile.TemporaryDirectory() as directory:
@@ -296,9 +309,8 @@ class LabPool:
             per_node_zones=wanted.zones == "per-node",
             nodes=tuple(f"node{number + 1}" for number in range(wanted.nodes)), environment=exports(name),
         )  # fmt: skip
-        seconds = time.monotonic() - begun
-        self.brought_up.append((wanted, seconds))
-        return handle, seconds
+        self.brought_up.append((wanted, time.monotonic() - begun))
+        return handle
 
     def _down(self, key: Layout) -> None:
         lab = self._labs.pop(key, None)

@@ -206,7 +206,7 @@ def site(request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: Any) -
             for where in (POD1, HOST1, HOST2, OUTSIDE):
                 stack.enter_context(site.agent(where))
             yield site
-        lab.delete("service", "--all")
+        lab.delete_services()
         lab.delete("pod", "w1", "w2", "client")
 
 
@@ -214,7 +214,7 @@ def site(request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: Any) -
 def tidy(site: Site) -> Iterator[None]:
     """Services and slices of a test go with it."""
     yield
-    site.lab.kubectl("delete", "service,endpointslice", "--all", "--wait=false")
+    site.lab.delete_services()
 
 
 # -- protocols --------------------------------------------------------------------------------------------------

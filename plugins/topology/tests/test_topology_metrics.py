@@ -25,7 +25,7 @@ def shown(role: Role, *nodes: Node) -> list[str]:
     runtime: Any = SimpleNamespace(config=CONFIG, scope=scope(role, node="n1"), list=lambda _kind: nodes)
     told = list(TopologyPlugin().ovnkit_metrics(runtime))
     lines = Metrics(dict, lambda: [("topology", told)]).answer().body.decode().splitlines()
-    return [line for line in lines if line.startswith("ovnkube_")]
+    return [line for line in lines if line.startswith("ovnkube_clustermanager_")]
 
 
 def test_the_cluster_role_counts_node_subnets_by_family() -> None:
