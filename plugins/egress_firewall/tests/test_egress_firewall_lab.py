@@ -43,7 +43,7 @@ def whole(
     request: pytest.FixtureRequest, labs: LabPool, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
     with (
-        labs.lend(ip_family="dual", zones=request.param, config=CONFIG) as lab,
+        labs.own(ip_family="dual", zones=request.param, config=CONFIG) as lab,
         site(lab, tmp_path_factory.mktemp("egress")) as made,
     ):
         yield made

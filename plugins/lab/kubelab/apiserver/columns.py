@@ -219,7 +219,6 @@ _NAME = Column(
 _AGE = Column("Age", _age)
 _POD_SELECTOR = _wide("Selector", lambda o: _selector(_get(o, "spec.selector")))
 _TEMPLATE = "spec.template.spec.containers"
-_SUBJECTS = "subjects"
 
 
 def _subjects(kind: str) -> Callable[[Json], str]:

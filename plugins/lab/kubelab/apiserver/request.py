@@ -12,7 +12,6 @@ from . import errors, wire
 from .auth import ANONYMOUS, User
 from .errors import Json
 
-_READ = {"GET": "get", "HEAD": "get"}
 _JSON_TYPES = ("", "application/json", "application/apply-patch+yaml", "application/yaml")
 
 
