@@ -260,9 +260,10 @@ class LabPool:
             ovnkit_lab("down", "--name", handle.name, check=True)
 
     def close(self) -> None:
-        """Take every lab down."""
-        for key in list(self._labs):
-            self._down(key)
+        """Take every lab down that nobody uses any more: each suite's fixture calls this, in any order."""
+        for key, lab in list(self._labs.items()):
+            if not lab.users:
+                self._down(key)
 
     def report(self) -> list[str]:
         """Which labs were brought up, how often and in what time: lines for the end of a test run."""

@@ -104,6 +104,28 @@ def test_the_lab_that_was_lent_the_longest_ago_makes_room(
     assert names(commands, "down") == [lent[1].name]
 
 
+def test_a_lab_that_is_lent_stays_up(
+    pool: LabPool, commands: list[tuple[str, ...]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(testing, "MAX_LABS", 1)
+    with pool.lend() as first:
+        with pool.lend(nodes=1) as second:
+            pool.close()
+            assert names(commands, "down") == []
+        pool.close()
+        assert names(commands, "down") == [second.name]
+    pool.close()
+    assert names(commands, "down") == [second.name, first.name]
+
+
+def test_one_lab_lent_twice_is_looked_at_when_both_are_done(pool: LabPool, content: dict[str, set[str]]) -> None:
+    with pool.lend() as outer:
+        content[outer.name].add("pod/mine")
+        with pool.lend() as inner:
+            assert inner.name == outer.name
+        content[outer.name].remove("pod/mine")
+
+
 def test_the_report_says_what_was_brought_up(pool: LabPool) -> None:
     for _ in range(2):
         with pool.lend(ip_family="ipv6", ovn="host"):
